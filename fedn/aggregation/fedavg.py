@@ -1,0 +1,31 @@
+"""FedAvg: the mean of the updates, weighted by their numbers of examples (McMahan et al. 2017, Algorithm 1)."""
+
+from typing import Any
+
+from fedn.aggregation.accumulator import Accumulator
+from fedn.aggregation.base import refuse_options
+from fedn.models.digest import Buffer
+from fedn.models.wire import ModelSpec
+from fedn.protocol.tasks import UpdateMetadata
+
+
+class FedAvg:
+    """The mean of the updates, weighted by num_examples: Σ nₖ·xₖ / Σ nₖ.
+
+    The law, up to rounding: taking updates in commutes and associates; no update at all is neutral; the weight of a
+    sum is the sum of the weights. So the weighted mean of combiner models equals the mean over all their clients.
+    """
+
+    name = "fedavg"
+    decomposable = True
+
+    def __init__(self, **options: Any) -> None:
+        refuse_options(self.name, options)
+
+    def weight_of(self, metadata: UpdateMetadata) -> float:
+        """The number of examples."""
+        return float(metadata.num_examples)
+
+    def start(self, base: ModelSpec, sum_dtype: str = "float64", base_buffer: Buffer | None = None) -> Accumulator:
+        """The empty sum; see `fedn.aggregation.base.Rule.start`."""
+        return Accumulator(base, sum_dtype, base_buffer)

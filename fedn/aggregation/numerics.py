@@ -1,0 +1,108 @@
+"""The arithmetic of sums and means over flat arrays, and the one place that says what a mean is for each dtype.
+
+A mean is taken per element, in float64 (float32 for tensors of up to 32 bits where the sum's dtype is float32). At a
+combiner it stays exact enough to be averaged again (`mean_dtype`). In the global model it returns to the base's dtype:
+
+- floating point: rounded to nearest;
+- integers: rounded to nearest, halves to even, then clipped to the dtype's range;
+- bool: true where the mean is at least 0.5.
+
+Every function works in pieces that stay in the processor's cache, allocates nothing of the arrays' size, and spends
+its time in NumPy loops that release the GIL.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from fedn.models.wire import DTYPES, DType
+from fedn.protocol.errors import InvalidInput
+
+Flat = np.ndarray[tuple[int], np.dtype[Any]]
+
+PIECE = 65_536
+"""Elements a piece: the scratch of one piece in float64 takes half of a 1 MiB cache."""
+
+_SINGLE = DTYPES["F32"]
+_DOUBLE = DTYPES["F64"]
+_SUMMED_AS_SINGLE = {DTYPES["F16"], DTYPES["BF16"], DTYPES["F32"]}
+
+
+def mean_dtype(dtype: DType) -> DType:
+    """Of a combiner model's tensor: float32 for floating point up to 32 bits, float64 for all others."""
+    return _SINGLE if dtype in _SUMMED_AS_SINGLE else _DOUBLE
+
+
+def is_floating(dtype: DType) -> bool:
+    return dtype in _SUMMED_AS_SINGLE or dtype == _DOUBLE
+
+
+def add_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
+    """total += weight * values, computed in the dtype of `total`.
+
+    Args:
+        total: (n,) float64 or float32.
+        values: (n,) of any dtype of models.
+        scratch: (PIECE,) of the dtype of `total`.
+    """
+    for start in range(0, len(total), PIECE):
+        part = total[start : start + PIECE]
+        term = scratch[: len(part)]
+        # An explicit cast before the arithmetic beats ufuncs that cast operands in their own small buffers.
+        np.copyto(term, values[start : start + PIECE], casting="unsafe")
+        if weight != 1.0:
+            np.multiply(term, weight, out=term)
+        np.add(part, term, out=part)
+
+
+def store_mean(
+    total: Flat, weight: float, out: Flat, scratch: Flat, base: Flat | None = None, base_weight: float = 0.0
+) -> None:
+    """out = (total + base_weight * base) / weight, in the dtype of `out` by the rule of this module.
+
+    Args:
+        total: (n,) float64 or float32; stays as it is.
+        out: (n,) of any dtype of models.
+        scratch: (PIECE,) of the dtype of `total`.
+        base: (n,) of any dtype of models, or None.
+
+    Raises:
+        InvalidInput: (`sum_overflow`) the mean is not finite.
+    """
+    for start in range(0, len(total), PIECE):
+        part = total[start : start + PIECE]
+        target = out[start : start + PIECE]
+        mean = scratch[: len(part)]
+        if base is None:
+            np.divide(part, weight, out=mean)
+        else:
+            np.copyto(mean, base[start : start + PIECE], casting="unsafe")
+            np.multiply(mean, base_weight, out=mean)
+            np.add(mean, part, out=mean)
+            np.divide(mean, weight, out=mean)
+        if not np.isfinite(mean).all():
+            _refuse_overflow(total.dtype)
+        if out.dtype.kind == "b":
+            np.greater_equal(mean, 0.5, out=target)
+            continue
+        if out.dtype.kind in "iu":
+            np.rint(mean, out=mean)
+            np.clip(mean, *_range_as_float(out.dtype), out=mean)
+        np.copyto(target, mean, casting="unsafe")
+        if out.dtype.itemsize < mean.dtype.itemsize and is_floating(out.dtype) and not np.isfinite(target).all():
+            _refuse_overflow(out.dtype)
+
+
+def _range_as_float(dtype: DType) -> tuple[float, float]:
+    """The least and the greatest float64 that the integer dtype holds."""
+    limits = np.iinfo(dtype)
+    highest = float(limits.max)
+    return float(limits.min), highest if int(highest) <= limits.max else float(np.nextafter(highest, 0.0))
+
+
+def _refuse_overflow(dtype: DType) -> None:
+    raise InvalidInput(
+        "sum_overflow",
+        f"The mean of the updates is not finite in {dtype}",
+        fix="Look for a client whose values are near the dtype's limit; with sum_dtype float32, choose float64.",
+    )

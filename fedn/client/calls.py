@@ -1,0 +1,76 @@
+"""What the agent asks a runtime (a Learner's worker, a package's commands) to do, and what it gets back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedn.protocol.tasks import TaskKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskCall:
+    """One task, with its model."""
+
+    task_id: str
+    kind: TaskKind
+    session: str
+    round: int
+    client: str
+    parameters: dict[str, Any]
+    step_budget: int | None = None
+    validate_incoming: bool = False
+    helper: str = ""
+    algorithm: str = "blake3"
+    """Of the digest that names the result."""
+    model: bytes | bytearray | Path | None = None
+    """The model to work on: its bytes, or the file that holds them; None for init."""
+    result_path: Path = Path()
+    """Where a large result may be written; the file need not exist, its directory does."""
+    timeout_s: float | None = None
+    """Seconds after which the task has failed and what runs it is killed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOutcome:
+    """What a task made. Times in milliseconds, 0 where not measured."""
+
+    num_examples: int = 0
+    num_steps: int = 0
+    ms_per_step: float = 0.0
+    ms_per_epoch: float = 0.0
+    form: str = "model"
+    metrics: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    num_validation_examples: int = 0
+    object_id: str = ""
+    """Digest of the tensors' bytes; empty where the task makes none."""
+    size_bytes: int = 0
+    tensors: bytes | Path | None = None
+    """The bytes, or the file (`result_path`) that holds them."""
+
+
+class ProgressSink(Protocol):
+    """Takes a task's progress: a fraction 0..1, metrics so far."""
+
+    def __call__(self, fraction: float, metrics: dict[str, float]) -> None: ...
+
+
+class Runtime(Protocol):
+    """What runs tasks, one at a time. Errors of the site's code arrive as TaskFailed; the runtime lives on."""
+
+    @property
+    def kinds(self) -> frozenset[TaskKind]:
+        """What it can do; known after `start`."""
+
+    async def start(self) -> None:
+        """Makes it ready. TaskFailed with the reason where that fails; may be tried again."""
+
+    async def run(self, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
+        """Does one task. TaskFailed where it does not work out, with the code's own error text."""
+
+    async def cancel(self) -> None:
+        """Asks the running task to end early and kills it if it does not; `run` then raises TaskFailed
+        (`task_cancelled`) unless it was done already."""
+
+    async def close(self) -> None:
+        """Ends every process that it started."""

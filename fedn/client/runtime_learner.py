@@ -1,0 +1,258 @@
+"""Runs tasks on a Learner in a persistent worker process: started once, restarted when it died or was killed."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.output import Output
+from fedn.client.seeds import task_seed
+from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
+from fedn.protocol.errors import TaskFailed
+from fedn.protocol.tasks import TaskKind
+
+_LOG = logging.getLogger(__name__)
+_CANCEL_GRACE_S = 5.0
+_LAST_WORDS_S = 2.0
+_GONE = (EOFError, ConnectionError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnerSettings:
+    """Which Learner, and what it is given."""
+
+    learner: str
+    """`module:Class` or `path/file.py:Class`."""
+    folder: Path | None
+    """The worker's working directory, also on its sys.path; None: the agent's."""
+    client: str
+    data_path: Path | None
+    work_dir: Path
+    python: str = sys.executable
+    memory_bytes: int | None = None
+    """Address space at the most; None: unlimited."""
+    output_bytes: int = 10 << 20
+    """Bytes of output a task may put into the log."""
+    load_timeout_s: float = 600.0
+
+
+class _Worker:
+    """One worker process and the channel to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: AgentEnd, output: Output) -> None:
+        self.process = process
+        self.channel = channel
+        self.output = output
+        assert process.stdout is not None
+        self._reading = asyncio.create_task(output.read(process.stdout))
+
+    async def end(self) -> None:
+        """Kills it, with every process that it started, and takes in its last words."""
+        _kill_group(self.process.pid)
+        await self.process.wait()
+        # A daemon that left the group may hold the output open: what it says is not waited for.
+        await asyncio.wait({self._reading}, timeout=_LAST_WORDS_S)
+        self._reading.cancel()
+        await self.channel.close()
+
+
+class LearnerRuntime:
+    """See `fedn.client.calls.Runtime`."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self._settings = settings
+        self._worker: _Worker | None = None
+        self._kinds: frozenset[TaskKind] = frozenset()
+        self._running: str | None = None
+        self._finished = asyncio.Event()
+        self._cancelled = False
+
+    @property
+    def kinds(self) -> frozenset[TaskKind]:
+        return self._kinds
+
+    async def start(self) -> None:
+        if self._worker is not None:
+            return
+        worker = await self._spawn()
+        try:
+            async with asyncio.timeout(self._settings.load_timeout_s):
+                await worker.channel.send(self._load_message())
+                head, _ = await worker.channel.receive()
+        except TimeoutError as error:
+            await worker.end()
+            raise TaskFailed(
+                "learner_load_timeout", f"the learner was not loaded within {self._settings.load_timeout_s:g} s"
+            ) from error
+        except _GONE as error:
+            await worker.end()
+            raise _died(worker, "while it loaded the learner") from error
+        except asyncio.CancelledError:
+            await worker.end()
+            raise
+        if head["op"] == "failed":
+            await worker.end()
+            raise TaskFailed(head["code"], head["message"], fix=head["fix"])
+        self._kinds = frozenset(TaskKind(kind) for kind in head["kinds"])
+        self._worker = worker
+
+    async def run(self, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
+        await self.start()
+        worker = self._worker
+        assert worker is not None
+        worker.output.reset()
+        self._running, self._cancelled = call.task_id, False
+        self._finished.clear()
+        try:
+            async with asyncio.timeout(call.timeout_s):
+                return await self._exchange(worker, call, progress)
+        except TimeoutError as error:
+            await self._drop()
+            raise TaskFailed(
+                "task_timeout",
+                f"the {call.kind} step took more than {call.timeout_s:g} s and was killed",
+                fix="Give it less to do, or raise task_timeout_s of the client.",
+            ) from error
+        except _GONE as error:
+            await self._drop()
+            if self._cancelled:
+                raise TaskFailed("task_cancelled", "the task was cancelled and its process killed") from error
+            raise _died(worker, f"in the {call.kind} step") from error
+        except asyncio.CancelledError:
+            await self._drop()
+            raise
+        finally:
+            self._running = None
+            self._finished.set()
+
+    async def cancel(self) -> None:
+        if self._running is None or self._worker is None:
+            return
+        self._cancelled = True
+        worker = self._worker
+        try:
+            await worker.channel.send({"op": "cancel", "task_id": self._running})
+            async with asyncio.timeout(_CANCEL_GRACE_S):
+                await self._finished.wait()
+        except (TimeoutError, ConnectionError):
+            _kill_group(worker.process.pid)
+            await self._finished.wait()
+
+    async def close(self) -> None:
+        await self._drop()
+
+    async def _exchange(self, worker: _Worker, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
+        inline = call.model if isinstance(call.model, bytes | bytearray) else b""
+        path = call.model if isinstance(call.model, Path) else None
+        await worker.channel.send(_task_message(call, path), inline)
+        while True:
+            head, payload = await worker.channel.receive()
+            if head["task_id"] != call.task_id:
+                continue  # of a task before this one, which reported from a thread that outlived it
+            if head["op"] == "progress":
+                progress(head["fraction"], head["metrics"])
+            elif self._cancelled:
+                raise TaskFailed("task_cancelled", "the task was cancelled")
+            elif head["op"] == "failed":
+                raise TaskFailed(head["code"], head["message"], fix=head["fix"])
+            else:
+                return _outcome(head, payload, call)
+
+    async def _spawn(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    self._settings.python,
+                    "-P",  # a module of the site's folder must not stand in for one that the worker itself needs
+                    "-m",
+                    "fedn.client.worker",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    pass_fds=(theirs.fileno(),),
+                    cwd=self._settings.folder,
+                    env=_environment(),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                raise TaskFailed(
+                    "worker_not_started", f"the worker process cannot be started: {error}", where={"python": self._settings.python}
+                ) from error
+        return _Worker(process, await AgentEnd.open(ours), Output(_LOG, self._settings.output_bytes))
+
+    def _load_message(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "op": "load",
+            "learner": settings.learner,
+            "folder": None if settings.folder is None else str(settings.folder),
+            "client": settings.client,
+            "data_path": None if settings.data_path is None else str(settings.data_path),
+            "work_dir": str(settings.work_dir),
+            "memory_bytes": settings.memory_bytes,
+        }
+
+    async def _drop(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.end()
+
+
+def _task_message(call: TaskCall, path: Path | None) -> dict[str, Any]:
+    plan_seed = call.parameters.get("seed", 0)
+    return {
+        "op": "task",
+        "task_id": call.task_id,
+        "kind": call.kind,
+        "session": call.session,
+        "round": call.round,
+        "parameters": call.parameters,
+        "step_budget": call.step_budget,
+        "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
+        "validate_incoming": call.validate_incoming,
+        "algorithm": call.algorithm,
+        "model_path": None if path is None else str(path),
+        "result_path": str(call.result_path),
+    }
+
+
+def _outcome(head: dict[str, Any], payload: bytes, call: TaskCall) -> TaskOutcome:
+    tensors: bytes | Path | None = None
+    if head["object_id"]:
+        tensors = payload if head["size"] <= INLINE_BYTES else call.result_path
+    return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=head["size"], tensors=tensors)
+
+
+def _environment() -> dict[str, str]:
+    """Secrets of the agent stay with the agent."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_ALLIANCE_")}
+    kept.pop("FEDN_JOIN", None)
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _died(worker: _Worker, when: str) -> TaskFailed:
+    code = worker.process.returncode or 0
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+    tail = worker.output.tail
+    return TaskFailed(
+        "worker_died",
+        f"the worker process {how}{hint} {when}" + (f"; it last said: {tail[-600:]}" if tail else ""),
+        fix="Its output is in the client's log; the next task starts a new one.",
+    )

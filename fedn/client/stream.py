@@ -1,0 +1,207 @@
+"""The stream to a combiner: opens it, writes and reads frames, and notices when it has died. Knows nothing of tasks."""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+
+from fedn.network.frames import decode_control, decode_piece
+from fedn.network.generated import client_pb2 as wire
+from fedn.network.generated import common_pb2 as common
+from fedn.network.tls import grpc_channel_credentials
+from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavailable
+
+_LOG = logging.getLogger(__name__)
+_METHOD = "/fedn.v1.ClientService/Attach"
+_MAX_MESSAGE_BYTES = 64 << 20
+_OPTIONS = (
+    # Each attempt is a fresh one: a shared subchannel would make it wait for the back-off of the one before.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a combiner listens, and how to come in."""
+
+    combiner: str
+    host: str
+    port: int
+    token: str
+    ca: bytes
+    """PEM that its certificate is verified against; empty: no TLS."""
+    key: bytes | None = None
+    """PEM, for mutual TLS; with `certificate`."""
+    certificate: bytes | None = None
+
+
+class PieceSource(Protocol):
+    """An upload: what is written while no control message waits."""
+
+    def next_message(self) -> bytes | None:
+        """The next piece, then the control message that ends the upload, then None."""
+
+
+Piece = tuple[int, memoryview]
+
+
+class CombinerStream:
+    """One open stream. One task reads; one task of its own writes, control messages before pieces.
+
+    Args:
+        endpoint: of the combiner.
+        progress_s: seconds > 0 without a byte, although pinged, after which the stream counts as broken.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, progress_s: float) -> None:
+        self.endpoint = endpoint
+        self.progress_s = progress_s
+        self._channel = _channel(endpoint)
+        self._call = self._channel.stream_stream(_METHOD)(
+            metadata=(("authorization", f"Bearer {endpoint.token}"),), wait_for_ready=False
+        )
+        self._control: deque[wire.ClientFrame] = deque()
+        self._uploads: deque[PieceSource] = deque()
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._active_at = self._loop.time()
+        self._nonces = itertools.count(1)
+        self._writer = asyncio.create_task(self._write())
+        self._watcher = asyncio.create_task(self._watch())
+
+    def post(self, frame: wire.ClientFrame) -> None:
+        """Queues a control message. One that the broken stream did not carry is lost."""
+        self._control.append(frame)
+        self._wake.set()
+
+    def upload(self, source: PieceSource) -> None:
+        """Queues an upload; those queued are sent one after the other."""
+        self._uploads.append(source)
+        self._wake.set()
+
+    def drop_upload(self, source: PieceSource) -> None:
+        """Sends nothing more of an upload."""
+        if source in self._uploads:
+            self._uploads.remove(source)
+
+    async def receive(self) -> Piece | wire.CombinerFrame:
+        """The next piece or control message.
+
+        Raises:
+            Unavailable: `combiner_unreachable` or `combiner_lost`: connect again.
+            Unauthenticated, Forbidden: the combiner does not take our token.
+        """
+        try:
+            message = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise _as_fedn_error(error, self.endpoint) from error
+        except asyncio.CancelledError:
+            if self._call.cancelled() and self._given_up:
+                raise _lost(self.endpoint, f"it was silent for {self.progress_s:g} s") from None
+            raise
+        if message is grpc.aio.EOF:
+            raise await self._end()
+        self._active_at = self._loop.time()
+        return decode_piece(message) or decode_control(wire.CombinerFrame, message)
+
+    async def close(self, last: wire.ClientFrame | None = None) -> None:
+        """Ends the stream; `last` is a message to send before, if that works within a second."""
+        if last is not None and not self._writer.done():
+            self.post(last)
+            self._control.append(_END)
+            await asyncio.wait({self._writer}, timeout=1.0)
+        self._call.cancel()
+        for task in (self._writer, self._watcher):
+            task.cancel()
+        await asyncio.gather(self._writer, self._watcher, return_exceptions=True)
+        await self._channel.close()
+
+    _given_up = False
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                if self._control:
+                    frame = self._control.popleft()
+                    if frame is _END:
+                        await self._call.done_writing()
+                        return
+                    await self._call.write(frame.SerializeToString())
+                elif self._uploads:
+                    source = self._uploads[0]
+                    message = source.next_message()
+                    if message is None:
+                        self.drop_upload(source)
+                        continue
+                    await self._call.write(message)
+                    self._active_at = self._loop.time()
+                else:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the reader is told the reason
+
+    async def _watch(self) -> None:
+        pinged = False
+        while True:
+            silent_s = self._loop.time() - self._active_at
+            if silent_s >= self.progress_s:
+                self._given_up = True
+                self._call.cancel()
+                return
+            if silent_s < self.progress_s / 2:
+                pinged = False
+                await asyncio.sleep(self.progress_s / 2 - silent_s)
+                continue
+            if not pinged:
+                self.post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
+                pinged = True
+            await asyncio.sleep(self.progress_s - silent_s)
+
+    async def _end(self) -> FednError:
+        code = await self._call.code()
+        return _from_status(code, await self._call.details() or "", self.endpoint)
+
+
+_END = wire.ClientFrame()
+"""Queued by `close`: nothing comes after it."""
+
+
+def _channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    target = f"{host}:{endpoint.port}"
+    if not endpoint.ca:
+        return grpc.aio.insecure_channel(target, options=_OPTIONS)
+    credentials = grpc_channel_credentials(endpoint.ca, endpoint.key, endpoint.certificate)
+    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+
+
+def _as_fedn_error(error: grpc.aio.AioRpcError, endpoint: Endpoint) -> FednError:
+    return _from_status(error.code(), error.details() or "", endpoint)
+
+
+def _from_status(code: grpc.StatusCode, details: str, endpoint: Endpoint) -> FednError:
+    where = {"combiner": endpoint.combiner, "address": f"{endpoint.host}:{endpoint.port}"}
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return Unauthenticated("combiner_refused_token", f"the combiner does not take our token: {details}", where=where)
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return Forbidden("combiner_forbids", f"the combiner does not let us attach: {details}", where=where)
+    if code is grpc.StatusCode.OK:
+        return _lost(endpoint, "it ended the stream")
+    return _lost(endpoint, f"{code.name.lower()}: {details}")
+
+
+def _lost(endpoint: Endpoint, why: str) -> Unavailable:
+    return Unavailable(
+        "combiner_lost",
+        f"the stream to the combiner broke: {why}",
+        fix="The client connects again by itself.",
+        where={"combiner": endpoint.combiner, "address": f"{endpoint.host}:{endpoint.port}"},
+    )

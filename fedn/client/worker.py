@@ -1,0 +1,181 @@
+"""The worker process of a Learner client: `python -m fedn.client.worker FD`. Only here does the site's own code run.
+
+It takes its orders from the agent over the socket FD, one task at a time, and ends when the agent has gone. It imports
+the site's module (and so the framework) once.
+"""
+
+import ctypes
+import mmap
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedn.client.execution import execute, fail, kinds_of
+from fedn.client.learner import Learner, TaskContext
+from fedn.client.loading import load_learner
+from fedn.client.worker_channel import INLINE_BYTES, Message, WorkerEnd
+from fedn.models.digest import digest
+from fedn.protocol.errors import FednError, TaskFailed
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    sock.set_inheritable(False)
+    _end_with_agent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the agent decides what ends
+    with sock:
+        return Worker(WorkerEnd(sock)).serve()
+
+
+def _end_with_agent() -> None:
+    """A killed agent takes its worker along, also in the middle of a training."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Worker:
+    """Serves one Learner. What is sent and received is described at each method."""
+
+    def __init__(self, channel: WorkerEnd) -> None:
+        self._channel = channel
+        self._settings: Mapping[str, Any] = {}
+        self._cancelled: set[str] = set()
+
+    def serve(self) -> int:
+        """`load` comes first; then `task` after `task`, and `cancel` at any time."""
+        try:
+            learner = self._load(self._channel.receive())
+            while learner is not None:
+                message = self._channel.receive()
+                if message.head["op"] == "cancel":
+                    self._cancelled.add(message.head["task_id"])
+                else:
+                    self._task(learner, message)
+                    self._cancelled.clear()
+        except EOFError:
+            return 0
+        return 1
+
+    def _load(self, message: Message) -> Learner | None:
+        """`load` {learner, folder, data_path, work_dir, memory_bytes, client} → `loaded` {kinds} or `failed`."""
+        self._settings = message.head
+        try:
+            _limit_memory(message.head["memory_bytes"])
+            learner = _make_learner(message.head["learner"], message.head["folder"])
+        except FednError as error:
+            self._send_failed("", error)
+            return None
+        self._channel.send({"op": "loaded", "kinds": kinds_of(learner)})
+        return learner
+
+    def _task(self, learner: Learner, message: Message) -> None:
+        """`task` {task fields, model_path, result_path, algorithm} + model → `done` {numbers, …} + tensors, or `failed`."""
+        head = message.head
+        task_id = head["task_id"]
+        try:
+            model = _model_of(head["model_path"], message.payload)
+            result = execute(learner, self._context(head), model, validate_incoming=head["validate_incoming"])
+            answer: dict[str, Any] = {"op": "done", "task_id": task_id, "numbers": result.numbers, "object_id": "", "size": 0}
+            tensors = result.tensors
+            if tensors is None:
+                self._channel.send(answer)
+                return
+            answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
+            if len(tensors) > INLINE_BYTES:
+                _write(Path(head["result_path"]), tensors)
+                self._channel.send(answer)
+            else:
+                self._channel.send(answer, tensors)
+        except FednError as error:
+            self._send_failed(task_id, error)
+        except MemoryError as error:
+            self._send_failed(task_id, TaskFailed("out_of_memory", f"the task ran out of memory: {error}"))
+
+    def _context(self, head: Mapping[str, Any]) -> TaskContext:
+        task_id = head["task_id"]
+
+        def report(fraction: float, metrics: Mapping[str, float]) -> None:
+            values = {str(name): float(value) for name, value in metrics.items()}
+            self._channel.send(
+                {"op": "progress", "task_id": task_id, "fraction": float(fraction), "metrics": values}
+            )
+
+        data_path = self._settings["data_path"]
+        return TaskContext(
+            session=head["session"],
+            round=head["round"],
+            client=self._settings["client"],
+            kind=head["kind"],
+            task_id=task_id,
+            parameters=head["parameters"],
+            step_budget=head["step_budget"],
+            seed=head["seed"],
+            data_path=None if data_path is None else Path(data_path),
+            work_dir=Path(self._settings["work_dir"]),
+            is_cancelled=lambda: self._is_cancelled(task_id),
+            report=report,
+        )
+
+    def _is_cancelled(self, task_id: str) -> bool:
+        # While a task runs the agent sends nothing but cancellations, or goes.
+        while task_id not in self._cancelled and self._channel.has_message():
+            try:
+                self._cancelled.add(self._channel.receive().head["task_id"])
+            except EOFError:
+                return True
+        return task_id in self._cancelled
+
+    def _send_failed(self, task_id: str, error: FednError) -> None:
+        self._channel.send(
+            {"op": "failed", "task_id": task_id, "code": error.code, "message": error.message, "fix": error.fix}
+        )
+
+
+def _make_learner(name: str, folder: str | None) -> Learner:
+    """The site's own module is imported here; what it raises becomes TaskFailed."""
+    try:
+        return load_learner(name, None if folder is None else Path(folder))
+    except FednError:
+        raise
+    except Exception as error:  # noqa: BLE001 (the boundary to the site's own code)
+        fail(error, f"the learner {name} cannot be loaded")
+
+
+def _model_of(path: str | None, payload: bytearray) -> bytearray | memoryview:
+    if path is None:
+        return payload
+    with open(path, "rb") as file:
+        # Private pages: a learner may change its weights in place, the file stays as it is.
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+
+
+def _write(path: Path, data: bytearray) -> None:
+    try:
+        with open(path, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise TaskFailed(
+            "disk_full" if error.errno == 28 else "spool_failed",
+            f"the result of {len(data)} bytes cannot be written: {error.strerror}",
+            fix="Make room on the disk of the client's data_dir.",
+        ) from error
+
+
+def _limit_memory(memory_bytes: int | None) -> None:
+    if memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads and atexit handlers of frameworks may hang; nothing of ours is left to do.
+    os._exit(status)

@@ -1,0 +1,173 @@
+"""Who may upload now: a queue that bounds the uploads under way and the memory that they take.
+
+gRPC buffers every stream that is merely not read, so only a grant bounds memory. Large uploads at once gain nothing,
+so each size class has a number of slots; memory is a credit that an update takes with its grant and gives back when
+it is in the sum. An upload that is under way for long (a slow link) leaves its slot to another and keeps its memory.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from fedn.combiner.buffers import BufferPool, MemoryStorage, Spool, Storage
+from fedn.combiner.options import MIB
+from fedn.protocol.errors import FednError
+
+_SLOTS = ((8 * MIB, 2), (MIB, 4), (0, 64))
+"""(smallest size, uploads at once) of each size class, as measured best."""
+
+_EXPECTED_BYTES_PER_S = 200e6
+"""An upload slower than that is one over a slow link."""
+
+
+@dataclass(eq=False)
+class Ticket:
+    """One upload's place in the queue. `storage`: what it has already, where it goes on after a break."""
+
+    size_bytes: int
+    on_grant: Callable[[Storage], None]
+    on_failure: Callable[[FednError], None]
+    storage: Storage | None = None
+    number: int = -1
+    wants_file: bool = False
+    slow: asyncio.TimerHandle | None = None
+
+
+@dataclass
+class _SizeClass:
+    min_bytes: int
+    free_slots: int
+    waiting: deque[Ticket] = field(default_factory=deque)
+
+
+@dataclass(frozen=True)
+class AdmissionStatistics:
+    """What the queue looks like at one moment."""
+
+    waiting: int
+    under_way: int
+    free_bytes: int
+
+
+class Admission:
+    """Belongs to one loop.
+
+    Args:
+        memory_bytes: the credit. An update larger than all of it goes to a spool file, and so does one that waits
+            for credit longer than its transfer would take.
+        slow_after_s: seconds, on top of the expected time for its size, after which an upload counts as slow.
+    """
+
+    def __init__(self, memory_bytes: int, spool: Spool, slow_after_s: float) -> None:
+        self._total_bytes = self._free_bytes = memory_bytes
+        self._pool = BufferPool(memory_bytes)
+        self._spool = spool
+        self._slow_after_s = slow_after_s
+        self._classes = tuple(_SizeClass(size, slots) for size, slots in _SLOTS)
+        self._holders: dict[Ticket, _SizeClass] = {}
+        self._making: set[asyncio.Task[None]] = set()
+        self._patience: asyncio.TimerHandle | None = None
+        self._count = 0
+
+    @property
+    def statistics(self) -> AdmissionStatistics:
+        waiting = sum(len(size_class.waiting) for size_class in self._classes)
+        return AdmissionStatistics(waiting, len(self._holders), self._free_bytes)
+
+    def request(self, ticket: Ticket) -> None:
+        """Puts an upload into the queue; `on_grant` may come at once."""
+        ticket.number = self._count
+        self._count += 1
+        self._class_of(ticket).waiting.append(ticket)
+        self._advance()
+
+    def leave(self, ticket: Ticket) -> None:
+        """The upload is whole, given up, or wanted no more: its place goes to another. Its storage stays its own."""
+        if ticket.slow is not None:
+            ticket.slow.cancel()
+        waiting = self._class_of(ticket).waiting
+        if ticket in waiting:
+            waiting.remove(ticket)
+        self._free_slot(ticket)
+        self._advance()
+
+    async def close(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+        for ticket in self._holders:
+            if ticket.slow is not None:
+                ticket.slow.cancel()
+        for task in self._making:
+            task.cancel()
+        await asyncio.gather(*self._making, return_exceptions=True)
+
+    def _class_of(self, ticket: Ticket) -> _SizeClass:
+        return next(size_class for size_class in self._classes if ticket.size_bytes >= size_class.min_bytes)
+
+    def _allowance_s(self, ticket: Ticket) -> float:
+        return self._slow_after_s + ticket.size_bytes / _EXPECTED_BYTES_PER_S
+
+    def _free_slot(self, ticket: Ticket) -> None:
+        size_class = self._holders.pop(ticket, None)
+        if size_class is not None:
+            size_class.free_slots += 1
+
+    def _advance(self) -> None:
+        """Grants in the order of requests; nobody overtakes one who waits for memory, or large ones would starve."""
+        while True:
+            ready = [c for c in self._classes if c.waiting and c.free_slots]
+            if not ready:
+                return
+            size_class = min(ready, key=lambda c: c.waiting[0].number)
+            ticket = size_class.waiting[0]
+            if ticket.size_bytes > self._total_bytes:
+                ticket.wants_file = True
+            if ticket.storage is None and not ticket.wants_file and ticket.size_bytes > self._free_bytes:
+                self._wait_for_memory(ticket)
+                return
+            size_class.waiting.popleft()
+            size_class.free_slots -= 1
+            self._holders[ticket] = size_class
+            self._grant(ticket)
+
+    def _wait_for_memory(self, ticket: Ticket) -> None:
+        if self._patience is None:
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(self._allowance_s(ticket), self._give_file, ticket)
+
+    def _give_file(self, ticket: Ticket) -> None:
+        self._patience = None
+        ticket.wants_file = True
+        self._advance()
+
+    def _grant(self, ticket: Ticket) -> None:
+        ticket.slow = asyncio.get_running_loop().call_later(self._allowance_s(ticket), self._leave_slot, ticket)
+        if ticket.storage is not None:
+            ticket.on_grant(ticket.storage)
+        elif ticket.wants_file:
+            task = asyncio.create_task(self._make_file(ticket))
+            self._making.add(task)
+            task.add_done_callback(self._making.discard)
+        else:
+            self._free_bytes -= ticket.size_bytes
+            ticket.storage = MemoryStorage(self._pool, ticket.size_bytes, self._credit)
+            ticket.on_grant(ticket.storage)
+
+    def _leave_slot(self, ticket: Ticket) -> None:
+        self._free_slot(ticket)
+        self._advance()
+
+    async def _make_file(self, ticket: Ticket) -> None:
+        try:
+            storage = await self._spool.create(ticket.size_bytes)
+        except FednError as error:
+            self.leave(ticket)
+            ticket.on_failure(error)
+            return
+        ticket.storage = storage
+        ticket.on_grant(storage)
+
+    def _credit(self, size_bytes: int) -> None:
+        self._free_bytes += size_bytes
+        self._advance()

@@ -1,0 +1,76 @@
+"""The checks of an upload while it arrives: digest, header against the base model, finite numbers."""
+
+from fedn.aggregation.checks import FiniteCheck, check_header
+from fedn.combiner.options import HEADER_SLACK_BYTES
+from fedn.models.digest import Hasher
+from fedn.models.wire import ModelSpec, header_size, read_spec
+from fedn.protocol.errors import UpdateRefused
+from fedn.protocol.names import check_digest
+
+
+class ArrivalCheck:
+    """Looks at each byte once, in order, while it is in the processor's cache.
+
+    Args:
+        object_id: the digest that the bytes must have.
+        size_bytes: of the whole upload.
+        base: what names, shapes and dtypes must be like; None where any model is welcome (init, predict).
+    """
+
+    def __init__(self, object_id: str, size_bytes: int, base: ModelSpec | None) -> None:
+        self.spec: ModelSpec | None = None
+        """What the upload holds, once its header is there."""
+        self._object_id = object_id
+        self._size_bytes = size_bytes
+        self._base = base
+        self._finite: FiniteCheck | None = None
+        self._hasher = Hasher(check_digest(object_id)[0])
+
+    def feed(self, offset: int, data: memoryview, arrived: memoryview) -> None:
+        """Takes the next bytes.
+
+        Args:
+            offset: of `data` in the upload.
+            arrived: everything that arrived so far, `data` included.
+
+        Raises:
+            UpdateRefused, InvalidInput: it can never become a valid update.
+        """
+        self._hasher.update(data)
+        if self._finite is not None:
+            self._finite.feed(offset, data)
+            return
+        header_bytes = header_size(arrived)
+        if header_bytes is None:
+            return
+        if header_bytes > self._max_header_bytes():
+            raise UpdateRefused(
+                "update_does_not_fit",
+                f"its header claims {header_bytes} bytes",
+                fix="Return the tensors of the model that the task named.",
+            )
+        if len(arrived) < header_bytes:
+            return
+        spec = read_spec(arrived, self._size_bytes)
+        if self._base is not None:
+            check_header(spec, self._base)
+        self.spec, self._finite = spec, FiniteCheck(spec)
+        self._finite.feed(header_bytes, arrived[header_bytes:])
+
+    def finish(self) -> ModelSpec:
+        """All bytes were fed. UpdateRefused where a number is not finite or the digest is another one."""
+        if self.spec is None or self._finite is None:
+            raise UpdateRefused("bad_model", "its bytes end before its header does")
+        if self._hasher.digest() != self._object_id:
+            raise UpdateRefused(
+                "update_digest_wrong",
+                "the bytes that arrived are not those that were announced",
+                fix="Send it again; if this repeats, look at the client's memory and disk.",
+                where={"object": self._object_id},
+            )
+        self._finite.finish()
+        return self.spec
+
+    def _max_header_bytes(self) -> int:
+        base_header = min((tensor.start for tensor in self._base.tensors), default=0) if self._base is not None else 0
+        return base_header + 16 * HEADER_SLACK_BYTES

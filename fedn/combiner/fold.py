@@ -1,0 +1,163 @@
+"""Adding updates to a round's aggregate, outside the event loop and overlapped with other arrivals.
+
+Not here: whether an update may count (the round and the arrival checks), and the arithmetic (fedn.aggregation).
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from fedn.aggregation.base import Aggregate, Rule
+from fedn.combiner.buffers import Storage
+from fedn.combiner.objects import StoredObject, cut
+from fedn.models.digest import digest
+from fedn.models.wire import ModelSpec
+from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import FednError
+from fedn.protocol.names import check_digest
+from fedn.protocol.tasks import UpdateMetadata
+
+
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """An update, whole and checked. Whoever folds it releases the storage."""
+
+    client: str
+    task_id: str
+    update_id: str
+    size_bytes: int
+    metadata: UpdateMetadata
+    spec: ModelSpec
+    storage: Storage
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What became of an update in the sum."""
+
+    arrived: Arrived
+    weight: float
+    error: FednError | None
+
+
+class Fold:
+    """One round's aggregate, used by one thread at a time. Its other methods belong to the loop.
+
+    Args:
+        rule, sum_dtype: of the plan.
+        base: of the round's base model; the aggregate needs its bytes only for updates of the form delta.
+        on_folded: called on the loop for each update, in the order of `put`.
+        on_crash: called on the loop where adding failed in a way that leaves the sum unknown.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        sum_dtype: str,
+        base: StoredObject,
+        spec: ModelSpec,
+        executor: Executor,
+        on_folded: Callable[[Folded], None],
+        on_crash: Callable[[BaseException], None],
+    ) -> None:
+        self._rule = rule
+        self._sum_dtype = sum_dtype
+        self._base = base
+        self._spec = spec
+        self._executor = executor
+        self._on_folded = on_folded
+        self._on_crash = on_crash
+        self._waiting: deque[Arrived] = deque()
+        self._running: asyncio.Future[list[Folded]] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._aggregates: dict[str, Aggregate] = {}
+        self._spent_s = 0.0
+
+    def put(self, arrived: Arrived) -> None:
+        """Takes an update over; `on_folded` tells when it is in the sum."""
+        self._waiting.append(arrived)
+        self._idle.clear()
+        if self._running is None:
+            self._start()
+
+    async def seal(self) -> tuple[StoredObject | None, float, float]:
+        """When all that was put is in: (combiner model, its weight, milliseconds of folding); no model of no updates.
+
+        InvalidInput (`sum_overflow`) where the mean is not finite.
+        """
+        await self._idle.wait()
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._seal)
+
+    async def abandon(self) -> None:
+        """Throws away what waits, when the update being added is in."""
+        while self._waiting:
+            self._waiting.popleft().storage.release()
+        await self._idle.wait()
+
+    def _start(self) -> None:
+        # All that waits goes in one hand-over: threads cost more than the sums of small models.
+        batch = list(self._waiting)
+        self._waiting.clear()
+        self._running = asyncio.get_running_loop().run_in_executor(self._executor, self._add, batch)
+        self._running.add_done_callback(lambda future: self._added(batch, future))
+
+    def _added(self, batch: list[Arrived], future: "asyncio.Future[list[Folded]]") -> None:
+        self._running = None
+        for arrived in batch:
+            arrived.storage.release()
+        error = None if future.cancelled() else future.exception()
+        if error is not None:
+            while self._waiting:
+                self._waiting.popleft().storage.release()
+            self._idle.set()
+            self._on_crash(error)
+            return
+        if self._waiting:
+            self._start()
+        else:
+            self._idle.set()
+        if not future.cancelled():
+            for folded in future.result():
+                self._on_folded(folded)
+
+    def _add(self, batch: list[Arrived]) -> list[Folded]:
+        started = time.perf_counter()
+        done = []
+        for arrived in batch:
+            weight, error = self._rule.weight_of(arrived.metadata), None
+            try:
+                form = arrived.metadata.form
+                self._aggregate(form).add(arrived.storage.view(), arrived.spec, weight, form=form)
+            except FednError as refusal:
+                error = refusal
+            done.append(Folded(arrived, weight, error))
+        self._spent_s += time.perf_counter() - started
+        return done
+
+    def _aggregate(self, form: str) -> Aggregate:
+        """Models and deltas are summed apart: only deltas need a copy of the base model's bytes."""
+        if form not in self._aggregates:
+            base_buffer = self._base.flat() if form == "delta" else None
+            self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_buffer)
+        return self._aggregates[form]
+
+    def _seal(self) -> tuple[StoredObject | None, float, float]:
+        started = time.perf_counter()
+        # Deltas last: their aggregate has the base that the merged result needs.
+        sums = [self._aggregates[form] for form in ("delta", "model") if form in self._aggregates]
+        total = next((aggregate for aggregate in sums if aggregate.count), None)
+        if total is None:
+            return None, 0.0, self._spent_s * 1000
+        for other in sums:
+            if other is not total and other.count:
+                total.merge(other)
+        model = total.result()
+        model_id = digest(model, check_digest(self._base.object_id)[0])
+        stored = cut(model_id, wire.OBJECT_KIND_MODEL, model)
+        self._aggregates.clear()
+        self._spent_s += time.perf_counter() - started
+        return stored, total.weight, self._spent_s * 1000

@@ -1,0 +1,174 @@
+"""Models and packages that the combiner holds, as the messages that carry them.
+
+The messages in which an object arrived are kept and handed to every stream as they are: a model costs its size once,
+however many clients get it. What rounds need is pinned; the rest goes when there is too much of it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+from fedn.combiner.options import KEEP_OBJECT_BYTES
+from fedn.models.digest import Hasher
+from fedn.network.frames import HEAD_BYTES, decode_piece, encode_piece, encode_pieces
+from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import IntegrityError, LimitExceeded
+from fedn.protocol.names import check_digest
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object, whole. `pieces` are (offset, message), in order and without gaps."""
+
+    object_id: str
+    kind: wire.ObjectKind
+    size_bytes: int
+    pieces: Sequence[tuple[int, bytes]]
+
+    def begin(self, offset: int = 0) -> wire.ObjectBegin:
+        return wire.ObjectBegin(object_id=self.object_id, kind=self.kind, size_bytes=self.size_bytes, offset=offset)
+
+    def messages(self, offset: int = 0) -> Iterator[bytes]:
+        """The messages of the bytes from `offset` on. All but perhaps the first are those that everybody gets."""
+        for start, message in self.pieces:
+            if start >= offset:
+                yield message
+            elif start + _data_of(message).nbytes > offset:
+                yield encode_piece(offset, _data_of(message)[offset - start :])
+
+    def prefix(self, size_bytes: int) -> bytearray:
+        """The first bytes, copied."""
+        found = bytearray()
+        for _, message in self.pieces:
+            if len(found) >= size_bytes:
+                break
+            found += _data_of(message)[: size_bytes - len(found)]
+        return found
+
+    def flat(self) -> bytearray:
+        """All bytes, copied into one buffer."""
+        buffer = bytearray(self.size_bytes)
+        for start, message in self.pieces:
+            data = _data_of(message)
+            buffer[start : start + len(data)] = data
+        return buffer
+
+
+def _data_of(message: bytes) -> memoryview:
+    piece = decode_piece(message)
+    assert piece is not None  # only pieces are kept
+    return piece[1]
+
+
+def cut(object_id: str, kind: wire.ObjectKind, data: bytes | bytearray | memoryview) -> StoredObject:
+    """An object from bytes in memory, copied once, into its messages."""
+    messages = tuple(encode_pieces(data))
+    starts: list[tuple[int, bytes]] = []
+    offset = 0
+    for message in messages:
+        starts.append((offset, message))
+        offset += len(message) - HEAD_BYTES
+    return StoredObject(object_id, kind, len(data), tuple(starts))
+
+
+class IncomingObject:
+    """An object that arrives over the reducer's stream, hashed as it comes."""
+
+    def __init__(self, begin: wire.ObjectBegin, max_bytes: int) -> None:
+        algorithm, _ = check_digest(begin.object_id)
+        if begin.size_bytes > max_bytes:
+            raise LimitExceeded(
+                "object_too_large",
+                f"an object of {begin.size_bytes} bytes is larger than the {max_bytes} that are allowed",
+                fix="Raise the combiner's setting max_model_bytes.",
+                where={"object": begin.object_id},
+            )
+        self._begin = begin
+        self._hasher = Hasher(algorithm)
+        self._pieces: list[tuple[int, bytes]] = []
+        self._received = 0
+
+    @property
+    def object_id(self) -> str:
+        return self._begin.object_id
+
+    def feed(self, offset: int, data: memoryview, message: bytes) -> StoredObject | None:
+        """Keeps the message of the next piece; the object, once it is whole. IntegrityError where it is damaged."""
+        if offset != self._received or offset + len(data) > self._begin.size_bytes:
+            raise self._damaged(f"a piece at {offset} came where {self._received} was expected")
+        self._hasher.update(data)
+        self._pieces.append((offset, message))
+        self._received += len(data)
+        return self.whole()
+
+    def whole(self) -> StoredObject | None:
+        if self._received < self._begin.size_bytes:
+            return None
+        if self._hasher.digest() != self.object_id:
+            raise self._damaged("its digest is another one")
+        return StoredObject(self.object_id, self._begin.kind, self._received, tuple(self._pieces))
+
+    def _damaged(self, why: str) -> IntegrityError:
+        return IntegrityError(
+            "transfer_damaged",
+            f"an object did not arrive as it was sent: {why}",
+            fix="The reducer sends it again; if this repeats, look at the network between the tiers.",
+            where={"object": self.object_id},
+        )
+
+
+class ObjectCache:
+    """The objects at hand. `max_bytes` bounds those that nobody pins, except the one used last."""
+
+    def __init__(self, max_bytes: int = KEEP_OBJECT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._objects: OrderedDict[str, StoredObject] = OrderedDict()
+        self._pins: dict[str, set[Hashable]] = {}
+        self._listeners: list[Callable[[str], None]] = []
+
+    def __contains__(self, object_id: str) -> bool:
+        return object_id in self._objects
+
+    @property
+    def held_bytes(self) -> int:
+        return sum(stored.size_bytes for stored in self._objects.values())
+
+    def on_arrival(self, listener: Callable[[str], None]) -> None:
+        """`listener` is told the digest of every object that is added."""
+        self._listeners.append(listener)
+
+    def get(self, object_id: str) -> StoredObject | None:
+        stored = self._objects.get(object_id)
+        if stored is not None:
+            self._objects.move_to_end(object_id)
+        return stored
+
+    def add(self, stored: StoredObject) -> None:
+        self._objects.setdefault(stored.object_id, stored)
+        self._objects.move_to_end(stored.object_id)
+        self._evict()
+        for listener in self._listeners:
+            listener(stored.object_id)
+
+    def pin(self, object_id: str, owner: Hashable) -> None:
+        """Keeps an object, also one that has yet to arrive, until `owner` unpins it."""
+        self._pins.setdefault(object_id, set()).add(owner)
+
+    def unpin(self, owner: Hashable) -> None:
+        """Lets go of all that `owner` pinned."""
+        for object_id in [key for key, owners in self._pins.items() if owner in owners]:
+            self._pins[object_id].discard(owner)
+            if not self._pins[object_id]:
+                del self._pins[object_id]
+        self._evict()
+
+    def _evict(self) -> None:
+        idle = [stored for key, stored in self._objects.items() if key not in self._pins]
+        newest = next(reversed(self._objects), None)
+        too_much = sum(stored.size_bytes for stored in idle) - self._max_bytes
+        for stored in idle:
+            if too_much <= 0:
+                return
+            if stored.object_id != newest:
+                del self._objects[stored.object_id]
+                too_much -= stored.size_bytes

@@ -1,0 +1,127 @@
+"""What waits to be written to one stream.
+
+Two lanes: control messages go first, so that an acknowledgement overtakes a model under way; objects and the tasks
+that need them keep their order. An object is held as an iterator over messages that all streams share, so a waiting
+model costs a stream nothing. The lanes are bounded: a peer that does not read is cut off, not buffered.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+
+from fedn.combiner.options import OUTBOX_BYTES
+from fedn.combiner.timers import ProgressWatch
+from fedn.protocol.errors import Unavailable
+
+
+class Outbox:
+    """Belongs to one stream and one loop. `run` writes; the other methods only put and never wait.
+
+    Args:
+        stall_s: seconds that one message may take to leave before the peer counts as hung.
+        max_bytes: control messages that may wait.
+    """
+
+    def __init__(self, *, stall_s: float, max_bytes: int = OUTBOX_BYTES) -> None:
+        self._control: deque[bytes] = deque()
+        self._ordered: deque[bytes | Iterator[bytes]] = deque()
+        self._waiting_bytes = 0
+        self._max_bytes = max_bytes
+        self._wake = asyncio.Event()
+        self._ended = False
+        self._failure: Unavailable | None = None
+        self._watch = ProgressWatch(stall_s, self._stalled)
+        self._runner: asyncio.Task[None] | None = None
+        self.sent_bytes = 0
+
+    def put(self, message: bytes) -> None:
+        """A control message that may overtake objects."""
+        if self._admit(message):
+            self._control.append(message)
+
+    def put_in_order(self, message: bytes) -> None:
+        """A control message that must come after the objects that were put before it."""
+        if self._admit(message):
+            self._ordered.append(message)
+
+    def put_object(self, messages: Iterator[bytes]) -> None:
+        """An object: its ObjectBegin and its pieces."""
+        if not self._ended:
+            self._ordered.append(messages)
+            self._wake.set()
+
+    def end(self, last: bytes | None = None) -> None:
+        """Drops what waits; `run` returns after `last` was written."""
+        if self._ended:
+            return
+        self._control.clear()
+        self._ordered.clear()
+        self._waiting_bytes = 0
+        if last is not None:
+            self._control.append(last)
+        self._ended = True
+        self._wake.set()
+
+    def _admit(self, message: bytes) -> bool:
+        if self._ended:
+            return False
+        self._waiting_bytes += len(message)
+        if self._waiting_bytes > self._max_bytes:
+            self._fail("does not read what it is sent")
+            return False
+        self._wake.set()
+        return True
+
+    def _fail(self, how: str) -> None:
+        self._failure = Unavailable(
+            "peer_too_slow", f"the peer {how}", fix="It connects again by itself; look at its load and its network."
+        )
+        self.end()
+
+    def _stalled(self) -> None:
+        self._fail("took no byte for too long")
+        if self._runner is not None:
+            self._runner.cancel()
+
+    def _next(self) -> bytes | None:
+        if self._control:
+            message = self._control.popleft()
+            self._waiting_bytes -= len(message)
+            return message
+        while self._ordered:
+            head = self._ordered[0]
+            if isinstance(head, bytes):
+                self._ordered.popleft()
+                self._waiting_bytes -= len(head)
+                return head
+            for piece in head:
+                return piece
+            self._ordered.popleft()
+        return None
+
+    async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Writes until `end`; to be run as a task of its own. Unavailable (`peer_too_slow`) where nobody reads."""
+        self._runner = asyncio.current_task()
+        try:
+            await self._write_all(write)
+        except asyncio.CancelledError:
+            if self._failure is None:
+                raise
+        finally:
+            self._watch.cancel()
+        if self._failure is not None:
+            raise self._failure
+
+    async def _write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        while True:
+            message = self._next()
+            if message is None:
+                if self._ended:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            self._watch.touch()
+            await write(message)
+            self._watch.rest()
+            self.sent_bytes += len(message)

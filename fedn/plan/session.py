@@ -1,0 +1,81 @@
+"""The plan of a session: every choice of a training run, validated as a whole before anything starts."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fedn.protocol.trail import digest_json
+
+
+class RuleChoice(BaseModel):
+    """An aggregation rule by its name (`fedn plan options`), with its options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "fedavg"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SchedulerChoice(BaseModel):
+    """A scheduler by its name, with its options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = "synchronous"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SessionPlan(BaseModel):
+    """The validated configuration of a session. Everything in it acts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rounds: int = Field(default=5, ge=1, le=1_000_000)
+    round_timeout_s: float = Field(default=180.0, gt=0, le=30 * 86400)
+    """Seconds from dispatch until a round closes with the updates that are in."""
+    upload_grace_s: float = Field(default=30.0, ge=0, le=86400)
+    """An upload that progresses at the deadline gets so many seconds more."""
+    disconnect_grace_s: float = Field(default=30.0, ge=0, le=86400)
+    """A client that went away in a round is waited for so many seconds."""
+    clients_required: int = Field(default=1, ge=1)
+    """The quorum: updates, counted over the whole federation, without which a round is not committed."""
+    clients_requested: int | None = Field(default=None, ge=1)
+    """Size of the cohort at the most, over the whole federation; None: every attached client."""
+    wait_for_clients_s: float = Field(default=300.0, ge=0, le=30 * 86400)
+    """Seconds that a round waits for `clients_required` attached clients before the session fails."""
+    max_attempts: int = Field(default=5, ge=1, le=1000)
+    """Times that one round is tried before the session fails."""
+    validate_models: bool = Field(default=True, alias="validate")
+    """Every global model is validated by the clients that take part next; the last one in a round of its own."""
+    helper: str = Field(default="numpy", min_length=1)
+    rule: RuleChoice = Field(default_factory=RuleChoice)
+    scheduler: SchedulerChoice = Field(default_factory=SchedulerChoice)
+    reducer_mean: Literal["weighted", "plain"] = "weighted"
+    """How combiner models become one: by their weights (equal to flat FedAvg), or each counting the same."""
+    sum_dtype: Literal["float64", "float32"] = "float64"
+    seed: int = Field(default=0, ge=0)
+    """Of every random choice on the servers; also handed to the clients as parameter `seed`."""
+    deterministic: bool = False
+    """Repeat to the bit: everything in a fixed order, and all selected clients must answer."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Hyper-parameters for the clients' code (epochs, batch_size, learning_rate, …)."""
+    seed_from_client: bool = False
+    """Where the federation has no model yet, one client is asked to make the first."""
+    package_id: str | None = None
+    """Digest of the compute package; None: the clients bring their own Learner."""
+    model_id: str | None = None
+    """Model to start from; None: the head of the trail. Another one than the head is a rollback to it."""
+
+    @model_validator(mode="after")
+    def _quorum_fits_cohort(self) -> "SessionPlan":
+        if self.clients_requested is not None and self.clients_requested < self.clients_required:
+            raise ValueError(
+                f"clients_requested ({self.clients_requested}) is smaller than clients_required "
+                f"({self.clients_required}): no round could reach its quorum"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """`sha256:` digest of the plan, which trail entries name."""
+        return digest_json(self.model_dump(mode="json", by_alias=True))

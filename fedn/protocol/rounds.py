@@ -1,0 +1,104 @@
+"""Rounds: what a combiner is told to do, what it reports, and the ledger that says what became of each client."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from fedn.protocol.tasks import Frozen, RoundName, TaskSpec, UpdateMetadata
+
+
+class LedgerState(StrEnum):
+    """What became of a client in a round. The last six are final."""
+
+    NOT_SELECTED = "not_selected"
+    SELECTED = "selected"
+    TRAINING = "training"
+    UPLOADING = "uploading"
+    UPDATED = "updated"
+    LATE = "late"
+    REFUSED = "refused"
+    FAILED = "failed"
+    DISCONNECTED = "disconnected"
+
+    @property
+    def final(self) -> bool:
+        return self not in {LedgerState.SELECTED, LedgerState.TRAINING, LedgerState.UPLOADING}
+
+
+class Reason(Frozen):
+    """Why something became as it is: a code of docs/reference/errors.md, a sentence, and what to do."""
+
+    code: str
+    message: str
+    fix: str = ""
+
+
+class LedgerEntry(Frozen):
+    """One client in one round, as the ledger shows it."""
+
+    client: str
+    combiner: str = ""
+    task_id: str = ""
+    state: LedgerState
+    reason: Reason | None = None
+    update_id: str = ""
+    """Digest of the update's bytes."""
+    size_bytes: int = 0
+    metadata: UpdateMetadata | None = None
+    updated_at: float = 0.0
+    """Unix time, in seconds, of the last change."""
+
+
+class RoundSpec(Frozen):
+    """What one combiner executes: an explicit list of tasks, and when to stop waiting."""
+
+    name: RoundName
+    tasks: tuple[TaskSpec, ...]
+    deadline_s: float = Field(gt=0)
+    upload_grace_s: float = Field(default=30.0, ge=0)
+    disconnect_grace_s: float = Field(default=30.0, ge=0)
+    rule: str = "fedavg"
+    rule_options: dict[str, Any] = Field(default_factory=dict)
+    sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
+    deterministic: bool = False
+
+
+class Contribution(Frozen):
+    """A client's part in a combiner model. `weight` is what its update was multiplied by in the sum."""
+
+    client: str
+    update_id: str
+    num_examples: int
+    weight: float
+
+
+class CombinerModel(Frozen):
+    """The aggregate of one combiner in one round: a mean, with the weight that it stands for."""
+
+    combiner: str
+    model_id: str
+    size_bytes: int = 0
+    weight: float
+    contributions: tuple[Contribution, ...]
+    fold_ms: float = 0.0
+
+
+class RoundState(StrEnum):
+    """waiting (for enough clients) -> running -> aggregating -> committed, or failed (retried or not)."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    AGGREGATING = "aggregating"
+    COMMITTED = "committed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RoundKind(StrEnum):
+    """A training round makes a model; the others ask clients something about a model that is there."""
+
+    TRAIN = "train"
+    VALIDATE = "validate"
+    INIT = "init"
+    PREDICT = "predict"

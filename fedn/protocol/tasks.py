@@ -1,0 +1,94 @@
+"""Tasks, and what clients say of their work."""
+
+import math
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Frozen(BaseModel):
+    """Base of everything that is said: immutable, and unknown fields are an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskKind(StrEnum):
+    INIT = "init"
+    TRAIN = "train"
+    VALIDATE = "validate"
+    PREDICT = "predict"
+
+
+class RoundName(Frozen):
+    """The name of one attempt at one round. `epoch` is the writer epoch of the reducer that started it."""
+
+    session: str
+    index: int = Field(ge=0)
+    attempt: int = Field(ge=0)
+    epoch: int = Field(ge=0)
+
+    def __str__(self) -> str:
+        return f"{self.session}/{self.index}.{self.attempt}@{self.epoch}"
+
+
+class TaskSpec(Frozen):
+    """What one client is asked to do in a round."""
+
+    task_id: str
+    """The same for each attempt at the same work, so that a client may answer from its spool."""
+    client: str
+    kind: TaskKind
+    model_id: str = ""
+    """Digest of the model to work on; empty for `init`."""
+    validate_incoming: bool = False
+    """A train task that also reports metrics of the model that it starts from."""
+    step_budget: int | None = Field(default=None, gt=0)
+    """Optimizer steps at the most; None: as the learner decides."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    package_id: str = ""
+    helper: str = ""
+
+
+def _all_numbers(metrics: dict[str, float]) -> dict[str, float]:
+    for name in metrics:
+        if not 1 <= len(name) <= 128:
+            raise ValueError(f"metric name {name[:40]!r}… must have 1 to 128 characters")
+    if len(metrics) > 1024:
+        raise ValueError(f"{len(metrics)} metrics; at most 1024 are allowed")
+    return metrics
+
+
+Metrics = Annotated[dict[str, float], AfterValidator(_all_numbers)]
+"""Free names to numbers. A metric may be NaN (a diverged loss is worth seeing); a model may not."""
+
+
+class UpdateMetadata(Frozen):
+    """What a client says of its work. Times in milliseconds, 0 where not measured."""
+
+    task_id: str
+    client: str
+    round: RoundName
+    base_model_id: str = ""
+    form: str = Field(default="model", pattern="^(model|delta)$")
+    """Whether the tensors are the model itself or its difference to the base model."""
+    num_examples: int = Field(default=0, ge=0)
+    num_steps: int = Field(default=0, ge=0)
+    ms_per_step: float = Field(default=0.0, ge=0)
+    ms_per_epoch: float = Field(default=0.0, ge=0)
+    task_ms: float = Field(default=0.0, ge=0)
+    metrics: Metrics = Field(default_factory=dict)
+    validation: Metrics = Field(default_factory=dict)
+    """Metrics of the incoming model, for a train task with `validate_incoming`."""
+    num_validation_examples: int = Field(default=0, ge=0)
+
+
+def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
+    """Mean of each metric over (weight, metrics) pairs that report it, finite, with a weight > 0."""
+    totals: dict[str, tuple[float, float]] = {}
+    for weight, values in metrics:
+        for name, value in values.items():
+            if weight > 0 and math.isfinite(value):
+                total, weights = totals.get(name, (0.0, 0.0))
+                totals[name] = (total + weight * value, weights + weight)
+    return {name: total / weights for name, (total, weights) in sorted(totals.items())}

@@ -1,0 +1,180 @@
+"""One attempt at a round: the parts of all its combiners at once, until the scheduler says commit or retry."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason
+from fedn.protocol.tasks import TaskKind
+from fedn.reducer.engine.part import PartLost, PartResult, RoundPart
+from fedn.reducer.engine.records import RoundRecord
+from fedn.scheduling.base import Progress, Scheduler, Verdict
+
+
+@dataclass(frozen=True)
+class AttemptResult:
+    """What came of an attempt. Without `parts`, it is to be tried again, for the reason given."""
+
+    parts: tuple[PartResult, ...]
+    ledger: tuple[LedgerEntry, ...]
+    retry_because: Reason | None
+    training_ms: float
+    collecting_ms: float
+
+
+class RoundAttempt:
+    """See the module.
+
+    Args:
+        record: the round, with its assignments; durable already.
+        parts: one a combiner, not started yet.
+        required: the quorum, counted over the federation.
+        counts: the kind of task whose updates count towards the quorum.
+        on_ledger: called for each change of the ledger, in order.
+    """
+
+    def __init__(
+        self,
+        record: RoundRecord,
+        scheduler: Scheduler,
+        *,
+        required: int,
+        counts: TaskKind,
+        on_ledger: Callable[[LedgerEntry], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._required = required
+        self._on_ledger = on_ledger
+        self._ledger = {entry.client: entry for entry in record.ledger}
+        self._counted = {
+            task.client: combiner
+            for combiner, tasks in record.assignments.items()
+            for task in tasks
+            if task.kind is counts
+        }
+        self._asked = {task.client: combiner for combiner, tasks in record.assignments.items() for task in tasks}
+        self._lost: dict[str, PartLost] = {}
+        self._changed = asyncio.Event()
+        self._last_update = time.monotonic()
+
+    @property
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        """The ledger now, by client name."""
+        return tuple(self._ledger[client] for client in sorted(self._ledger))
+
+    def note(self, entry: LedgerEntry) -> None:
+        """Takes a change of a client's state."""
+        before = self._ledger.get(entry.client)
+        if before is None or before.combiner != entry.combiner or before.state is LedgerState.NOT_SELECTED:
+            return  # a combiner speaks only of clients that it was given
+        self._ledger[entry.client] = entry
+        if entry.state.final:
+            self._last_update = time.monotonic()
+        self._on_ledger(entry)
+        self._changed.set()
+
+    async def run(self, parts: Mapping[str, RoundPart]) -> AttemptResult:
+        """Runs the parts to the scheduler's verdict. Cancelling it cancels them, and tells the combiners."""
+        started = time.monotonic()
+        running = {name: asyncio.create_task(part.run(), name=f"part {name}") for name, part in parts.items()}
+        for task in running.values():
+            task.add_done_callback(lambda _: self._changed.set())
+        try:
+            retry = await self._until_verdict(parts, running)
+        except BaseException:
+            await self._abandon(parts, running, "the reducer gave the round up")
+            raise
+        if retry is not None:
+            await self._abandon(parts, running, retry.message)
+        results = () if retry else tuple(running[name].result() for name in sorted(running) if name not in self._lost)
+        now = time.monotonic()
+        return AttemptResult(
+            parts=results,
+            ledger=self.ledger,
+            retry_because=retry,
+            training_ms=(self._last_update - started) * 1e3,
+            collecting_ms=(now - self._last_update) * 1e3,
+        )
+
+    async def _until_verdict(
+        self, parts: Mapping[str, RoundPart], running: dict[str, asyncio.Task[PartResult]]
+    ) -> Reason | None:
+        """None to commit, else why to try again."""
+        closing = False
+        while True:
+            self._changed.clear()
+            for name, task in running.items():
+                if task.done() and name not in self._lost:
+                    self._note_end(name, task)
+            verdict = self._scheduler.verdict(self._progress())
+            if verdict is Verdict.RETRY:
+                return self._too_few()
+            if verdict is Verdict.COMMIT:
+                waiting = [name for name, task in running.items() if not task.done()]
+                if not waiting:
+                    return None
+                if not closing:
+                    closing = True
+                    await asyncio.gather(*(parts[name].close("the scheduler closed the round") for name in waiting))
+            await self._changed.wait()
+
+    def _note_end(self, name: str, task: asyncio.Task[PartResult]) -> None:
+        error = task.exception()
+        if error is None:
+            counted = {part.client for part in task.result().model.contributions}
+            self._note_uncounted(name, counted if task.result().tensors is not None else None)
+        elif isinstance(error, PartLost):
+            self._lost[name] = error
+            reason = Reason(code=error.code, message=error.message, fix=error.fix)
+            for client, combiner in self._asked.items():
+                if combiner == name:
+                    self._override(client, LedgerState.DISCONNECTED, reason)
+        else:
+            raise error
+
+    def _note_uncounted(self, name: str, counted: set[str] | None) -> None:
+        """A part is over: what its combiner never reported will not come; what it did not count does not count."""
+        for client, combiner in self._asked.items():
+            if combiner != name:
+                continue
+            state = self._ledger[client].state
+            if not state.final:
+                reason = Reason(code="no_answer", message="the round ended before the client answered")
+                self._override(client, LedgerState.LATE, reason)
+            elif state is LedgerState.UPDATED and client in self._counted and client not in (counted or {client}):
+                reason = Reason(code="not_counted", message="the combiner model does not count this update")
+                self._override(client, LedgerState.REFUSED, reason)
+
+    def _override(self, client: str, state: LedgerState, reason: Reason) -> None:
+        before = self._ledger[client]
+        if before.state is not LedgerState.UPDATED and before.state.final:
+            return
+        entry = before.model_copy(update={"state": state, "reason": reason, "updated_at": time.time()})
+        self._ledger[client] = entry
+        self._on_ledger(entry)
+
+    def _progress(self) -> Progress:
+        states = [self._ledger[client].state for client in self._counted]
+        every = [self._ledger[client].state for client in self._asked]
+        return Progress(
+            updated=sum(state is LedgerState.UPDATED for state in states),
+            open=sum(not state.final for state in states),
+            pending=sum(not state.final for state in every),
+            required=self._required,
+            selected=len(self._counted),
+        )
+
+    def _too_few(self) -> Reason:
+        progress = self._progress()
+        why = "; ".join(str(error) for error in self._lost.values())
+        message = f"{progress.updated} of {progress.selected} clients updated, {progress.required} are required"
+        return Reason(code="quorum_missed", message=f"{message}; {why}" if why else message)
+
+    async def _abandon(
+        self, parts: Mapping[str, RoundPart], running: dict[str, asyncio.Task[PartResult]], reason: str
+    ) -> None:
+        for task in running.values():
+            task.cancel()
+        await asyncio.gather(*running.values(), return_exceptions=True)
+        await asyncio.gather(*(part.cancel(reason) for part in parts.values()))

@@ -1,0 +1,194 @@
+"""One combiner's part in a round: started, followed event by event, its result fetched, whatever the link does."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fedn.network.convert import ledger_from_wire, result_from_wire, spec_to_wire
+from fedn.network.generated import combiner_pb2 as link
+from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import FednError, InvalidInput, Unavailable
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState, RoundSpec
+from fedn.protocol.tasks import TaskKind
+from fedn.reducer.engine.connection import Connection, LinkDown
+from fedn.reducer.engine.link import CombinerLink
+from fedn.reducer.engine.objects import Download, ObjectCache
+
+SILENCE_S = 30.0
+"""A combiner closes a round at its deadline by itself; if it has not said so this much later, it is given up."""
+
+
+class PartLost(Unavailable):
+    """A combiner's part in a round cannot be had any more; whatever it says of this attempt later is refused."""
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What a combiner made of its tasks."""
+
+    model: CombinerModel
+    tensors: bytearray | None
+    """The combiner model's bytes; None where no update counted or none was asked for."""
+    predictions: dict[str, bytearray]
+    """Client name to the tensors that it predicted, in a round of kind predict."""
+
+
+class RoundPart:
+    """See the module.
+
+    Args:
+        instance: the combiner process that was told to start, where that is known from before a restart of the reducer.
+        on_ledger: called for each change of a client's state.
+        on_instance: called when a combiner process was told to start.
+    """
+
+    def __init__(
+        self,
+        combiner_link: CombinerLink,
+        spec: RoundSpec,
+        objects: ObjectCache,
+        *,
+        max_model_bytes: int,
+        on_ledger: Callable[[LedgerEntry], None],
+        on_instance: Callable[[str, str], None],
+        instance: str | None = None,
+    ) -> None:
+        self._link = combiner_link
+        self._spec = spec
+        self._objects = objects
+        self._max_model_bytes = max_model_bytes
+        self._on_ledger = on_ledger
+        self._on_instance = on_instance
+        self._instance = instance
+        self._closes_at = time.monotonic() + spec.deadline_s
+        self._next_event = 1
+        self._done: link.RoundDone | None = None
+        self._downloads: dict[str, Download] = {}
+        self._updates: dict[str, LedgerEntry] = {}
+
+    @property
+    def combiner(self) -> str:
+        return self._link.name
+
+    async def run(self) -> PartResult:
+        """The result. PartLost where the combiner died, lost the round, refused it, or fell silent."""
+        while True:
+            try:
+                connection = await self._link.connected(self._gives_up_at)
+            except LinkDown as error:
+                raise self._lost("combiner_lost", f"the combiner is gone: {error.message}") from error
+            try:
+                return await self._advance(connection)
+            except LinkDown:
+                continue
+            except TimeoutError as error:
+                raise self._lost("combiner_silent", "the combiner did not close the round in time") from error
+            except FednError as error:
+                if isinstance(error, PartLost):
+                    raise
+                raise self._lost(error.code, error.message) from error
+            finally:
+                connection.forget(self._spec.name)
+
+    @property
+    def _gives_up_at(self) -> float:
+        return self._closes_at + self._spec.upload_grace_s + SILENCE_S
+
+    async def _advance(self, connection: Connection) -> PartResult:
+        if self._done is None:
+            async with asyncio.timeout_at(self._gives_up_at - time.monotonic() + asyncio.get_running_loop().time()):
+                await self._begin(connection)
+                self._done = await self._follow(connection)
+        return await self._collect(connection, self._done)
+
+    async def _begin(self, connection: Connection) -> None:
+        """Starts the round at the combiner, or goes on watching it where it runs already."""
+        name = self._spec.name
+        if self._instance is not None and self._instance != connection.instance:
+            raise self._lost("combiner_restarted", "the combiner was restarted and lost the round")
+        connection.listen(name)
+        if self._instance is not None and name in connection.rounds:
+            status = await connection.watch(name, self._next_event)
+        else:
+            left_s = max(1.0, self._closes_at - time.monotonic())
+            status = await connection.start_round(spec_to_wire(self._spec.model_copy(update={"deadline_s": left_s})))
+        if self._instance is None:
+            self._instance = connection.instance
+            self._on_instance(self._link.name, connection.instance)
+        for object_id in status.needed_objects:
+            await connection.push(await self._objects.get(object_id, self._kind_of(object_id)))
+
+    def _kind_of(self, object_id: str) -> wire.ObjectKind:
+        is_package = any(task.package_id == object_id for task in self._spec.tasks)
+        return wire.OBJECT_KIND_PACKAGE if is_package else wire.OBJECT_KIND_MODEL
+
+    async def _follow(self, connection: Connection) -> link.RoundDone:
+        while True:
+            event = await connection.next_event(self._spec.name)
+            if event.number < self._next_event:
+                continue
+            self._next_event = event.number + 1
+            if event.HasField("done"):
+                return event.done
+            entry = ledger_from_wire(event.ledger, combiner=self._link.name, updated_at=event.time_unix_s)
+            if entry.state is LedgerState.UPDATED:
+                self._updates[entry.client] = entry
+            self._on_ledger(entry)
+
+    async def _collect(self, connection: Connection, done: link.RoundDone) -> PartResult:
+        model = result_from_wire(done, self._link.name)
+        self._check(model)
+        kinds = {task.kind for task in self._spec.tasks}
+        predictions = {}
+        if TaskKind.PREDICT in kinds:
+            for client, entry in self._updates.items():
+                predictions[client] = await self._fetch(connection, entry.update_id, entry.size_bytes)
+        tensors = None
+        if model.model_id and TaskKind.PREDICT not in kinds:
+            tensors = await self._fetch(connection, model.model_id, model.size_bytes)
+        return PartResult(model, tensors, predictions)
+
+    async def _fetch(self, connection: Connection, object_id: str, size_bytes: int) -> bytearray:
+        download = self._downloads.get(object_id)
+        if download is None:
+            download = self._downloads[object_id] = Download(object_id, size_bytes, self._max_model_bytes)
+        if not download.done.is_set():
+            await connection.fetch(download)
+        return download.buffer
+
+    def _check(self, model: CombinerModel) -> None:
+        """A combiner model may count only clients that this combiner was given, each once, with honest weights."""
+        given = {task.client for task in self._spec.tasks}
+        counted = [part.client for part in model.contributions]
+        if len(set(counted)) != len(counted) or not given.issuperset(counted):
+            raise InvalidInput("foreign_contribution", "a combiner model counts clients that it was not given")
+        total = sum(part.weight for part in model.contributions)
+        if not abs(total - model.weight) <= 1e-9 * max(1.0, abs(total)):
+            raise InvalidInput("wrong_weight", f"weight {model.weight} is not the sum {total} of its contributions")
+
+    def _lost(self, code: str, message: str) -> PartLost:
+        where = {"combiner": self._link.name, "round": self._spec.name}
+        return PartLost(code, message, where=where, fix="Look at the combiner's log and its network.")
+
+    async def close(self, reason: str) -> None:
+        """No more updates are waited for."""
+        if self._link.connection is not None and self._done is None:
+            await _quietly(self._link.connection.close_round(self._spec.name, reason))
+
+    async def cancel(self, reason: str) -> None:
+        """The combiner may forget the round; told if it can be reached, and it forgets by itself otherwise."""
+        if self._link.connection is not None:
+            await _quietly(self._link.connection.cancel_round(self._spec.name, reason))
+
+    async def acknowledge(self) -> None:
+        """The result is durable; the combiner may forget the round."""
+        if self._link.connection is not None:
+            await _quietly(self._link.connection.acknowledge_commit(self._spec.name))
+
+
+async def _quietly(sending: Awaitable[None]) -> None:
+    """Sends what need not arrive: a combiner that is away learns it from the next round, or by its own clock."""
+    with contextlib.suppress(LinkDown):
+        await sending

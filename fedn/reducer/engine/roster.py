@@ -1,0 +1,111 @@
+"""The roster: which client is attached to which combiner now, over the whole federation.
+
+Told by the links as clients come and go; whoever starts a round waits here for enough of them. Belongs to the
+engine's loop, but for `snapshot`, which any thread may call.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fedn.protocol.tasks import TaskKind
+
+REATTACH_GRACE_S = 5.0
+"""A round waits so long for the clients of a combiner whose link just broke: they come back elsewhere by themselves."""
+
+
+@dataclass(frozen=True)
+class AttachedClient:
+    """A client with an open stream to a combiner."""
+
+    client: str
+    combiner: str
+    kinds: frozenset[TaskKind]
+    attributes: dict[str, str]
+    since: float
+    """Unix time in seconds."""
+
+
+class Roster:
+    def __init__(self, publish: Callable[..., object]) -> None:
+        self._clients: dict[str, AttachedClient] = {}
+        self._missing: dict[str, float] = {}
+        self._changed = asyncio.Event()
+        self._publish = publish
+
+    def snapshot(self) -> list[AttachedClient]:
+        """Attached clients by name."""
+        clients = self._clients.copy()
+        return [clients[name] for name in sorted(clients)]
+
+    def able(self, kind: TaskKind) -> dict[str, AttachedClient]:
+        return {client.client: client for client in self.snapshot() if kind in client.kinds}
+
+    def attach(self, client: AttachedClient) -> str | None:
+        """Adds a client. Attached to two combiners, the later counts; returns the one to detach it from, if any."""
+        before = self._clients.get(client.client)
+        if before is not None and before.combiner != client.combiner and before.since > client.since:
+            return client.combiner
+        self._clients[client.client] = client
+        self._missing.pop(client.client, None)
+        self._notify()
+        if before is not None and before.combiner == client.combiner:
+            return None
+        self._publish("client_attached", client=client.client, combiner=client.combiner)
+        return before.combiner if before is not None else None
+
+    def detach(self, client: str, combiner: str, reason: str) -> None:
+        """Removes a client, if that combiner is where it was."""
+        present = self._clients.get(client)
+        if present is not None and present.combiner == combiner:
+            del self._clients[client]
+            self._notify()
+            self._publish("client_detached", client=client, combiner=combiner, reason=reason)
+
+    def replace_all(self, combiner: str, clients: list[AttachedClient]) -> list[tuple[str, str]]:
+        """A combiner's whole list; returns (client, combiner to detach it from) of those that are attached twice."""
+        names = {client.client for client in clients}
+        for present in self.snapshot():
+            if present.combiner == combiner and present.client not in names:
+                self.detach(present.client, combiner, "gone while the link was down")
+        doubles = [(client.client, self.attach(client)) for client in clients]
+        return [(client, other) for client, other in doubles if other is not None]
+
+    def link_lost(self, combiner: str) -> None:
+        """The link to a combiner broke: its clients may be there still, or on their way to another combiner."""
+        now = time.monotonic()
+        for present in self.snapshot():
+            if present.combiner == combiner:
+                self._missing[present.client] = now + REATTACH_GRACE_S
+                del self._clients[present.client]
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _missing_until(self) -> float:
+        """Monotonic time until which clients that just went missing are waited for; 0 where none is."""
+        now = time.monotonic()
+        self._missing = {client: until for client, until in self._missing.items() if until > now}
+        return max(self._missing.values(), default=0.0)
+
+    async def gather(self, kind: TaskKind, required: int, timeout_s: float) -> dict[str, AttachedClient]:
+        """Clients able to do this kind of task, once there are enough and none that just went missing is awaited.
+
+        After `timeout_s` seconds, those that are there, be they too few.
+        """
+        give_up = time.monotonic() + timeout_s
+        while True:
+            able = self.able(kind)
+            missing_until = self._missing_until()
+            if (len(able) >= required and not missing_until) or time.monotonic() >= give_up:
+                return able
+            wait_until = min(missing_until, give_up) if len(able) >= required and missing_until else give_up
+            changed = self._changed
+            try:
+                async with asyncio.timeout(max(0.0, wait_until - time.monotonic())):
+                    await changed.wait()
+            except TimeoutError:
+                continue

@@ -1,0 +1,191 @@
+"""One round from the search for clients to the record of its end: attempts, ledger, and what is written down of it."""
+
+import time
+
+from fedn.plan.session import SessionPlan
+from fedn.protocol.errors import Unavailable
+from fedn.protocol.rounds import LedgerEntry, Reason, RoundKind, RoundState
+from fedn.protocol.tasks import RoundName, TaskKind, UpdateMetadata
+from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
+from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.part import RoundPart
+from fedn.reducer.engine.records import ROUNDS, RoundRecord, load_round
+from fedn.reducer.engine.tasks import assign_tasks, round_spec
+from fedn.scheduling.base import Scheduler
+from fedn.scheduling.cohort import select_cohort
+
+_ENDED = {RoundState.COMMITTED, RoundState.FAILED, RoundState.CANCELLED}
+
+
+class RoundRun:
+    """One round of a session. `record` and `ledger` may be read from any thread."""
+
+    def __init__(
+        self,
+        session: str,
+        index: int,
+        kind: RoundKind,
+        plan: SessionPlan,
+        scheduler: Scheduler,
+        context: EngineContext,
+        history: dict[str, UpdateMetadata],
+    ) -> None:
+        self._plan = plan
+        self._scheduler = scheduler
+        self._context = context
+        self._history = history
+        self._attempt: RoundAttempt | None = None
+        self._parts: dict[str, RoundPart] = {}
+        name = RoundName(session=session, index=index, attempt=0, epoch=context.epoch)
+        self.record = RoundRecord(name=name, kind=kind, state=RoundState.WAITING, started_at=time.time())
+
+    @property
+    def ledger(self) -> tuple[LedgerEntry, ...]:
+        return self._attempt.ledger if self._attempt is not None else self.record.ledger
+
+    async def earlier(self) -> RoundRecord | None:
+        """What an earlier attempt at this round, perhaps by another reducer process, left behind."""
+        name = self.record.name
+        return await self._context.store(lambda: load_round(self._context.state, name.session, name.index))
+
+    async def attempt(self, number: int, base_model_id: str) -> AttemptResult:
+        """A new attempt: waits for clients, chooses the cohort, writes the round down, runs it."""
+        await self._open(number, base_model_id)
+        return await self._execute(again=False)
+
+    async def reattach(self, record: RoundRecord) -> AttemptResult:
+        """Goes on with the attempt that another reducer process left running."""
+        self.record = record
+        return await self._execute(again=True)
+
+    async def _open(self, number: int, base_model_id: str) -> None:
+        plan, kind = self._plan, self.record.kind
+        name = self.record.name.model_copy(update={"attempt": number})
+        started = time.time()
+        self._attempt = None
+        self.record = RoundRecord(
+            name=name, kind=kind, state=RoundState.WAITING, base_model_id=base_model_id, started_at=started
+        )
+        cohort = await self._gather(name)
+        budgets = self._scheduler.budgets(cohort, self._history) if kind is RoundKind.TRAIN else {}
+        attached = self._context.roster.snapshot()
+        assignments, ledger = assign_tasks(
+            plan, name, kind, base_model_id, cohort=cohort, attached=attached, budgets=budgets
+        )
+        now = time.time()
+        self.record = self.record.model_copy(
+            update={
+                "state": RoundState.RUNNING,
+                "cohort": tuple(cohort),
+                "assignments": assignments,
+                "ledger": ledger,
+                "deadline_at": now + plan.round_timeout_s,
+                "times_ms": {"waiting": (now - started) * 1e3},
+            }
+        )
+        await self.save()
+        self._context.events.publish(
+            "round_started",
+            session=name.session,
+            round=name.index,
+            attempt=number,
+            round_kind=str(kind),
+            clients=len(cohort),
+        )
+
+    async def _gather(self, name: RoundName) -> list[str]:
+        plan, kind = self._plan, self.record.kind
+        required = plan.clients_required if kind is RoundKind.TRAIN else 1
+        able = await self._context.roster.gather(TaskKind(kind.value), required, plan.wait_for_clients_s)
+        if len(able) < required and kind is not RoundKind.VALIDATE:
+            raise Unavailable(
+                "too_few_clients",
+                f"{len(able)} clients that can {kind} are attached, {required} are required",
+                fix="Start more clients, or ask for fewer with clients_required; then resume the session.",
+                where={"session": name.session, "round": name.index},
+            )
+        requested = {RoundKind.TRAIN: plan.clients_requested, RoundKind.INIT: 1}.get(kind)
+        return select_cohort(list(able), requested, seed=plan.seed, round_index=name.index)
+
+    def _required(self) -> int:
+        """The quorum of this round, in clients that do what the round is for."""
+        match self.record.kind:
+            case RoundKind.TRAIN if self._plan.deterministic:
+                return len(self.record.cohort)
+            case RoundKind.TRAIN:
+                return self._plan.clients_required
+            case RoundKind.VALIDATE:
+                return 0
+            case _:
+                return 1
+
+    async def _execute(self, *, again: bool) -> AttemptResult:
+        record = self.record
+        attempt = RoundAttempt(
+            record,
+            self._scheduler,
+            required=self._required(),
+            counts=TaskKind(record.kind.value),
+            on_ledger=self._note_ledger,
+        )
+        self._attempt = attempt
+        self._parts = {
+            combiner: RoundPart(
+                self._context.link(combiner),
+                round_spec(self._plan, record.name, tasks, max(1.0, record.deadline_at - time.time())),
+                self._context.objects,
+                max_model_bytes=self._context.max_model_bytes,
+                on_ledger=attempt.note,
+                on_instance=self._note_instance,
+                instance=record.instances.get(combiner, "") if again else None,
+            )
+            for combiner, tasks in record.assignments.items()
+        }
+        result = await attempt.run(self._parts)
+        self.record = self.record.model_copy(update={"ledger": result.ledger})
+        return result
+
+    def _note_ledger(self, entry: LedgerEntry) -> None:
+        if entry.metadata is not None:
+            self._history[entry.client] = entry.metadata
+        self._context.events.publish(
+            "ledger_changed",
+            session=self.record.name.session,
+            round=self.record.name.index,
+            client=entry.client,
+            combiner=entry.combiner,
+            state=str(entry.state),
+            reason=entry.reason.message if entry.reason else "",
+        )
+
+    def _note_instance(self, combiner: str, instance: str) -> None:
+        """Which process was told to start, for a reducer that comes back."""
+        self.change(instances={**self.record.instances, combiner: instance})
+        self.save_later()
+
+    def change(self, **changes: object) -> None:
+        self.record = self.record.model_copy(update=changes)
+
+    async def fail(self, reason: Reason | None) -> None:
+        """This attempt came to nothing."""
+        self.change(state=RoundState.FAILED, error=reason, ledger=self.ledger, ended_at=time.time())
+        await self.save()
+
+    async def cancel(self) -> None:
+        """The session was stopped, or failed, while the round ran."""
+        if self.record.state not in _ENDED:
+            self.change(state=RoundState.CANCELLED, ledger=self.ledger, ended_at=time.time())
+            await self.save()
+
+    async def acknowledge(self) -> None:
+        """The round is durable: the combiners may forget it."""
+        for part in self._parts.values():
+            await part.acknowledge()
+
+    async def save(self) -> None:
+        record = self.record
+        await self._context.store(lambda: self._context.state.put(ROUNDS, record.key, record.document()))
+
+    def save_later(self) -> None:
+        record = self.record
+        self._context.store_later(lambda: self._context.state.put(ROUNDS, record.key, record.document()))

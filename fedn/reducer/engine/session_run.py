@@ -1,0 +1,203 @@
+"""A running session: round after round until its plan is fulfilled, it is stopped, or it cannot go on."""
+
+import logging
+import time
+
+from fedn.models.wire import read_spec
+from fedn.network.frames import HEAD_BYTES
+from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import Conflict, FednError, Unavailable
+from fedn.protocol.rounds import Reason, RoundKind, RoundState
+from fedn.protocol.tasks import UpdateMetadata
+from fedn.protocol.trail import TrailEntry
+from fedn.reducer.engine.attempt import AttemptResult
+from fedn.reducer.engine.commit import commit_round, record_validations
+from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.global_model import GlobalModel, training_metrics
+from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState
+from fedn.reducer.engine.round_run import RoundRun
+from fedn.scheduling.base import get_scheduler
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED = {RoundState.RUNNING, RoundState.AGGREGATING}
+PREDICTIONS = "predictions"
+
+
+class SessionRun:
+    """See the module. Belongs to the engine's loop; `record` and `round` may be read from any thread."""
+
+    def __init__(self, record: SessionRecord, context: EngineContext) -> None:
+        self.record = record
+        self.round: RoundRun | None = None
+        """The round that runs, or the last one that did."""
+        self._context = context
+        self._plan = record.plan
+        self._scheduler = get_scheduler(record.plan.scheduler.name, record.plan.scheduler.options)
+        self._history: dict[str, UpdateMetadata] = {}
+
+    async def run(self) -> None:
+        """To the end. Cancelled, it leaves the session as it is: stopped by `stop`, or for the next reducer process."""
+        try:
+            if self.record.kind is RoundKind.TRAIN:
+                await self._train()
+            else:
+                await self._ask_about(self.record.kind, self._plan.model_id)
+        except FednError as error:
+            log.warning("session %s failed: %s", self.record.id, error)
+            await self._end(SessionState.FAILED, Reason(code=error.code, message=str(error), fix=error.fix))
+        else:
+            await self._end(SessionState.FINISHED, None)
+
+    async def stop(self) -> None:
+        """After `run` was cancelled because somebody wants the session to stop."""
+        await self._end(SessionState.STOPPED, None)
+
+    async def _end(self, state: SessionState, error: Reason | None) -> None:
+        if self.round is not None:
+            await self.round.cancel()
+        await self._save(state=state, error=error, ended_at=time.time())
+        self._context.events.publish(f"session_{state}", session=self.record.id, reason=error.message if error else "")
+
+    async def _save(self, **changes: object) -> None:
+        record = self.record = self.record.model_copy(update=changes)
+        await self._context.store(lambda: self._context.state.put(SESSIONS, record.id, record.document()))
+
+    # Training
+
+    async def _train(self) -> None:
+        head = await self._starting_entry()
+        model = await self._load(head.model_id)
+        await self._save(model_id=head.model_id)
+        own = head.session == self.record.id and head.round is not None
+        first = head.round + 1 if own and head.round is not None else self.record.rounds_done
+        for index in range(first, self._plan.rounds):
+            head, model = await self._train_round(index, head, model)
+            await self._save(rounds_done=index + 1, model_id=head.model_id)
+        if self._plan.validate_models:
+            await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
+
+    async def _starting_entry(self) -> TrailEntry:
+        """The trail's head, after what the plan says about the model to start from was done."""
+        trail = self._context.trail
+        head = await self._context.store(trail.head)
+        if head is None:
+            head = await self._seed_from_client()
+        wanted = self._plan.model_id
+        fresh = self.record.rounds_done == 0 and head.session != self.record.id
+        if wanted is not None and wanted != head.model_id and fresh:
+            head = await self._context.store(lambda: trail.append_rollback(wanted))
+        return head
+
+    async def _seed_from_client(self) -> TrailEntry:
+        if not self._plan.seed_from_client:
+            raise Conflict(
+                "no_seed_model",
+                "the federation has no model to start from",
+                fix="Upload one with `fedn model seed FILE`, or set seed_from_client in the plan.",
+                where={"session": self.record.id},
+            )
+        result = await self._ask(RoundKind.INIT, self._plan.rounds + 1, None)
+        tensors = next(part.tensors for part in result.parts if part.tensors is not None)
+        return await self._context.store(lambda: self._context.catalog.add_seed(bytes(tensors)))
+
+    async def _load(self, model_id: str) -> GlobalModel:
+        shared = await self._context.objects.get(model_id, wire.OBJECT_KIND_MODEL)
+        whole = b"".join(memoryview(piece)[HEAD_BYTES:] for piece in shared.pieces)
+        return GlobalModel(shared, read_spec(whole))
+
+    async def _train_round(self, index: int, head: TrailEntry, base: GlobalModel) -> tuple[TrailEntry, GlobalModel]:
+        """Attempts until one is committed."""
+        run = self._new_round(RoundKind.TRAIN, index)
+        earlier = await run.earlier()
+        number = 0 if earlier is None else earlier.name.attempt + 1
+        last = number + self._plan.max_attempts
+        running = earlier if earlier is not None and _is_running(earlier, base.model_id) else None
+        because = Reason(code="not_tried", message="it was not tried")
+        while number < last:
+            if running is not None:
+                log.info("round %s was running when the reducer ended: going on with it", running.name)
+                result, running = await run.reattach(running), None
+            else:
+                result = await run.attempt(number, base.model_id)
+                number += 1
+            if result.retry_because is None:
+                try:
+                    return await commit_round(run, result, head, base, self._plan, self._context)
+                except Conflict as error:
+                    if error.code != "contributed_twice":
+                        raise
+                    because = Reason(code=error.code, message=str(error), fix=error.fix)
+            else:
+                because = result.retry_because
+            await run.fail(because)
+            log.warning("round %s is tried again: %s", run.record.name, because.message)
+        raise Unavailable(
+            "round_failed",
+            f"a round failed {self._plan.max_attempts} times, at last because {because.message}",
+            fix="See the round's ledger for each client's reason, then resume the session.",
+            where={"session": self.record.id, "round": index},
+        )
+
+    def _new_round(self, kind: RoundKind, index: int) -> RoundRun:
+        self.round = RoundRun(self.record.id, index, kind, self._plan, self._scheduler, self._context, self._history)
+        return self.round
+
+    # Rounds that make no combiner model
+
+    async def _ask_about(self, kind: RoundKind, model_id: str | None) -> None:
+        """A session of one round: clients validate or predict with a model of the trail."""
+        context = self._context
+        wanted = model_id
+        head = await context.store(context.trail.head if wanted is None else lambda: context.entry_of(str(wanted)))
+        if head is None:
+            raise Conflict("no_seed_model", "there is no model yet", fix="Upload one with `fedn model seed FILE`.")
+        result = await self._ask(kind, 0, head)
+        await self._save(rounds_done=1, model_id=head.model_id)
+        if kind is RoundKind.PREDICT:
+            await context.store(lambda: self._keep_predictions(result))
+
+    async def _ask(self, kind: RoundKind, index: int, entry: TrailEntry | None) -> AttemptResult:
+        """One attempt at a round of that kind, about the entry's model; what came of it is written down."""
+        base = entry.model_id if entry is not None else ""
+        run = self._new_round(kind, index)
+        earlier = await run.earlier()
+        result = await run.attempt(0 if earlier is None else earlier.name.attempt + 1, base)
+        if result.retry_because is not None:
+            await run.fail(result.retry_because)
+            raise Unavailable(
+                "round_failed",
+                f"no client could {kind}: {result.retry_because.message}",
+                fix="See the round's ledger for each client's reason.",
+                where={"session": self.record.id, "round": index},
+            )
+        run.change(
+            state=RoundState.COMMITTED,
+            model_id=base,
+            metrics=training_metrics(result.ledger),
+            ended_at=time.time(),
+        )
+        await run.save()
+        if entry is not None:
+            record_validations(run, result, entry, self._context)
+        await run.acknowledge()
+        return result
+
+    def _keep_predictions(self, result: AttemptResult) -> None:
+        """The predictions' tensors go into the model store; who predicted what, into a document."""
+        for part in result.parts:
+            for client, tensors in part.predictions.items():
+                entry = next(entry for entry in result.ledger if entry.client == client)
+                self._context.models.put(entry.update_id, [tensors], len(tensors))
+                document = {
+                    "session": self.record.id,
+                    "client": client,
+                    "object_id": entry.update_id,
+                    "size_bytes": len(tensors),
+                    "metrics": entry.metadata.metrics if entry.metadata else {},
+                }
+                self._context.state.put(PREDICTIONS, f"{self.record.id}/{client}", document)
+
+
+def _is_running(record: RoundRecord, base_model_id: str) -> bool:
+    return record.kind is RoundKind.TRAIN and record.state in _INTERRUPTED and record.base_model_id == base_model_id

@@ -1,0 +1,96 @@
+"""Who is asked what in a round, and by which combiner. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedn.plan.session import SessionPlan
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundSpec
+from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
+from fedn.reducer.engine.roster import AttachedClient
+
+
+def assign_tasks(
+    plan: SessionPlan,
+    name: RoundName,
+    kind: RoundKind,
+    base_model_id: str,
+    *,
+    cohort: Sequence[str],
+    attached: Sequence[AttachedClient],
+    budgets: Mapping[str, int | None],
+) -> tuple[dict[str, tuple[TaskSpec, ...]], tuple[LedgerEntry, ...]]:
+    """(combiner to its tasks, ledger with every attached client) of a round.
+
+    In a training round of a plan that validates, clients that train also validate the model that they start from, and
+    clients that only validate get a task of that kind.
+    """
+    chosen = set(cohort)
+    by_combiner: dict[str, list[TaskSpec]] = {}
+    ledger = []
+    for client in sorted(attached, key=lambda one: one.client):
+        task = None
+        if client.client in chosen:
+            incoming = kind is RoundKind.TRAIN and plan.validate_models and TaskKind.VALIDATE in client.kinds
+            task = _task(plan, name, TaskKind(kind.value), base_model_id, client.client).model_copy(
+                update={"validate_incoming": incoming, "step_budget": budgets.get(client.client)}
+            )
+        elif _only_validates(plan, kind, client):
+            task = _task(plan, name, TaskKind.VALIDATE, base_model_id, client.client)
+        if task is not None:
+            by_combiner.setdefault(client.combiner, []).append(task)
+        ledger.append(_entry(client, task, kind))
+    return {combiner: tuple(by_combiner[combiner]) for combiner in sorted(by_combiner)}, tuple(ledger)
+
+
+def _only_validates(plan: SessionPlan, kind: RoundKind, client: AttachedClient) -> bool:
+    return (
+        kind is RoundKind.TRAIN
+        and plan.validate_models
+        and TaskKind.VALIDATE in client.kinds
+        and TaskKind.TRAIN not in client.kinds
+    )
+
+
+def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str, client: str) -> TaskSpec:
+    # The same for every attempt, so that a client answers a repeated round from its spool; another base is other work.
+    work = "/".join((name.session, str(name.index), kind, base_model_id.rpartition(":")[2][:12], client))
+    return TaskSpec(
+        task_id=work,
+        client=client,
+        kind=kind,
+        model_id=base_model_id,
+        parameters=_parameters(plan),
+        package_id=plan.package_id or "",
+        helper=plan.helper,
+    )
+
+
+def _parameters(plan: SessionPlan) -> dict[str, Any]:
+    return {"seed": plan.seed, **plan.parameters}
+
+
+def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind) -> LedgerEntry:
+    if task is not None:
+        return LedgerEntry(
+            client=client.client, combiner=client.combiner, task_id=task.task_id, state=LedgerState.SELECTED
+        )
+    if TaskKind(kind.value) in client.kinds:
+        reason = Reason(code="not_in_cohort", message="the plan asks for fewer clients than are attached")
+    else:
+        reason = Reason(code="not_able", message=f"the client does not {kind}")
+    return LedgerEntry(client=client.client, combiner=client.combiner, state=LedgerState.NOT_SELECTED, reason=reason)
+
+
+def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], deadline_s: float) -> RoundSpec:
+    """What one combiner is told; `deadline_s` is seconds from now."""
+    return RoundSpec(
+        name=name,
+        tasks=tasks,
+        deadline_s=deadline_s,
+        upload_grace_s=plan.upload_grace_s,
+        disconnect_grace_s=plan.disconnect_grace_s,
+        rule=plan.rule.name,
+        rule_options=plan.rule.options,
+        sum_dtype=plan.sum_dtype,
+        deterministic=plan.deterministic,
+    )

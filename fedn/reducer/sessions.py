@@ -1,0 +1,208 @@
+"""Sessions as the REST API sees them: start, stop, resume, and views of what is and what was. Thread-safe."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fedn.reducer.trail import Trail
+
+from fedn.aggregation.base import get_rule
+from fedn.plan.session import SessionPlan
+from fedn.protocol.errors import Conflict, InvalidInput, NotFound
+from fedn.protocol.names import check_name
+from fedn.protocol.rest import RoundView, SessionView
+from fedn.protocol.rounds import RoundKind
+from fedn.reducer.engine.records import (
+    ROUNDS,
+    SESSIONS,
+    RoundRecord,
+    SessionRecord,
+    SessionState,
+    load_round,
+    read_round,
+    read_session,
+)
+from fedn.reducer.engine.roster import AttachedClient
+from fedn.reducer.engine.session_run import PREDICTIONS
+from fedn.scheduling.base import get_scheduler
+from fedn.stores.base import Document, StateStore
+
+if TYPE_CHECKING:
+    from fedn.reducer.engine.engine import Engine
+
+
+class Sessions:
+    def __init__(self, engine: "Engine", state: StateStore, trail: Trail) -> None:
+        self._engine = engine
+        self._state = state
+        self._trail = trail
+
+    def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
+        """Starts a session and answers at once.
+
+        Args:
+            plan: validated; its rule and scheduler are looked up here.
+            name: for people; need not be unique.
+            kind: `train`, or `validate` or `predict` for a session of one such round.
+
+        Raises:
+            Conflict: `session_running`, or `no_seed_model`.
+            InvalidInput: the plan asks for something that is not there.
+        """
+        self._check(plan, kind)
+        identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+        record = SessionRecord(
+            id=identity,
+            name=check_name(name, what="session") if name else identity,
+            kind=kind,
+            state=SessionState.RUNNING,
+            plan=plan,
+            created_at=time.time(),
+        )
+        self._engine.call(self._engine.start_session(record))
+        return session_view(record)
+
+    def _check(self, plan: SessionPlan, kind: RoundKind) -> None:
+        get_rule(plan.rule.name, plan.rule.options)
+        get_scheduler(plan.scheduler.name, plan.scheduler.options)
+        head = self._trail.head()
+        if head is None and not (plan.seed_from_client and kind is RoundKind.TRAIN):
+            raise Conflict(
+                "no_seed_model",
+                "the federation has no model to start from",
+                fix="Upload one with `fedn model seed FILE`, or set seed_from_client in the plan.",
+            )
+        known = plan.model_id is None or any(entry.model_id == plan.model_id for entry in self._trail.entries())
+        if not known:
+            raise InvalidInput(
+                "no_such_model",
+                "the plan's model is not in the trail",
+                fix="List the models with: fedn model list.",
+                where={"field": "model_id", "model": plan.model_id},
+            )
+
+    def stop(self, session: str) -> SessionView:
+        """Ends a running session now. Conflict (`session_not_running`)."""
+        self._record(session)
+        self._engine.call(self._engine.stop_session(session))
+        return self.get(session)
+
+    def resume(self, session: str) -> SessionView:
+        """Goes on with a stopped or failed session after its last committed round. Conflict where it cannot."""
+        record = self._record(session)
+        if record.state in {SessionState.RUNNING, SessionState.FINISHED}:
+            raise Conflict(
+                "session_not_resumable",
+                f"the session is {record.state}",
+                fix="Only a stopped or failed session can be resumed; start a new one instead.",
+                where={"session": session},
+            )
+        again = record.model_copy(update={"state": SessionState.RUNNING, "error": None, "ended_at": None})
+        self._engine.call(self._engine.start_session(again))
+        return session_view(again)
+
+    def list(self, limit: int | None = None, offset: int = 0) -> list[SessionView]:
+        """The latest first."""
+        documents = self._state.find(SESSIONS, order_by="created_at", descending=True, limit=limit, offset=offset)
+        return [session_view(self._newest(read_session(document))) for document in documents]
+
+    def count(self) -> int:
+        return self._state.count(SESSIONS)
+
+    def get(self, session: str) -> SessionView:
+        return session_view(self._record(session))
+
+    def running(self) -> SessionView | None:
+        current = self._engine.current
+        if current is None or current.record.state is not SessionState.RUNNING:
+            return None
+        return session_view(current.record)
+
+    def rounds(self, session: str, limit: int | None = None, offset: int = 0) -> Sequence[RoundView]:
+        """In order; the running one as it is now."""
+        self._record(session)
+        documents = self._state.find(ROUNDS, {"session": session}, order_by="index", limit=limit, offset=offset)
+        return [round_view(self._newest_round(read_round(document))) for document in documents]
+
+    def count_rounds(self, session: str) -> int:
+        return self._state.count(ROUNDS, {"session": session})
+
+    def round(self, session: str, index: int) -> RoundView:
+        """NotFound (`no_such_round`) for a round that was not begun."""
+        self._record(session)
+        record = load_round(self._state, session, index)
+        if record is None:
+            raise NotFound("no_such_round", "the session has no such round", where={"session": session, "round": index})
+        return round_view(self._newest_round(record))
+
+    def predictions(self, session: str) -> Sequence[Document]:
+        """Documents {session, client, object_id, size_bytes, metrics} of a session of kind predict."""
+        self._record(session)
+        return self._state.find(PREDICTIONS, {"session": session}, order_by="client")
+
+    def attached_clients(self) -> Sequence[AttachedClient]:
+        """Clients with an open stream to a combiner, by name."""
+        return self._engine.roster.snapshot()
+
+    def _record(self, session: str) -> SessionRecord:
+        document = self._state.get(SESSIONS, session)
+        if document is None:
+            raise NotFound(
+                "no_such_session",
+                "there is no such session",
+                fix="List them with: fedn session list.",
+                where={"session": session},
+            )
+        return self._newest(read_session(document))
+
+    def _newest(self, stored: SessionRecord) -> SessionRecord:
+        current = self._engine.current
+        return current.record if current is not None and current.record.id == stored.id else stored
+
+    def _newest_round(self, stored: RoundRecord) -> RoundRecord:
+        current = self._engine.current
+        run = current.round if current is not None else None
+        if run is None or (run.record.name.session, run.record.name.index) != (stored.name.session, stored.name.index):
+            return stored
+        return run.record.model_copy(update={"ledger": run.ledger})
+
+
+def session_view(record: SessionRecord) -> SessionView:
+    own = f"/api/v1/sessions/{record.id}"
+    return SessionView(
+        id=record.id,
+        name=record.name,
+        kind=record.kind,
+        state=record.state.value,
+        plan=record.plan.model_dump(mode="json", by_alias=True),
+        rounds_done=record.rounds_done,
+        rounds=record.plan.rounds if record.kind is RoundKind.TRAIN else 1,
+        error=record.error,
+        created_at=record.created_at,
+        started_at=record.created_at,
+        ended_at=record.ended_at,
+        model_id=record.model_id,
+        links={"self": own, "rounds": f"{own}/rounds", "validations": f"{own}/validations"},
+    )
+
+
+def round_view(record: RoundRecord) -> RoundView:
+    return RoundView(
+        session=record.name.session,
+        index=record.name.index,
+        attempt=record.name.attempt,
+        epoch=record.name.epoch,
+        kind=record.kind,
+        state=record.state,
+        base_model_id=record.base_model_id,
+        model_id=record.model_id,
+        cohort=record.cohort,
+        ledger=record.ledger,
+        combiner_models=record.combiner_models,
+        metrics=record.metrics,
+        times_ms=record.times_ms,
+        error=record.error,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+    )

@@ -1,0 +1,75 @@
+"""Learns to read handwritten digits: a small neural network of scikit-learn, trained where the images are."""
+
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from data import SiteData, load_site, read_partition
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
+
+from fedn import Learner, TaskContext
+
+DIGITS = np.arange(10)
+
+
+class DigitsLearner(Learner):
+    """Reads these parameters of the session's plan: epochs (5), batch_size (16), learning_rate (0.3)."""
+
+    helper = "sklearn"
+
+    def __init__(self) -> None:
+        self.model = new_model(seed=0)
+        self.data: SiteData | None = None
+
+    def train(self, weights: Any, context: TaskContext) -> tuple[Any, dict[str, float], dict[str, Any]]:
+        data = self._load(context)
+        epochs = int(context.get("epochs", 5))
+        batch_size = min(int(context.get("batch_size", 16)), len(data.train_labels))
+        # A new estimator a task, with the task's own seed: a repeated task gives the same update.
+        self.model = new_model(context.seed, batch_size, float(context.get("learning_rate", 0.3)))
+        self.set_weights(weights)
+        started = perf_counter()
+        for epoch in range(epochs):
+            self.model.partial_fit(data.train_images, data.train_labels)
+            context.report((epoch + 1) / epochs, {"loss": float(self.model.loss_)})
+        milliseconds = (perf_counter() - started) * 1000
+        steps = epochs * -(-len(data.train_labels) // batch_size)
+        metadata = {
+            "num_examples": len(data.train_labels),
+            "num_steps": steps,
+            "ms_per_step": milliseconds / steps,
+            "ms_per_epoch": milliseconds / epochs,
+        }
+        return self.get_weights(), {"train_loss": float(self.model.loss_)}, metadata
+
+    def evaluate(self, weights: Any, context: TaskContext) -> tuple[dict[str, float], int]:
+        """Accuracy and loss on this site's share of the held-out images; their mean over the sites is that of all."""
+        data = self._load(context)
+        self.set_weights(weights)
+        chances = self.model.predict_proba(data.held_out_images)
+        metrics = {
+            "accuracy": float(np.mean(chances.argmax(axis=1) == data.held_out_labels)),
+            "loss": float(log_loss(data.held_out_labels, chances, labels=DIGITS)),
+        }
+        return metrics, len(data.held_out_labels)
+
+    def _load(self, context: TaskContext) -> SiteData:
+        if self.data is None:
+            self.data = load_site(read_partition(context.data_path))
+        return self.data
+
+
+def new_model(seed: int, batch_size: int = 10, learning_rate: float = 0.3) -> MLPClassifier:
+    """A network 64-64-10 of float32 that knows its classes and nothing else; equal seeds give equal weights."""
+    model = MLPClassifier(
+        hidden_layer_sizes=(64,),
+        solver="sgd",
+        momentum=0.0,
+        learning_rate_init=learning_rate,
+        batch_size=10,
+        random_state=np.random.RandomState(seed),
+    )
+    # scikit-learn makes the weights at the first fit: one step on ten blank images, which teaches hardly anything.
+    model.partial_fit(np.zeros((10, 64), np.float32), DIGITS, classes=DIGITS)
+    return model.set_params(batch_size=batch_size)

@@ -1,0 +1,1 @@
+"""Real servers and small peers for the tests. No test lives here."""
