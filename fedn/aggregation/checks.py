@@ -76,7 +76,7 @@ class FiniteCheck:
         while self._position < stop and self._run < len(self._runs):
             run = self._runs[self._run]
             begin, end = max(self._position, run[0].start), min(stop, run[-1].stop)
-            if begin < end and self._fault is None:
+            if begin < end:
                 self._check(run, begin, data[begin - offset : end - offset])
             if end < run[-1].stop:
                 break
@@ -128,7 +128,9 @@ class FiniteCheck:
         self._split = bytearray(data[whole:])
 
     def _check_elements(self, run: tuple[TensorInfo, ...], first: int, data: Buffer) -> None:
-        """Checks whole elements; `first` is the offset of the first byte."""
+        """Checks whole elements, unless a fault is known; `first` is the offset of the first byte."""
+        if self._fault is not None:
+            return
         dtype = run[0].dtype
         integer, mask = (DTYPES["U8"], 0xFE) if dtype == _BOOL else _EXPONENT[dtype]
         values: np.ndarray[Any, Any] = np.frombuffer(data, integer)

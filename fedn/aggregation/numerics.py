@@ -45,13 +45,19 @@ def add_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
         values: (n,) of any dtype of models.
         scratch: (PIECE,) of the dtype of `total`.
     """
+    if weight == 1.0 and values.dtype == total.dtype:
+        np.add(total, values, out=total)
+        return
     for start in range(0, len(total), PIECE):
-        part = total[start : start + PIECE]
+        part, piece = total[start : start + PIECE], values[start : start + PIECE]
         term = scratch[: len(part)]
-        # An explicit cast before the arithmetic beats ufuncs that cast operands in their own small buffers.
-        np.copyto(term, values[start : start + PIECE], casting="unsafe")
-        if weight != 1.0:
-            np.multiply(term, weight, out=term)
+        if values.dtype == total.dtype:
+            np.multiply(piece, weight, out=term)
+        else:
+            # An explicit cast before the arithmetic beats ufuncs that cast operands in their own small buffers.
+            np.copyto(term, piece, casting="unsafe")
+            if weight != 1.0:
+                np.multiply(term, weight, out=term)
         np.add(part, term, out=part)
 
 

@@ -13,6 +13,7 @@ from fedn.api.replies import all_pages, api_path, call, payload_of
 from fedn.api.transport import Transport
 from fedn.plan.session import SessionPlan
 from fedn.protocol import rest
+from fedn.protocol.errors import Unauthenticated
 from fedn.protocol.trail import TrailEntry, ValidationRecord
 
 _RENEW_BEFORE_S = 60.0
@@ -104,6 +105,16 @@ class APIClient:
         """A token of the role `admin` or `viewer` for the admin secret."""
         request = payload_of(rest.TokenRequest, grant="admin_secret", role=role)
         return call(self._http, "POST", api_path("token"), rest.TokenReply, payload=request, bearer=admin_secret)
+
+    def buy_token(self, role: Literal["admin", "viewer"]) -> rest.TokenReply:
+        """A token for the admin secret that this client has; Unauthenticated (`no_admin_secret`) where it has none."""
+        if not self._admin_secret:
+            raise Unauthenticated(
+                "no_admin_secret",
+                "only the admin secret buys a token of a role",
+                fix="Give it with --admin-secret or FEDN_ALLIANCE_ADMIN_AUTH_TOKEN.",
+            )
+        return self.admin_token(self._admin_secret, role)
 
     def join_string(self, url: str = "") -> rest.JoinReply:
         """The one line that a new site needs. `url`: the reducer's address as the site sees it."""

@@ -25,12 +25,12 @@ class Downloads:
         self._cache = cache
         self._post = post
         self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._asked: dict[str, int] = {}
+        self._asked: dict[str, common.ObjectKind] = {}
         self._tries: dict[str, int] = {}
         self._incoming: Incoming | None = None
         self._skipping = False
 
-    async def get(self, object_id: str, kind: int) -> Held:
+    async def get(self, object_id: str, kind: common.ObjectKind) -> Held:
         """The object, as soon as it is here.
 
         Raises:
@@ -46,16 +46,14 @@ class Downloads:
             await asyncio.shield(future)
         return held
 
-    def ask(self, object_id: str, kind: int) -> None:
+    def ask(self, object_id: str, kind: common.ObjectKind) -> None:
         """Asks the combiner for an object, unless it is here, on its way, or asked for on this stream already."""
         on_its_way = self._incoming is not None and self._incoming.object_id == object_id
         if on_its_way or object_id in self._asked or self._cache.get(object_id) is not None:
             return
         self._asked[object_id] = kind
         offset = self._cache.received(object_id)
-        self._post(
-            wire.ClientFrame(fetch=common.ObjectFetch(object_id=object_id, offset=offset, kind=kind))
-        )
+        self._post(wire.ClientFrame(fetch=common.ObjectFetch(object_id=object_id, offset=offset, kind=kind)))
 
     def resume(self) -> None:
         """A new stream: packages that somebody waits for are asked for again; models come with their tasks."""
@@ -77,9 +75,7 @@ class Downloads:
             self._incoming.pause()
         self._incoming, self._skipping = None, False
         try:
-            self._incoming = self._cache.begin(
-                message.object_id, message.kind, message.size_bytes, message.offset
-            )
+            self._incoming = self._cache.begin(message.object_id, message.kind, message.size_bytes, message.offset)
         except InvalidInput:
             raise
         except FednError as error:

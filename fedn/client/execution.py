@@ -50,7 +50,11 @@ def fail(error: BaseException, what: str) -> NoReturn:
     """Raises what an error of the site's own code is for the federation: its type, text and place, no traceback."""
     traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" (line {frames[-1].lineno} of {frames[-1].filename.rsplit('/', 1)[-1]}, in {frames[-1].name})" if frames else ""
+    place = (
+        f" (line {frames[-1].lineno} of {frames[-1].filename.rsplit('/', 1)[-1]}, in {frames[-1].name})"
+        if frames
+        else ""
+    )
     text = " ".join(str(error).split())[:1000]
     raise TaskFailed(
         "learner_failed",
@@ -101,9 +105,13 @@ _STEPS = {
 
 def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, Any]:
     returned = learner.evaluate(weights_from_bytes(model, spec_of(model), writable=False), context)
+    values: Any
+    num_examples: Any
     values, num_examples = returned if isinstance(returned, tuple) else (returned, 0)
     if not isinstance(values, Mapping):
-        raise _bad_result("evaluate", f"returned {type(values).__name__}: metrics, or (metrics, num_examples), are needed")
+        raise _bad_result(
+            "evaluate", f"returned {type(values).__name__}: metrics, or (metrics, num_examples), are needed"
+        )
     values = dict(values)
     num_examples = values.pop("num_examples", num_examples)
     return {"metrics": plain_metrics(values, "evaluate"), "num_examples": whole(num_examples, "num_examples")}
@@ -114,8 +122,9 @@ def _train_result(returned: Any) -> TrainResult:
         return returned
     if not isinstance(returned, tuple) or len(returned) not in {2, 3}:
         raise _bad_result(
-            "train", "must return a TrainResult, (weights, metrics) or (weights, metrics, metadata), "
-            f"not {type(returned).__name__}"
+            "train",
+            "must return a TrainResult, (weights, metrics) or (weights, metrics, metadata), "
+            f"not {type(returned).__name__}",
         )
     weights, metrics, metadata = returned if len(returned) == 3 else (*returned, {})
     if not isinstance(metrics, Mapping) or not isinstance(metadata, Mapping):
@@ -138,9 +147,13 @@ def plain_metrics(metrics: Mapping[str, Any], step: str) -> dict[str, float]:
         try:
             plain[str(name)] = float(np.asarray(value).item())
         except (TypeError, ValueError) as error:
-            raise _bad_result(step, f"returned {type(value).__name__} as metric {name!r}: one number is needed") from error
+            raise _bad_result(
+                step, f"returned {type(value).__name__} as metric {name!r}: one number is needed"
+            ) from error
         if not 1 <= len(str(name)) <= 128:
-            raise _bad_result(step, f"returned a metric with a name of {len(str(name))} characters: 1 to 128 are allowed")
+            raise _bad_result(
+                step, f"returned a metric with a name of {len(str(name))} characters: 1 to 128 are allowed"
+            )
     return plain
 
 

@@ -1,4 +1,4 @@
-"""What a data scientist writes: a `Learner`, and what it is told about its task. Nothing here knows of processes or wires."""
+"""What a data scientist writes: a `Learner`, and what it is told about its task. Not here: processes and wires."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -17,6 +17,7 @@ from typing import IO
 
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import Hasher, algorithm_of
+from fedn.network.generated import common_pb2 as common
 from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, LimitExceeded
 
 _LOG = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Incoming:
     """An object on its way. `received` bytes of it are here; `sink` is None while no stream brings more."""
 
     object_id: str
-    kind: int
+    kind: common.ObjectKind
     size_bytes: int
     hasher: Hasher
     received: int = 0
@@ -111,7 +112,7 @@ class ObjectCache:
                 del self._used[object_id]
                 self._evict()
 
-    def begin(self, object_id: str, kind: int, size_bytes: int, offset: int) -> Incoming | None:
+    def begin(self, object_id: str, kind: common.ObjectKind, size_bytes: int, offset: int) -> Incoming | None:
         """An object begins to arrive at `offset`; None if it is here already.
 
         Raises:
@@ -142,7 +143,9 @@ class ObjectCache:
             LimitExceeded: `disk_full`.
         """
         if item.received + len(data) > item.size_bytes:
-            raise InvalidInput("bad_frame", f"object {item.object_id} has more bytes than the {item.size_bytes} it said")
+            raise InvalidInput(
+                "bad_frame", f"object {item.object_id} has more bytes than the {item.size_bytes} it said"
+            )
         try:
             item.write(data)
             if item.received < item.size_bytes:
@@ -162,13 +165,13 @@ class ObjectCache:
     def close(self) -> None:
         self.pause()
 
-    def _new(self, object_id: str, kind: int, size_bytes: int) -> Incoming:
+    def _new(self, object_id: str, kind: common.ObjectKind, size_bytes: int) -> Incoming:
         item = Incoming(object_id, kind, size_bytes, Hasher(algorithm_of(object_id)))
         if size_bytes > INLINE_BYTES:
             free = shutil.disk_usage(self._folder).free
             if size_bytes > free:
                 raise _disk_full(f"object {object_id} of {size_bytes} bytes", self._folder, free)
-            item.path = self._path(object_id).with_suffix(f".{kind}.part")
+            item.path = self._path(object_id).with_suffix(f".{_kind_name(kind)}.part")
             item.file = open(item.path, "wb")  # noqa: SIM115 (closed by pause or complete)
         self._partial[object_id] = item
         return item
@@ -230,7 +233,7 @@ class ObjectCache:
                 self._unverified.add(object_id)
                 continue
             _hash_file(path, hasher)
-            kind = int(path.suffixes[0][1:])
+            kind = common.OBJECT_KIND_PACKAGE if path.suffixes[0] == ".package" else common.OBJECT_KIND_MODEL
             self._partial[object_id] = Incoming(object_id, kind, 0, hasher, path.stat().st_size, path=path)
         self._evict()
 
@@ -246,6 +249,10 @@ class ObjectCache:
         self._unverified.discard(object_id)
         path.unlink()
         return False
+
+
+def _kind_name(kind: common.ObjectKind) -> str:
+    return "package" if kind == common.OBJECT_KIND_PACKAGE else "model"
 
 
 def _hash_file(path: Path, hasher: Hasher) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.command import clean_environment
 from fedn.client.output import Output
 from fedn.client.seeds import task_seed
 from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
@@ -179,13 +180,15 @@ class LearnerRuntime:
                     stderr=asyncio.subprocess.STDOUT,
                     pass_fds=(theirs.fileno(),),
                     cwd=self._settings.folder,
-                    env=_environment(),
+                    env=clean_environment({}, Path(self._settings.python)),
                     start_new_session=True,
                 )
             except OSError as error:
                 ours.close()
                 raise TaskFailed(
-                    "worker_not_started", f"the worker process cannot be started: {error}", where={"python": self._settings.python}
+                    "worker_not_started",
+                    f"the worker process cannot be started: {error}",
+                    where={"python": self._settings.python},
                 ) from error
         return _Worker(process, await AgentEnd.open(ours), Output(_LOG, self._settings.output_bytes))
 
@@ -230,13 +233,6 @@ def _outcome(head: dict[str, Any], payload: bytes, call: TaskCall) -> TaskOutcom
     if head["object_id"]:
         tensors = payload if head["size"] <= INLINE_BYTES else call.result_path
     return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=head["size"], tensors=tensors)
-
-
-def _environment() -> dict[str, str]:
-    """Secrets of the agent stay with the agent."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_ALLIANCE_")}
-    kept.pop("FEDN_JOIN", None)
-    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def _kill_group(pid: int) -> None:

@@ -5,7 +5,7 @@ import itertools
 import logging
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -64,15 +64,15 @@ class CombinerStream:
         self.endpoint = endpoint
         self.progress_s = progress_s
         self._channel = _channel(endpoint)
-        self._call = self._channel.stream_stream(_METHOD)(
-            metadata=(("authorization", f"Bearer {endpoint.token}"),), wait_for_ready=False
-        )
+        attach: Any = self._channel.stream_stream(_METHOD, request_serializer=None, response_deserializer=None)
+        self._call = attach(metadata=(("authorization", f"Bearer {endpoint.token}"),), wait_for_ready=False)
         self._control: deque[wire.ClientFrame] = deque()
         self._uploads: deque[PieceSource] = deque()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._active_at = self._loop.time()
         self._nonces = itertools.count(1)
+        self._given_up = False
         self._writer = asyncio.create_task(self._write())
         self._watcher = asyncio.create_task(self._watch())
 
@@ -99,14 +99,14 @@ class CombinerStream:
             Unauthenticated, Forbidden: the combiner does not take our token.
         """
         try:
-            message = await self._call.read()
+            message: Any = await self._call.read()
         except grpc.aio.AioRpcError as error:
             raise _as_fedn_error(error, self.endpoint) from error
         except asyncio.CancelledError:
             if self._call.cancelled() and self._given_up:
                 raise _lost(self.endpoint, f"it was silent for {self.progress_s:g} s") from None
             raise
-        if message is grpc.aio.EOF:
+        if not isinstance(message, bytes):  # the end of the stream
             raise await self._end()
         self._active_at = self._loop.time()
         return decode_piece(message) or decode_control(wire.CombinerFrame, message)
@@ -121,9 +121,7 @@ class CombinerStream:
         for task in (self._writer, self._watcher):
             task.cancel()
         await asyncio.gather(self._writer, self._watcher, return_exceptions=True)
-        await self._channel.close()
-
-    _given_up = False
+        await self._channel.close(None)
 
     async def _write(self) -> None:
         try:
@@ -190,7 +188,9 @@ def _as_fedn_error(error: grpc.aio.AioRpcError, endpoint: Endpoint) -> FednError
 def _from_status(code: grpc.StatusCode, details: str, endpoint: Endpoint) -> FednError:
     where = {"combiner": endpoint.combiner, "address": f"{endpoint.host}:{endpoint.port}"}
     if code is grpc.StatusCode.UNAUTHENTICATED:
-        return Unauthenticated("combiner_refused_token", f"the combiner does not take our token: {details}", where=where)
+        return Unauthenticated(
+            "combiner_refused_token", f"the combiner does not take our token: {details}", where=where
+        )
     if code is grpc.StatusCode.PERMISSION_DENIED:
         return Forbidden("combiner_forbids", f"the combiner does not let us attach: {details}", where=where)
     if code is grpc.StatusCode.OK:

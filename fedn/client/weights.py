@@ -44,8 +44,8 @@ def _positions(names: list[str]) -> list[str] | None:
 def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> bytearray:
     """Model bytes of what a learner returned.
 
-    With `base`, names and shapes must be its own (a list is named in its order) and each tensor gets its dtype: floats of
-    another width are converted, other kinds are an error. The order of tensors is the base's.
+    With `base`, names and shapes must be its own (a list is named in its order) and each tensor gets its dtype: floats
+    of another width are converted, other kinds are an error. The order of tensors is the base's.
 
     Raises:
         TaskFailed: `bad_weights`, with every reason.

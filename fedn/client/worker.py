@@ -76,13 +76,19 @@ class Worker:
         return learner
 
     def _task(self, learner: Learner, message: Message) -> None:
-        """`task` {task fields, model_path, result_path, algorithm} + model → `done` {numbers, …} + tensors, or `failed`."""
+        """`task` {its fields, model_path, result_path, algorithm} + model → `done` {numbers …} + tensors, or `failed`."""
         head = message.head
         task_id = head["task_id"]
         try:
             model = _model_of(head["model_path"], message.payload)
             result = execute(learner, self._context(head), model, validate_incoming=head["validate_incoming"])
-            answer: dict[str, Any] = {"op": "done", "task_id": task_id, "numbers": result.numbers, "object_id": "", "size": 0}
+            answer: dict[str, Any] = {
+                "op": "done",
+                "task_id": task_id,
+                "numbers": result.numbers,
+                "object_id": "",
+                "size": 0,
+            }
             tensors = result.tensors
             if tensors is None:
                 self._channel.send(answer)
@@ -103,9 +109,7 @@ class Worker:
 
         def report(fraction: float, metrics: Mapping[str, float]) -> None:
             values = {str(name): float(value) for name, value in metrics.items()}
-            self._channel.send(
-                {"op": "progress", "task_id": task_id, "fraction": float(fraction), "metrics": values}
-            )
+            self._channel.send({"op": "progress", "task_id": task_id, "fraction": float(fraction), "metrics": values})
 
         data_path = self._settings["data_path"]
         return TaskContext(

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
@@ -12,6 +12,14 @@ from fedn.protocol.errors import FednError
 
 CODE_KEY = "fedn-code"
 """Key of the trailing metadata that carries the error's code."""
+
+# The classes of the stubs take type arguments that those of the library do not.
+if TYPE_CHECKING:
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Interceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    Handler = grpc.RpcMethodHandler
+    Interceptor = grpc.aio.ServerInterceptor
 
 _caller: ContextVar[Claims | None] = ContextVar("fedn_combiner_caller", default=None)
 
@@ -23,7 +31,7 @@ def caller() -> Claims:
     return claims
 
 
-class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class AccessInterceptor(Interceptor):
     """Denies what the table does not allow, and remembers who calls."""
 
     def __init__(self, verifier: TokenVerifier) -> None:
@@ -31,9 +39,9 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Handler:
         try:
             claims = self._claims(handler_call_details)
             authorize_rpc(handler_call_details.method, claims)
@@ -52,8 +60,8 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 def check_peer_certificate(context: grpc.aio.ServicerContext[Any, Any], claims: Claims) -> None:
     """With mutual TLS: the connection's certificate must be the token bearer's. Raises as `check_certificate`."""
-    found = context.auth_context().get("x509_pem_cert")  # type: ignore[no-untyped-call]
-    check_certificate(claims, bytes(found[0]) if found else None)
+    found = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
+    check_certificate(claims, found)
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: FednError) -> NoReturn:
@@ -62,7 +70,7 @@ async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: FednError) 
     raise AssertionError("abort does not return")
 
 
-def _denying(error: FednError) -> grpc.RpcMethodHandler:
+def _denying(error: FednError) -> Handler:
     async def deny(_: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         await refuse(context, error)
 

@@ -25,7 +25,10 @@ class Storage(Protocol):
     size_bytes: int
 
     def write(self, offset: int, data: memoryview) -> asyncio.Future[None] | None:
-        """Takes bytes over. None where that is done; else a future, before whose end `data` must not change."""
+        """Takes bytes over. None where that is done; else a future, before whose end `data` must not change.
+
+        LimitExceeded (`spool_full`), also from the future, where the disk has no room.
+        """
 
     def view(self) -> memoryview:
         """All `size_bytes` bytes; those not yet written have any value. Valid until `release`."""
@@ -68,7 +71,7 @@ class MemoryStorage:
         self.size_bytes = size_bytes
         self._pool = pool
         self._buffer: NDArray[np.uint8] | None = pool.take(size_bytes)
-        self._view = memoryview(self._buffer)[:size_bytes]
+        self._view = self._buffer.data[:size_bytes]
         self._on_release = on_release
 
     def write(self, offset: int, data: memoryview) -> None:
@@ -107,27 +110,25 @@ class SpoolStorage:
     def __init__(self, folder: Path, size_bytes: int, thread: Executor) -> None:
         self.size_bytes = size_bytes
         self._thread = thread
-        self._file = tempfile.TemporaryFile(dir=folder, prefix="update-")
+        self._file = tempfile.TemporaryFile(dir=folder, prefix="update-")  # noqa: SIM115 - closed by `release`
         self._map: mmap.mmap | None = None
         try:
             os.posix_fallocate(self._file.fileno(), 0, size_bytes)
             self._map = mmap.mmap(self._file.fileno(), size_bytes, prot=mmap.PROT_READ)
         except OSError as error:
             self._file.close()
-            raise LimitExceeded(
-                "spool_full",
-                f"there is no room for an update of {size_bytes} bytes on the disk: {error.strerror}",
-                fix="Free space at the combiner's data_dir, or raise upload_memory_bytes.",
-                where={"folder": folder},
-            ) from error
+            raise _spool_full(size_bytes, error) from error
 
     def write(self, offset: int, data: memoryview) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._thread, self._write, offset, data)
 
     def _write(self, offset: int, data: memoryview) -> None:
-        while data:
-            written = os.pwrite(self._file.fileno(), data, offset)
-            offset, data = offset + written, data[written:]
+        try:
+            while data:
+                written = os.pwrite(self._file.fileno(), data, offset)
+                offset, data = offset + written, data[written:]
+        except OSError as error:
+            raise _spool_full(self.size_bytes, error) from error
 
     def view(self) -> memoryview:
         if self._map is None:
@@ -142,3 +143,11 @@ class SpoolStorage:
     def _close(self) -> None:
         self._file.close()
         self._map = None  # unmapped when the last view is gone
+
+
+def _spool_full(size_bytes: int, error: OSError) -> LimitExceeded:
+    return LimitExceeded(
+        "spool_full",
+        f"there is no room for an update of {size_bytes} bytes on the combiner's disk: {error.strerror}",
+        fix="Free space at the combiner's data_dir, or raise upload_memory_bytes.",
+    )

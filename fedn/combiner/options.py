@@ -11,8 +11,11 @@ HELLO_TIMEOUT_S = 15.0
 KEEP_OBJECT_BYTES = 256 * MIB
 """Objects that no round needs any more stay held up to this sum, the newest one whatever its size."""
 
-OUTBOX_BYTES = 64 * MIB
-"""Control messages that may wait for one peer: the events of a round of 10,000 clients fit."""
+CLIENT_OUTBOX_BYTES = 16 * MIB
+"""Control messages that may wait for one client: tasks with large parameters fit."""
+
+LINK_OUTBOX_BYTES = 64 * MIB
+"""Control messages that may wait for the reducer: the events of a round of 10,000 clients fit."""
 
 MAX_HELLO_ATTRIBUTES_BYTES = 4096
 MAX_HELLO_OBJECTS = 4096

@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
-from fedn.combiner.options import OUTBOX_BYTES
 from fedn.combiner.timers import ProgressWatch
 from fedn.protocol.errors import Unavailable
 
@@ -22,7 +21,7 @@ class Outbox:
         max_bytes: control messages that may wait.
     """
 
-    def __init__(self, *, stall_s: float, max_bytes: int = OUTBOX_BYTES) -> None:
+    def __init__(self, *, stall_s: float, max_bytes: int) -> None:
         self._control: deque[bytes] = deque()
         self._ordered: deque[bytes | Iterator[bytes]] = deque()
         self._waiting_bytes = 0

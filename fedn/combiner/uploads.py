@@ -13,11 +13,12 @@ from typing import Protocol
 from fedn.combiner.admission import Admission, Ticket
 from fedn.combiner.arrival import ArrivalCheck
 from fedn.combiner.buffers import Spool, SpoolStorage, Storage
+from fedn.combiner.jobs import Jobs
 from fedn.combiner.options import MIB
 from fedn.combiner.timers import ProgressWatch
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import client_pb2 as wire
-from fedn.protocol.errors import FednError, LimitExceeded, UpdateRefused
+from fedn.protocol.errors import FednError, UpdateRefused
 
 _WORTH_KEEPING_BYTES = MIB
 """A beginning shorter than that is sent again rather than kept."""
@@ -90,19 +91,14 @@ class Upload:
                 f"it has more than the {self.size_bytes} bytes that were announced",
                 fix="Announce the size of the bytes that are sent.",
             )
-        pending = self.storage.write(offset, data)
-        self.received = end
+        storage = self.storage
+        pending = storage.write(offset, data)
         if pending is not None:
-            try:
-                await pending
-            except OSError as error:
-                raise LimitExceeded(
-                    "spool_full",
-                    f"the combiner cannot write an update to its disk: {error.strerror}",
-                    fix="Free space at the combiner's data_dir.",
-                ) from error
-        if self.storage is not None:  # it may have been dropped meanwhile
-            self.check.feed(offset, data, self.storage.view()[:end])
+            await pending
+            if self.storage is not storage or offset != self.received:
+                return  # dropped, or begun anew, meanwhile
+        self.received = end
+        self.check.feed(offset, data, storage.view()[:end])
 
 
 class UploadLane:
@@ -111,10 +107,16 @@ class UploadLane:
     Args:
         send: writes a frame to the stream's client.
         progress_s: seconds without one byte after which an upload is parked.
+        jobs: run the moves to the spool, which outlive the stream.
     """
 
     def __init__(
-        self, admission: Admission, spool: Spool, send: Callable[[wire.CombinerFrame], None], progress_s: float
+        self,
+        admission: Admission,
+        spool: Spool,
+        send: Callable[[wire.CombinerFrame], None],
+        progress_s: float,
+        jobs: Jobs,
     ) -> None:
         self._admission = admission
         self._spool = spool
@@ -124,7 +126,7 @@ class UploadLane:
         self._ticket: Ticket | None = None
         self._stalled_upload: Upload | None = None
         self._watch = ProgressWatch(progress_s, self._stalled)
-        self._moving: set[asyncio.Task[None]] = set()
+        self._jobs = jobs
         self._closed = False
 
     def add(self, upload: Upload) -> None:
@@ -185,11 +187,6 @@ class UploadLane:
             self._set_aside(self._leave())
         self._watch.cancel()
 
-    async def wait_closed(self) -> None:
-        """Until what was parked is written."""
-        if self._moving:
-            await asyncio.wait(self._moving)
-
     def _advance(self) -> None:
         if self._current is not None or self._closed or not self._waiting:
             return
@@ -249,9 +246,7 @@ class UploadLane:
         upload.phase = Phase.PARKED
         if upload.storage is not None and not isinstance(upload.storage, SpoolStorage):
             if upload.received >= _WORTH_KEEPING_BYTES:
-                upload.moving = asyncio.create_task(self._park(upload, upload.storage))
-                self._moving.add(upload.moving)
-                upload.moving.add_done_callback(self._moving.discard)
+                upload.moving = self._jobs.start(self._park(upload, upload.storage))
                 return
             upload.storage.release()
             upload.storage = None
@@ -265,7 +260,7 @@ class UploadLane:
             pending = file.write(0, memory.view()[: upload.received])
             if pending is not None:
                 await pending
-        except (FednError, OSError):  # no room: it has to come again from its beginning
+        except FednError:  # no room: it has to come again from its beginning
             if file is not None:
                 file.release()
             file = None

@@ -8,6 +8,7 @@ import math
 import os
 import secrets
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,6 +29,11 @@ _PICKLE_MAGIC = b"\x80"
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PICKLED_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".joblib"}
 _MAX_MEMBERS = 1_000_000
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError),  # of the archive
+    *(ValueError, SyntaxError, tokenize.TokenError),  # of an array's header, a Python literal
+)
+"""What zipfile and NumPy raise when they read damaged files."""
 
 
 def read_tensors(source: Path | str | bytes, *, max_bytes: int = MAX_BYTES) -> Tensors:
@@ -128,7 +134,7 @@ def _read_npz(file: BinaryIO, source: str, max_bytes: int) -> Tensors:
                 with archive.open(member) as stream:
                     tensors[name] = _read_array(stream, name, source, left)
                 left -= tensors[name].nbytes
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, struct.error) as error:
+    except _DAMAGE as error:
         raise InvalidInput(
             "bad_model_file", f"The npz file cannot be read: {error}", fix="Write it again.", where={"file": source}
         ) from error

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, NoReturn
 
 import ml_dtypes
@@ -46,6 +46,7 @@ _METADATA = "__metadata__"
 _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 _MAX_DIMENSIONS = 32
 _MAX_BYTES = 2**63 - 1
+_REMEMBERED_HEADER_BYTES = 1_000_000
 
 MAX_HEADER_BYTES = 100_000_000
 """Headers larger than this are refused."""
@@ -185,24 +186,12 @@ def read_spec(buffer: Buffer, size_bytes: int | None = None) -> ModelSpec:
     data_start = header_size(buffer)
     if data_start is None or data_start > min(size_bytes, len(buffer)):
         _refuse(f"its {min(size_bytes, len(buffer))} bytes end before its header does")
-    header = _parse_header(memoryview(buffer)[_LENGTH_BYTES:data_start])
-    metadata = header.pop(_METADATA, {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _refuse(f"{_METADATA} is not an object of strings")
-    tensors = tuple(_read_entry(name, entry, data_start) for name, entry in header.items())
-    spec = ModelSpec(tensors, size_bytes, metadata)
-
-    position = data_start
-    for tensor in spec.stored_order:
-        if tensor.start != position:
-            fault = "leaves a hole" if tensor.start > position else "overlaps another tensor"
-            _refuse(
-                f"tensor {tensor.name!r} {fault} at byte {tensor.start - data_start} of the data", tensor=tensor.name
-            )
-        position = tensor.stop
-    if position != size_bytes:
-        _refuse(f"its tensors end at byte {position}, but it has {size_bytes} bytes")
-    return spec
+    text = bytes(memoryview(buffer)[_LENGTH_BYTES:data_start])
+    return (
+        _read_header_again(text, size_bytes)
+        if len(text) <= _REMEMBERED_HEADER_BYTES
+        else _read_header(text, size_bytes)
+    )
 
 
 def decode(buffer: Buffer) -> Tensors:
@@ -262,7 +251,34 @@ def _is_unicode(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _parse_header(raw: memoryview) -> dict[str, Any]:
+def _read_header(text: bytes, size_bytes: int) -> ModelSpec:
+    """The spec of a model of `size_bytes` with this header."""
+    data_start = _LENGTH_BYTES + len(text)
+    header = _parse_header(text)
+    metadata = header.pop(_METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _refuse(f"{_METADATA} is not an object of strings")
+    tensors = tuple(_read_entry(name, entry, data_start) for name, entry in header.items())
+    spec = ModelSpec(tensors, size_bytes, metadata)
+
+    position = data_start
+    for tensor in spec.stored_order:
+        if tensor.start != position:
+            fault = "leaves a hole" if tensor.start > position else "overlaps another tensor"
+            _refuse(
+                f"tensor {tensor.name!r} {fault} at byte {tensor.start - data_start} of the data", tensor=tensor.name
+            )
+        position = tensor.stop
+    if position != size_bytes:
+        _refuse(f"its tensors end at byte {position}, but it has {size_bytes} bytes")
+    return spec
+
+
+# All updates of a round have the header of their base model: it is parsed once, not once an update.
+_read_header_again = lru_cache(maxsize=8)(_read_header)
+
+
+def _parse_header(text: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in pairs:
@@ -271,10 +287,10 @@ def _parse_header(raw: memoryview) -> dict[str, Any]:
             found[key] = value
         return found
 
-    if not raw or raw[0] != ord("{"):
+    if not text.startswith(b"{"):
         _refuse("its header is not a JSON object")
     try:
-        header: dict[str, Any] = json.loads(str(raw, "utf-8"), object_pairs_hook=unique)
+        header: dict[str, Any] = json.loads(text.decode(), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise InvalidInput(
             "bad_model",

@@ -6,7 +6,7 @@ against the table. Not here: which session or client a caller may touch, which t
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import Final, Literal
+from typing import Final
 
 from fedn.network.tls import public_key_id
 from fedn.network.tokens import Claims, Role
@@ -45,9 +45,7 @@ RPC_ACCESS: Mapping[str, Access] = {
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ADMIN,
 }
 
-Method = Literal["GET", "POST", "PUT", "DELETE"]
-
-_API: dict[tuple[Method, str], Access] = {
+_API: dict[tuple[str, str], Access] = {
     ("GET", "/ca"): PUBLIC,
     ("GET", "/trail/key"): PUBLIC,
     ("GET", "/openapi.json"): PUBLIC,
@@ -87,7 +85,7 @@ _API: dict[tuple[Method, str], Access] = {
     ("POST", "/store/gc"): ADMIN,
 }
 
-_PAGES_AND_OLD_NAMES: dict[tuple[Method, str], Access] = {
+_PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/health"): PUBLIC,
     ("GET", "/static/<path:filename>"): PUBLIC,
     ("GET", "/login"): PUBLIC,

@@ -75,7 +75,7 @@ def load_certificate(pem: bytes) -> x509.Certificate:
 
 
 def load_request(pem: bytes) -> x509.CertificateSigningRequest:
-    """InvalidInput (`bad_csr`) where it is none, is for another kind of key, or does not prove that the sender has the key."""
+    """InvalidInput (`bad_csr`) where it is none, is for another kind of key, or is not signed with it."""
     try:
         request = x509.load_pem_x509_csr(pem)
         genuine = request.is_signature_valid
@@ -120,7 +120,7 @@ def p256(key: object) -> ec.EllipticCurvePublicKey:
 def _bad_private_key() -> IntegrityError:
     return IntegrityError(
         "bad_private_key",
-        "the private key cannot be read as an ECDSA P-256 key in PEM",
+        "the private key is no ECDSA P-256 key in PEM",
         fix="Restore it from a backup.",
     )
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from fedn.network import keys
-from fedn.network.authority import REDUCER, CertificateAuthority
+from fedn.network.authority import REDUCER, CertificateAuthority, Clock
 from fedn.network.keys import (
     certificate_ends_at,
     fingerprint,
@@ -25,6 +25,7 @@ from fedn.protocol.errors import InvalidInput, Unauthenticated, Unavailable
 __all__ = [
     "REDUCER",
     "CertificateAuthority",
+    "Clock",
     "certificate_ends_at",
     "client_context",
     "fetch_pinned_ca",
@@ -64,7 +65,7 @@ def client_context(ca_pem: bytes, cert_path: Path | None = None, key_path: Path 
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
         context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-    except (ssl.SSLError, UnicodeDecodeError) as error:
+    except (ssl.SSLError, ValueError) as error:
         raise InvalidInput(
             "bad_certificate", "the authority's certificate cannot be read", fix="Fetch it again from the reducer."
         ) from error
@@ -74,7 +75,7 @@ def client_context(ca_pem: bytes, cert_path: Path | None = None, key_path: Path 
 
 
 def grpc_server_credentials(key: bytes, cert: bytes, ca: bytes, mutual: bool) -> grpc.ServerCredentials:
-    """Credentials (all PEM) of a gRPC server. With `mutual`, a caller without a certificate of `ca` gets no connection."""
+    """Credentials (all PEM) of a gRPC server. With `mutual`, only callers certified by `ca` get a connection."""
     return grpc.ssl_server_credentials(
         [(key, cert)], root_certificates=ca if mutual else None, require_client_auth=mutual
     )
@@ -94,15 +95,15 @@ def fetch_pinned_ca(url: str, fingerprint: str, timeout_s: float) -> bytes:
         timeout_s: seconds without an answer until it is given up.
 
     Raises:
-        Unauthenticated: (`wrong_ca`) another fingerprint, or the server is not certified by that authority; somebody may
-            be in between.
+        Unauthenticated: (`wrong_ca`) another fingerprint, or the server is not certified by that authority;
+            somebody may be in between.
         Unavailable: (`reducer_unreachable`) no server answers there.
         InvalidInput: (`bad_url`) not an https address.
     """
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
         raise InvalidInput("bad_url", f"{url!r} is not an https address", fix="Use the address in the join string.")
-    # Nothing is believed of this connection: the answer counts only if it is the certificate that the fingerprint names.
+    # Nothing is believed of this connection: the answer counts only if it is what the fingerprint names.
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
@@ -145,8 +146,8 @@ def _wrong_ca(url: str, why: str) -> Unauthenticated:
         "wrong_ca",
         f"the server is not the reducer that was meant: {why}",
         fix=(
-            "Get a new join string from the reducer's operator (`fedn token create`); if this one is new, check that its "
-            "address is in the reducer's public_hosts, and that nobody stands in between."
+            "Get a new join string from the reducer's operator (`fedn token create`); if this one is new, check that "
+            "its address is in the reducer's public_hosts, and that nobody stands in between."
         ),
         where={"url": url},
     )

@@ -1,7 +1,7 @@
 """Who a caller is: role tokens, proofs that a site holds its key, and the reducer's signatures.
 
-Role tokens are JSON web tokens signed with Ed25519 by the reducer; everybody else holds only the public key. What a role
-may do stands in `access`, not here.
+Role tokens are JSON web tokens signed with Ed25519 by the reducer; everybody else holds only the public key. What a
+role may do stands in `access`, not here.
 """
 
 import hashlib
@@ -157,7 +157,7 @@ def assertion_subject(assertion: str) -> str:
 def verify_assertion(assertion: str, public_key_pem: bytes, audience: str, *, clock: Clock = time.time) -> str:
     """The name whose key made the assertion.
 
-    It may be used again within its minute: what it buys goes to the holder of a TLS connection that only the caller reads.
+    It may be used again within its minute: it travels over TLS only, and what it buys goes back to its sender.
 
     Raises:
         Unauthenticated: `token_expired` or `token_bad`.

@@ -49,7 +49,7 @@ class FieldLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 def bind(logger: logging.Logger | str = "fedn", /, **fields: object) -> FieldLogger:
-    """A logger whose records carry `fields`: `log = bind(__name__, session="s1"); log.info("closed", extra={"round": 3})`."""
+    """A logger whose records carry `fields`; those of one record more: `log.info("closed", extra={"round": 3})`."""
     return FieldLogger(logging.getLogger(logger) if isinstance(logger, str) else logger, fields)
 
 
@@ -61,7 +61,7 @@ def configure_logging(
     Args:
         level: debug, info, warning or error. Other packages than fedn are heard from `warning` on, unless it is debug.
         format: `human`: a line a record, coloured on a terminal only; `json`: one JSON object a line.
-        secrets: texts that must never appear; tokens, join strings, private keys and passwords in URLs are hidden anyway.
+        secrets: texts that must never appear; tokens, join strings, private keys, passwords in URLs are hidden anyway.
         stream: standard error by default.
 
     Raises:

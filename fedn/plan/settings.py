@@ -1,7 +1,7 @@
 """The settings of the three programs. Everything in them acts.
 
-Loaded by `load_settings`: defaults, then a YAML file, then the environment, then flags. What a session does stands in its
-plan (`session`), not here.
+Loaded by `load_settings`: defaults, then a YAML file, then the environment, then flags. What a session does stands in
+its plan (`session`), not here.
 """
 
 import re
@@ -86,7 +86,9 @@ class ReducerSettings(LogSettings):
     data_dir: Path = Path("fedn-data/reducer")
     """Keys, secrets and, unless told otherwise, the stores."""
     models: ModelStoreSettings = Field(default_factory=ModelStoreSettings, validate_default=True)
+    """Where models, server states and compute packages are kept."""
     state: StateStoreSettings = Field(default_factory=StateStoreSettings, validate_default=True)
+    """Where the trail, sessions and events are kept."""
     enrolment_secret: OwnSecret | None = Secret()
     """Buys a site its enrolment; None: made at the first start and kept in data_dir/secrets."""
     admin_secret: OwnSecret | None = Secret()
@@ -183,7 +185,7 @@ class SiteSettings(LogSettings):
             if getattr(self, name) is not None
         ]
         if self.join is not None:
-            # The secret may be left over in an environment shared with the reducer, and says nothing else than the join string.
+            # The secret may be there still, in an environment shared with the reducer; it says the same.
             yield from (
                 Fault(name, "two_sources", f"both a join string and {name} are given", "Give one of them.")
                 for name in parts

@@ -1,8 +1,9 @@
 """Settings from defaults, a YAML file, the environment and flags, in this order of growing weight; all faults at once.
 
 Environment: FEDN_<PROGRAM>_<FIELD> (FEDN_REDUCER_PORT) before FEDN_<FIELD> (FEDN_PORT), nested fields joined by an
-underscore (FEDN_STATE_URL), and the names of FEDn's `.env`. Several programs may share one environment: names of another
-program's settings are none of this one's business. Lists are separated by commas, mappings are JSON; empty is not set.
+underscore (FEDN_STATE_URL), and the names of FEDn's `.env`. Several programs may share one environment: names of
+another program's settings are none of this one's business. Lists are separated by commas, mappings are JSON; an
+empty value is not set.
 """
 
 import difflib
@@ -34,6 +35,8 @@ _OTHER_NAMES = {
 }
 """Field to its name in FEDn's `.env`."""
 
+_JOIN_PARTS = ("reducer_url", "ca_fingerprint", "ca_file")
+
 _FORMER_KEYS = {
     "network_id": "federation",
     "statestore": "state",
@@ -59,6 +62,10 @@ class Given(NamedTuple):
     source: str
     """`file reducer.yaml`, `environment FEDN_PORT` or `flag --port`."""
 
+    @property
+    def layer(self) -> str:
+        return self.source.partition(" ")[0]
+
 
 def load_settings(cls: type[T], *, file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> T:
     """Settings of a program.
@@ -74,9 +81,9 @@ def load_settings(cls: type[T], *, file: Path | None, environ: Mapping[str, str]
     """
     problems: list[FednError] = []
     given: dict[str, Given] = {}
-    for layer in (lambda: _from_file(cls, file), lambda: _from_environment(cls, environ), lambda: _from_flags(flags)):
+    for layer in (_from_file(cls, file), _from_environment(cls, environ, problems), _from_flags(flags)):
         try:
-            for path, value in layer():
+            for path, value in layer:
                 _replace(given, path, value)
         except FednError as error:
             problems.extend(error.problems if isinstance(error, InvalidSettings) else [error])
@@ -98,10 +105,20 @@ def environment_names(cls: type[Settings]) -> dict[str, list[str]]:
 
 
 def _replace(given: dict[str, Given], path: str, value: Given) -> None:
-    """Puts in a value of a weightier layer, and takes out what the new kind of a store has no use for."""
+    """Puts in a value, and takes out what lighter layers say that it makes pointless.
+
+    Another kind of store has no use for the settings of the former; a join string stands for its parts and they for it.
+    """
     if path.endswith(".kind") and path in given and given[path].value != value.value:
-        store = path.removesuffix("kind")
-        for other in [other for other in given if other.startswith(store)]:
+        pointless = [other for other in given if other.startswith(path.removesuffix("kind"))]
+    elif path == "join":
+        pointless = [*_JOIN_PARTS]
+    elif path in _JOIN_PARTS:
+        pointless = ["join"]
+    else:
+        pointless = []
+    for other in pointless:
+        if other in given and given[other].layer != value.layer:
             del given[other]
     given[path] = value
 
@@ -151,17 +168,15 @@ def _problem(cls: type[Settings], detail: ErrorDetails, path: str, given: Mappin
     code = kind if kind.islower() and kind in _CODES else "bad_setting"
     field = _field(cls, path)
     about = f"{field.description.strip()} " if field is not None and field.description else ""
-    return _with_source(
-        InvalidInput(
-            code,
-            f"{path} is not right: {message[:1].lower()}{message[1:]}",
-            fix=f"{about}(environment {environment_names(cls)[path][-1]}, flag {_flag(path)})"
-            if path in environment_names(cls)
-            else about,
-            where={"field": path},
-        ),
-        given,
+    names = environment_names(cls).get(path)
+    hint = f"environment {names[-1]}, flag {_flag(path)}" if names else f"see config/{cls.program}.yaml"
+    fault = InvalidInput(
+        code,
+        f"{path} is not right: {message[:1].lower()}{message[1:]}",
+        fix=f"{about}({hint})",
+        where={"field": path},
     )
+    return _with_source(fault, given)
 
 
 _CODES = {"missing_setting", "unused_setting", "bad_endpoint", "bad_url", "bad_database", "weak_secret"}
@@ -218,40 +233,25 @@ def _flag(path: str) -> str:
     return "--" + path.replace("_", "-").replace(".", "-")
 
 
-def _from_environment(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
+def _from_environment(
+    cls: type[Settings], environ: Mapping[str, str], problems: list[FednError]
+) -> Iterator[tuple[str, Given]]:
     found = dict(_composed(cls, environ))
-    problems: list[FednError] = []
     for path, names in environment_names(cls).items():
         name = next((name for name in names if environ.get(name)), None)
         if name is None:
             continue
-        value = Given(environ[name], f"environment {name}")
-        if path in found and found[path].value != value.value:
-            problems.append(
-                InvalidInput(
-                    "two_sources",
-                    f"{value.source.removeprefix('environment ')} and {found[path].source.removeprefix('environment ')} "
-                    f"say different things",
-                    fix="Set one of them.",
-                    where={"field": path, "source": value.source},
-                )
-            )
-        field = _field(cls, path)
+        where = {"field": path, "source": f"environment {name}"}
+        if path in found and found[path].value != environ[name]:
+            other = found[path].source.removeprefix("environment ")
+            message = f"{name} and {other} say different things"
+            problems.append(InvalidInput("two_sources", message, fix="Set one of them.", where=where))
         try:
-            found[path] = value._replace(value=_parsed(environ[name], field))
+            found[path] = Given(_parsed(environ[name], _field(cls, path)), where["source"])
         except ValueError:
-            problems.append(
-                InvalidInput(
-                    "bad_setting",
-                    f"{name} is not a JSON object",
-                    fix='Write it as {"key": "value"}.',
-                    where={"field": path, "source": value.source},
-                )
-            )
-    if problems:
-        raise InvalidSettings(problems, what="the environment")
-    # The kind of a store first: it decides what a file may still say about the store.
-    yield from sorted(found.items(), key=lambda item: not item[0].endswith(".kind"))
+            message, fix = f"{name} is not a JSON object", 'Write it as {"key": "value"}.'
+            problems.append(InvalidInput("bad_setting", message, fix=fix, where=where))
+    yield from found.items()
 
 
 def _composed(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[tuple[str, Given]]:
@@ -298,12 +298,11 @@ def _leaves(cls: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def _stores(cls: type[BaseModel]) -> dict[str, type[BaseModel]]:
     """Fields that are models themselves."""
+    annotations = {name: field.annotation for name, field in cls.model_fields.items()}
     return {
-        name: field.annotation
-        for name, field in cls.model_fields.items()
-        if isinstance(field.annotation, type)
-        and not get_args(field.annotation)
-        and issubclass(field.annotation, BaseModel)
+        name: annotation
+        for name, annotation in annotations.items()
+        if isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, BaseModel)
     }
 
 

@@ -1,7 +1,7 @@
 """YAML as it is read everywhere in fedn: one mapping, no tags, no aliases, no key twice, no surprise in size."""
 
 from collections.abc import Hashable
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -11,13 +11,12 @@ MAX_BYTES = 256 * 1024
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what a person would not expect: a later key that silently wins, and aliases, which can grow without end."""
+    """Refuses what nobody expects: a later key that silently wins, and aliases, which can grow without end."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(
-                problem="aliases (*name) are not allowed", problem_mark=self.peek_event().start_mark
-            )
+            mark = cast(Any, self.peek_event()).start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not allowed", problem_mark=mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:

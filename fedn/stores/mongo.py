@@ -8,8 +8,10 @@ import contextlib
 import datetime
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pymongo
 from pymongo.collection import Collection
@@ -44,8 +46,13 @@ from fedn.stores.documents import (
 )
 
 _DURABLE = WriteConcern(w="majority", j=True)
-_SELECTION_TIMEOUT_MS = 5_000
-_SOCKET_TIMEOUT_MS = 60_000
+_OPTIONS: dict[str, Any] = {
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "socketTimeoutMS": 60_000,
+    "appname": "fedn",
+}
+"""What holds where the address does not say otherwise."""
 _REFUSED_CODES = frozenset({11, 13, 18, 8000})  # user not found, unauthorized, authentication failed (also Atlas)
 _FULL_CODES = frozenset({14031, 12501})  # out of disk space, quota exceeded
 
@@ -61,7 +68,8 @@ class MongoStateStore:
     Collections: `trail`, `documents` (all of ours, by `collection` and `key`), `events`, `leases`, `counters`.
 
     Args:
-        url: mongodb:// or mongodb+srv:// address, with user and options such as TLS where the server wants them.
+        url: mongodb:// or mongodb+srv:// address, with user and options (TLS, timeouts …) as MongoDB documents them;
+            only the write concern is ours.
         database: name of the database.
 
     Raises:
@@ -69,25 +77,22 @@ class MongoStateStore:
     """
 
     def __init__(self, url: str, database: str) -> None:
+        given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
+        options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         try:
-            self._client: pymongo.MongoClient[_Row] = pymongo.MongoClient(
-                url,
-                serverSelectionTimeoutMS=_SELECTION_TIMEOUT_MS,
-                connectTimeoutMS=_SELECTION_TIMEOUT_MS,
-                socketTimeoutMS=_SOCKET_TIMEOUT_MS,
-                appname="fedn",
-                connect=False,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # an unknown option would be ignored with a warning
+                self._client: pymongo.MongoClient[_Row] = pymongo.MongoClient(url, connect=False, **options)
             self._database: Database[_Row] = self._client.get_database(database, write_concern=_DURABLE)
-        except (ConfigurationError, InvalidName, ValueError, TypeError) as error:
+        except (ConfigurationError, InvalidName, UserWarning, ValueError, TypeError) as error:
             raise InvalidInput(
                 "bad_mongodb_url",
-                f"the MongoDB address or database name is malformed: {error}",
+                f"the MongoDB address or database name is not right: {error}",
                 fix="Give mongodb://[user:password@]host[:port] and a plain name.",
                 where={"database": database},
             ) from error
-        # The name of the server without the password: it goes into errors.
-        self._where = f"mongodb {url.rpartition('@')[2].removeprefix('mongodb://')}/{database}"
+        # Goes into errors: hosts only, no password and no option.
+        self._where = f"mongodb {urlsplit(url).netloc.rpartition('@')[2]}/{database}"
         self._setup_lock = threading.Lock()
         self._event_lock = threading.Lock()
         self._is_set_up = False

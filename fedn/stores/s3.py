@@ -4,8 +4,10 @@ An object is checked in a temporary file before a byte of it is sent, and S3 sho
 what can be read is what its name says. Under retention nobody, the owner included, can delete a model before its time.
 """
 
+import base64
 import contextlib
 import datetime
+import hashlib
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
@@ -16,6 +18,7 @@ import minio
 import urllib3
 from minio.commonconfig import COMPLIANCE
 from minio.error import MinioException, S3Error
+from minio.helpers import check_bucket_name
 from minio.retention import Retention
 
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, StoreUnavailable
@@ -38,13 +41,15 @@ _RETRIES = urllib3.Retry(
 _MISSING = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchObject"})
 _FULL = frozenset({"QuotaExceeded", "XMinioStorageFull", "ServiceQuotaExceeded"})
 _REFUSED = frozenset({"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "AuthFailure"})
+_RETAINED_UNTIL = "x-amz-object-lock-retain-until-date"
 _UNSUPPORTED = frozenset({"NotImplemented", "MethodNotAllowed"})
 
 
 class S3ModelStore:
     """Objects `<prefix><algorithm>/<hex digits>` in a bucket. Methods may be called from any thread.
 
-    The server is connected to at the first call; the bucket is made where it is missing.
+    The server is connected to at the first call; the bucket is made where it is missing. `stored_at` is good to a
+    second.
 
     Args:
         endpoint: host[:port], without a scheme.
@@ -77,6 +82,7 @@ class S3ModelStore:
         self._is_set_up = False
         self._is_versioned = False
         self._http = _Http(
+            with_md5=self._retention is not None,
             num_pools=4,
             maxsize=_CONNECTIONS,
             timeout=_TIMEOUT,
@@ -85,6 +91,9 @@ class S3ModelStore:
             ca_certs=None if ca_file is None else str(ca_file),
         )
         try:
+            if not endpoint:
+                raise ValueError("it is empty")
+            check_bucket_name(bucket, strict=True)
             self._client = minio.Minio(
                 endpoint,
                 access_key=access_key,
@@ -96,15 +105,17 @@ class S3ModelStore:
         except ValueError as error:
             raise InvalidInput(
                 "bad_endpoint",
-                f"the address of the S3 server is malformed: {error}",
+                f"the address of the S3 server or the bucket's name is malformed: {error}",
                 fix="Give host or host:port; `secure` chooses between https and http.",
-                where={"endpoint": endpoint},
+                where={"endpoint": endpoint, "bucket": bucket},
             ) from error
 
     def put(self, object_id: str, chunks: Iterable[bytes | bytearray | memoryview], size_bytes: int) -> None:
         name = self._name(object_id)
         with self._calls():
-            if self._find(name) is not None:
+            found = self._find(name)
+            if found is not None:
+                self._retain(name, found)
                 return
         with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as spool:
             for chunk in verified(object_id, chunks, size_bytes):
@@ -169,9 +180,9 @@ class S3ModelStore:
         algorithm, digits = check_digest(object_id)
         return f"{self._prefix}{algorithm}/{digits}"
 
-    def _find(self, name: str) -> Any | None:
+    def _find(self, name: str, version_id: str | None = None) -> Any | None:
         try:
-            return self._client.stat_object(self._bucket, name)
+            return self._client.stat_object(self._bucket, name, version_id=version_id)
         except S3Error as error:
             if error.code in _MISSING:
                 return None
@@ -187,9 +198,6 @@ class S3ModelStore:
             raise
 
     def _upload(self, name: str, data: BinaryIO, size_bytes: int) -> None:
-        retention = None
-        if self._retention is not None:
-            retention = Retention(COMPLIANCE, datetime.datetime.now(datetime.UTC) + self._retention)
         self._client.put_object(
             self._bucket,
             name,
@@ -197,29 +205,35 @@ class S3ModelStore:
             size_bytes,
             part_size=_PART_BYTES,
             num_parallel_uploads=_PARALLEL_PARTS,
-            retention=retention,
+            retention=self._new_retention(),
         )
+        if self._retention is not None:
+            self._retain(name, self._client.stat_object(self._bucket, name))
+
+    def _retain(self, name: str, found: Any) -> None:
+        """Puts an object under retention that is not: it is older than the setting, or the server forgot to."""
+        retention = self._new_retention()
+        if retention is not None and not _is_retained(found):
+            self._client.set_object_retention(self._bucket, name, retention, version_id=found.version_id)
+
+    def _new_retention(self) -> Retention | None:
+        if self._retention is None:
+            return None
+        return Retention(COMPLIANCE, datetime.datetime.now(datetime.UTC) + self._retention)
 
     def _delete_version(self, object_id: str, name: str, version: Any) -> None:
         try:
             self._client.remove_object(self._bucket, name, version_id=version.version_id)
         except S3Error as error:
-            until = self._retained_until(name, version.version_id)
-            if until is None or until <= datetime.datetime.now(datetime.UTC):
+            found = self._find(name, version.version_id)
+            if found is None or not _is_retained(found):
                 raise
             raise Conflict(
                 "object_retained",
                 "an object cannot be deleted before its retention ends",
-                fix=f"Wait until {until.isoformat(timespec='seconds')}.",
+                fix=f"Wait until {found.metadata[_RETAINED_UNTIL]}.",
                 where={"object": object_id, "store": self._where},
             ) from error
-
-    def _retained_until(self, name: str, version_id: str) -> datetime.datetime | None:
-        try:
-            retention = self._client.get_object_retention(self._bucket, name, version_id=version_id)
-        except S3Error:
-            return None
-        return None if retention is None else retention.retain_until_date
 
     @contextlib.contextmanager
     def _calls(self, object_id: str = "") -> Iterator[None]:
@@ -239,11 +253,12 @@ class S3ModelStore:
         if not self._client.bucket_exists(self._bucket):
             try:
                 self._client.make_bucket(self._bucket, object_lock=self._retention is not None)
-            except S3Error as error:
-                if error.code != "BucketAlreadyOwnedByYou":  # another process made it just now
+            except S3Error:
+                # Another process may have made it just now; servers say that in different ways.
+                if not self._client.bucket_exists(self._bucket):
                     raise
         try:
-            self._is_versioned = self._client.get_bucket_versioning(self._bucket).status != "Off"
+            self._is_versioned = self._client.get_bucket_versioning(self._bucket).status is not None
         except S3Error as error:
             if error.code not in _UNSUPPORTED:
                 raise
@@ -251,23 +266,37 @@ class S3ModelStore:
             self._check_object_lock()
 
     def _check_object_lock(self) -> None:
+        lockable = self._is_versioned  # Object Lock needs versions; some servers answer the question below anyhow
         try:
             self._client.get_object_lock_config(self._bucket)
         except S3Error as error:
             if error.code not in {"ObjectLockConfigurationNotFoundError", *_UNSUPPORTED}:
                 raise
+            lockable = False
+        if not lockable:
             raise Conflict(
                 "bucket_without_object_lock",
                 "models shall be retained, but the bucket was made without Object Lock",
                 fix="Name a bucket that does not exist yet, so that it is made with Object Lock, or give no retention.",
                 where={"store": self._where},
-            ) from error
+            )
 
 
 class _Http(urllib3.PoolManager):
-    """Some servers send S3's errors as text/xml; the client reads only application/xml."""
+    """Mends two things between the client and servers.
+
+    Some servers send S3's errors as text/xml; the client reads only application/xml. And S3 wants the MD5 of what is
+    put under Object Lock (`with_md5`); the client sends it over HTTPS only.
+    """
+
+    def __init__(self, *, with_md5: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self._with_md5 = with_md5
 
     def urlopen(self, method: str, url: str, redirect: bool = True, **kw: Any) -> urllib3.BaseHTTPResponse:  # type: ignore[override]
+        if self._with_md5 and method == "PUT" and kw.get("body") and "content-md5" not in kw["headers"]:
+            md5 = hashlib.md5(kw["body"], usedforsecurity=False).digest()
+            kw["headers"]["content-md5"] = base64.b64encode(md5).decode()
         response = super().urlopen(method, url, redirect, **kw)
         if response.headers.get("content-type", "").partition(";")[0].strip() == "text/xml":
             response.headers["content-type"] = "application/xml"
@@ -276,6 +305,11 @@ class _Http(urllib3.PoolManager):
 
 def _stored(object_id: str, found: Any) -> StoredObject:
     return StoredObject(object_id, found.size, found.last_modified.timestamp())
+
+
+def _is_retained(found: Any) -> bool:
+    until = (found.metadata or {}).get(_RETAINED_UNTIL)
+    return until is not None and datetime.datetime.fromisoformat(until) > datetime.datetime.now(datetime.UTC)
 
 
 def _translated(error: MinioException | urllib3.exceptions.HTTPError | OSError, where: str) -> FednError:

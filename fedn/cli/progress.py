@@ -1,0 +1,73 @@
+"""A session on the terminal: a bar over the rounds, and a line a round. Not a terminal: the lines alone."""
+
+from collections.abc import Iterable
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fedn.api.progress import RoundLine, SessionProgress
+from fedn.cli.output import duration
+
+_FIRST = ("accuracy", "loss")
+"""Metrics that come first, where they are reported."""
+
+
+def show_session(updates: Iterable[SessionProgress]) -> SessionProgress:
+    """Shows a session until it ends and returns its last state.
+
+    A round's line is printed once its model was validated, or when the next one is; so nothing is printed twice.
+    """
+    console = Console(highlight=False)
+    lines = _Lines(console)
+    progress: SessionProgress | None = None
+    if console.is_terminal:
+        bar = Progress(
+            SpinnerColumn(), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+        )
+        task = bar.add_task("starting", total=None)
+        with Live(Group(bar), console=console, transient=True, refresh_per_second=8):
+            for progress in updates:
+                lines.print_new(progress)
+                bar.update(task, total=progress.rounds, completed=progress.rounds_done, description=progress.activity)
+    else:
+        for progress in updates:
+            lines.print_new(progress)
+    if progress is None:
+        raise click.ClickException("nothing is known of this session")
+    lines.print_new(progress)
+    return progress
+
+
+class _Lines:
+    """Prints each round's line once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._printed: set[int] = set()
+        self._notes = 0
+        self._names: list[str] | None = None
+
+    def print_new(self, progress: SessionProgress) -> None:
+        for note in progress.notes[self._notes :]:
+            self._console.print(f"  ! {note}", style="yellow", markup=False)
+        self._notes = len(progress.notes)
+        newest = max(progress.lines, default=-1)
+        for index in sorted(set(progress.lines) - self._printed):
+            line = progress.lines[index]
+            if line.validations or index < newest or progress.done:
+                self._print(line, progress.rounds)
+                self._printed.add(index)
+
+    def _print(self, line: RoundLine, rounds: int) -> None:
+        shown = line.validation or line.training
+        if self._names is None:
+            self._names = [name for name in _FIRST if name in shown]
+            self._names += [name for name in shown if name not in self._names][: 4 - len(self._names)]
+            heading = "".join(f"{name[:12]:>14}" for name in self._names)
+            self._console.print(f"{'round':>9}{heading}{'clients':>10}{'time':>10}", style="bold", markup=False)
+        values = "".join(f"{shown[name]:>14.4f}" if name in shown else f"{'-':>14}" for name in self._names)
+        position = f"{line.index + 1}/{rounds}"
+        time = duration(line.total_ms / 1000)
+        self._console.print(f"{position:>9}{values}{line.updates:>10}{time:>10}", markup=False)

@@ -1,0 +1,256 @@
+"""`fedn session`: training runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedn.api.client import APIClient
+from fedn.api.progress import SessionProgress, follow_session
+from fedn.cli.connection import reducer_options
+from fedn.cli.failures import Status
+from fedn.cli.output import Output, duration, metrics, short_id, when
+from fedn.cli.plan_file import make_plan, parse_values, read_plan
+from fedn.protocol.errors import NotFound
+from fedn.protocol.rest import RoundView, SessionView
+
+
+@click.group()
+def session() -> None:
+    """Sessions: runs of many rounds. Where SESSION may be left out, the latest one is meant."""
+
+
+@session.command()
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="YAML file; see `fedn plan example`.")
+@click.option("--name", help="For people; need not be unique.")
+@click.option("--rounds", type=int, help="Rounds to train.")
+@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="For the clients' code.")
+@click.option("--set", "fields", multiple=True, metavar="FIELD=VALUE", help="Any field of the plan.")
+@click.option("--watch/--no-watch", default=True, help="Show it until it ends, or return at once.")
+@reducer_options
+@click.pass_context
+def start(
+    context: click.Context,
+    plan_file: Path | None,
+    name: str | None,
+    rounds: int | None,
+    parameters: tuple[str, ...],
+    fields: tuple[str, ...],
+    watch: bool,
+    api: APIClient,
+    out: Output,
+) -> None:
+    """Start a session, and show it until it ends.
+
+    \b
+    fedn session start --rounds 20 -p epochs=2 -p learning_rate=0.05
+    fedn session start --plan plan.yaml --set clients_required=3
+
+    Flags weigh more than the plan file. Ctrl-C ends the showing, not the session. The exit status is 0 when the session
+    finished, and 1 when it failed or was stopped; with --no-watch or --json, when it has started.
+    """
+    content: dict[str, Any] = {**read_plan(plan_file), **parse_values(fields)}
+    if rounds is not None:
+        content["rounds"] = rounds
+    if parameters:
+        content["parameters"] = {**content.get("parameters", {}), **parse_values(parameters)}
+    make_plan(content, source=str(plan_file or "flags"))
+    started = api.start_session(content, name)
+    if out.json:
+        out.data(started)
+        return
+    out.say(f"Session {started.id} has started.")
+    if watch:
+        context.exit(_watch(api, started.id))
+
+
+@session.command("list")
+@reducer_options
+def list_sessions(api: APIClient, out: Output) -> None:
+    """All sessions, the latest first."""
+    found = api.sessions()
+    if out.json:
+        out.data(found)
+        return
+    out.table(
+        ("session", "name", "state", "rounds", "started", "model"),
+        (
+            (
+                view.id,
+                view.name,
+                view.state,
+                f"{view.rounds_done}/{view.rounds}",
+                when(view.started_at or view.created_at),
+                short_id(view.model_id),
+            )
+            for view in found
+        ),
+        empty="No session yet. Start one: fedn session start",
+    )
+
+
+@session.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@click.option(
+    "--round", "number", type=click.IntRange(min=1), help="Show who took part in this round (from 1), and why not."
+)
+@reducer_options
+def show(name: str | None, number: int | None, api: APIClient, out: Output) -> None:
+    """A session with its rounds; with --round N, the ledger of that round."""
+    view = _find(api, name)
+    if number is not None:
+        _show_round(api.round(view.id, number - 1), out)
+        return
+    rounds = api.rounds(view.id)
+    if out.json:
+        out.data({"session": view, "rounds": rounds})
+        return
+    _show_session(api, view, rounds, out)
+
+
+@session.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@reducer_options
+@click.pass_context
+def watch(context: click.Context, name: str | None, api: APIClient, out: Output) -> None:
+    """Show a session until it ends. With --json: one line a state."""
+    view = _find(api, name)
+    if out.json:
+        last = None
+        for last in follow_session(api, view.id):
+            out.line(_as_data(last))
+        context.exit(Status.OK if last is not None and last.state == "finished" else Status.FAILED)
+    context.exit(_watch(api, view.id))
+
+
+@session.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@reducer_options
+def stop(name: str | None, api: APIClient, out: Output) -> None:
+    """Stop a running session. The round that runs is given up; committed rounds stay."""
+    view = api.stop_session(_find(api, name).id)
+    out.data(view) if out.json else out.say(
+        f"Session {view.id} is {view.state} after {view.rounds_done} rounds. Go on with: fedn session resume {view.id}"
+    )
+
+
+@session.command()
+@click.argument("name", metavar="[SESSION]", required=False)
+@click.option("--watch/--no-watch", default=True, help="Show it until it ends, or return at once.")
+@reducer_options
+@click.pass_context
+def resume(context: click.Context, name: str | None, watch: bool, api: APIClient, out: Output) -> None:
+    """Go on with a stopped or failed session, after its last committed round."""
+    view = api.resume_session(_find(api, name).id)
+    if out.json:
+        out.data(view)
+        return
+    out.say(f"Session {view.id} goes on with round {view.rounds_done + 1} of {view.rounds}.")
+    if watch:
+        context.exit(_watch(api, view.id))
+
+
+def _find(api: APIClient, name: str | None) -> SessionView:
+    if name is not None:
+        return api.session(name)
+    sessions = api.sessions()
+    if not sessions:
+        raise NotFound("no_such_session", "there is no session yet", fix="Start one: fedn session start")
+    return max(sessions, key=lambda view: view.created_at)
+
+
+def _watch(api: APIClient, session_id: str) -> Status:
+    from fedn.cli.progress import show_session  # heavy: only what shows progress needs rich
+
+    last = show_session(follow_session(api, session_id))
+    click.echo(end_of(last))
+    return Status.OK if last.state == "finished" else Status.FAILED
+
+
+def end_of(progress: SessionProgress) -> str:
+    """One sentence on how a session ended."""
+    done = f"{progress.rounds_done} of {progress.rounds} rounds"
+    if progress.state == "finished":
+        return f"Finished: {done}."
+    because = f": {progress.reason}" if progress.reason else ""
+    return f"The session {progress.state} after {done}{because}"
+
+
+def _as_data(progress: SessionProgress) -> dict[str, Any]:
+    return {
+        "session": progress.session,
+        "state": progress.state,
+        "reason": progress.reason,
+        "rounds": progress.rounds,
+        "rounds_done": progress.rounds_done,
+        "activity": progress.activity,
+        "lines": [vars(line) for _, line in sorted(progress.lines.items())],
+    }
+
+
+def _show_session(api: APIClient, view: SessionView, rounds: list[RoundView], out: Output) -> None:
+    progress = SessionProgress(view.id, rounds=view.rounds)
+    progress.start_from(api)
+    pairs: dict[str, object] = {
+        "session": view.id,
+        "name": view.name,
+        "state": view.state,
+        "rounds": f"{view.rounds_done} of {view.rounds}",
+        "started": when(view.started_at),
+        "ended": when(view.ended_at),
+        "model": view.model_id,
+    }
+    if view.error:
+        pairs["error"] = f"{view.error.message} [{view.error.code}]"
+        pairs["fix"] = view.error.fix
+    out.pairs(pairs)
+    click.echo()
+    out.table(
+        ("round", "state", "attempt", "updates", "time", "training", "validation"),
+        (
+            (
+                item.index + 1,
+                item.state,
+                item.attempt + 1,
+                f"{sum(entry.state == 'updated' for entry in item.ledger)}/{len(item.cohort)}",
+                duration(item.times_ms.get("total", 0.0) / 1000),
+                metrics(item.metrics),
+                metrics(progress.lines[item.index].validation) if item.index in progress.lines else "",
+            )
+            for item in rounds
+        ),
+        empty="No round has begun.",
+    )
+
+
+def _show_round(view: RoundView, out: Output) -> None:
+    if out.json:
+        out.data(view)
+        return
+    out.pairs(
+        {
+            "round": f"{view.index + 1} of session {view.session}",
+            "state": f"{view.state}, attempt {view.attempt + 1}",
+            "cohort": f"{len(view.cohort)} clients",
+            "model": view.model_id,
+            "times": ", ".join(f"{name} {duration(ms / 1000)}" for name, ms in view.times_ms.items()),
+        }
+    )
+    weights = {part.client: part.weight for model in view.combiner_models for part in model.contributions}
+    total = sum(weights.values())
+    click.echo()
+    out.table(
+        ("client", "combiner", "state", "weight", "examples", "reason"),
+        (
+            (
+                entry.client,
+                entry.combiner,
+                entry.state,
+                f"{weights[entry.client] / total:.1%}" if entry.client in weights and total else "",
+                entry.metadata.num_examples if entry.metadata else "",
+                f"{entry.reason.message} [{entry.reason.code}]" if entry.reason else "",
+            )
+            for entry in view.ledger
+        ),
+        empty="Nobody took part.",
+    )

@@ -1,0 +1,202 @@
+"""One attachment to a combiner: greets it, hands what it sends to those whom it concerns, until the stream ends."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import fedn
+from fedn.client.downloads import Downloads
+from fedn.client.objects import ObjectCache
+from fedn.client.spool import Spool
+from fedn.client.stream import CombinerStream
+from fedn.client.tasks import Tasks
+from fedn.client.uploads import Upload
+from fedn.network.convert import kind_to_wire, reason_from_wire, round_from_wire, task_from_wire
+from fedn.network.frames import CHUNK_BYTES
+from fedn.network.generated import client_pb2 as wire
+from fedn.network.generated import common_pb2 as common
+from fedn.protocol.errors import FednError, InvalidInput, Unavailable
+from fedn.protocol.tasks import TaskKind
+
+_LOG = logging.getLogger(__name__)
+_MIN_CHUNK_BYTES = 1 << 14
+_WELCOME_TIMEOUT_S = 15.0
+
+
+class SaidBye(FednError):
+    """The combiner ended the stream on purpose; the code is its own."""
+
+    retry_after_s = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Introduction:
+    """What the client says of itself when it attaches."""
+
+    client: str
+    instance: str
+    kinds: frozenset[TaskKind]
+    attributes: Mapping[str, str]
+
+
+class Attachment:
+    """One stream, from Hello to its end.
+
+    Args:
+        stream: just opened.
+        introduction: of this client.
+        tasks, downloads, cache, spool: of this client; they outlive the attachment.
+    """
+
+    def __init__(
+        self,
+        stream: CombinerStream,
+        introduction: Introduction,
+        *,
+        tasks: Tasks,
+        downloads: Downloads,
+        cache: ObjectCache,
+        spool: Spool,
+    ) -> None:
+        self._stream = stream
+        self._introduction = introduction
+        self._tasks = tasks
+        self._downloads = downloads
+        self._cache = cache
+        self._spool = spool
+        self._combiner = stream.endpoint.combiner
+        self._chunk_bytes = CHUNK_BYTES
+        self._uploads: dict[str, Upload] = {}
+        self._handlers: Mapping[str, Callable[[wire.CombinerFrame], None]] = {
+            "task": self._on_task,
+            "object": lambda frame: self._downloads.begin(frame.object),
+            "missing": lambda frame: self._downloads.missing(frame.missing.object_id),
+            "grant": self._on_grant,
+            "ack": lambda frame: self._settle(frame.ack.task_id),
+            "refused": self._on_refused,
+            "cancelled": self._on_cancelled,
+            "pong": lambda frame: None,
+            "bye": self._on_bye,
+        }
+
+    async def greet(self) -> None:
+        """Hello and Welcome.
+
+        Raises:
+            SaidBye: the combiner does not take us; its code says why.
+            Unavailable, Unauthenticated, Forbidden: see `CombinerStream.receive`.
+        """
+        self._stream.post(wire.ClientFrame(hello=self._hello()))
+        try:
+            async with asyncio.timeout(_WELCOME_TIMEOUT_S):
+                frame = await self._stream.receive()
+        except TimeoutError as error:
+            raise Unavailable(
+                "combiner_silent",
+                f"the combiner said nothing for {_WELCOME_TIMEOUT_S:g} s",
+                where={"combiner": self._combiner},
+            ) from error
+        if isinstance(frame, wire.CombinerFrame) and frame.HasField("bye"):
+            self._on_bye(frame)
+        if not isinstance(frame, wire.CombinerFrame) or not frame.HasField("welcome"):
+            raise InvalidInput("bad_frame", "the combiner's first message is no Welcome")
+        welcome = frame.welcome
+        self._combiner = welcome.combiner
+        self._chunk_bytes = min(max(welcome.chunk_bytes or CHUNK_BYTES, _MIN_CHUNK_BYTES), CHUNK_BYTES)
+        if welcome.progress_s > 0:
+            self._stream.progress_s = min(self._stream.progress_s, welcome.progress_s)
+        self._downloads.resume()
+
+    async def serve(self) -> None:
+        """Serves the stream; ends only with an error: as `greet`, or InvalidInput (`bad_frame`, `bad_message`)."""
+        receive, piece = self._stream.receive, self._downloads.piece
+        try:
+            while True:
+                message = await receive()
+                if isinstance(message, tuple):
+                    piece(*message)
+                else:
+                    self._handle(message)
+        finally:
+            self._downloads.pause()
+            for upload in list(self._uploads.values()):
+                self._drop_upload(upload)
+
+    def _handle(self, frame: wire.CombinerFrame) -> None:
+        handler = self._handlers.get(frame.WhichOneof("control") or "")
+        if handler is None:
+            _LOG.debug("a message of a kind that this version does not know came from %s", self._combiner)
+        else:
+            handler(frame)
+
+    def _hello(self) -> wire.Hello:
+        mine = self._introduction
+        return wire.Hello(
+            client=mine.client,
+            instance=mine.instance,
+            version=fedn.__version__,
+            kinds=[kind_to_wire(kind) for kind in sorted(mine.kinds)],
+            held_objects=self._cache.held(),
+            partial=[
+                common.ObjectFetch(object_id=item.object_id, offset=item.received, kind=item.kind)
+                for item in self._cache.partial()
+            ],
+            spooled_tasks=self._spool.task_ids(),
+            attributes=mine.attributes,
+        )
+
+    def _on_task(self, frame: wire.CombinerFrame) -> None:
+        task = task_from_wire(frame.task)
+        if task.client != self._introduction.client:
+            raise InvalidInput("bad_message", f"a task for the client {task.client!r} came here")
+        self._tasks.submit(task, round_from_wire(frame.task.round), self._combiner)
+
+    def _on_grant(self, frame: wire.CombinerFrame) -> None:
+        task_id = frame.grant.task_id
+        running = self._uploads.get(task_id)
+        if running is not None:
+            self._drop_upload(running)
+        result = self._spool.get(task_id)
+        if result is None:
+            _LOG.warning("a grant came for the task %s, which has no result here", task_id)
+            return
+        upload = Upload(result, frame.grant.offset, self._chunk_bytes)
+        self._uploads[task_id] = upload
+        self._stream.upload(upload)
+
+    def _on_refused(self, frame: wire.CombinerFrame) -> None:
+        reason = reason_from_wire(frame.refused.problem)
+        _LOG.warning(
+            "the combiner %s refused the result of task %s: %s %s [%s]",
+            self._combiner,
+            frame.refused.task_id,
+            reason.message,
+            reason.fix,
+            reason.code,
+        )
+        self._settle(frame.refused.task_id)
+
+    def _on_cancelled(self, frame: wire.CombinerFrame) -> None:
+        task_id = frame.cancelled.task_id
+        upload = self._uploads.get(task_id)
+        if upload is not None:
+            self._drop_upload(upload)
+        self._tasks.cancel(task_id, frame.cancelled.reason)
+
+    def _on_bye(self, frame: wire.CombinerFrame) -> None:
+        reason = reason_from_wire(frame.bye.problem)
+        error = SaidBye(reason.code, reason.message, fix=reason.fix, where={"combiner": self._combiner})
+        error.retry_after_s = max(frame.bye.retry_after_s, 0.0)
+        raise error
+
+    def _settle(self, task_id: str) -> None:
+        upload = self._uploads.get(task_id)
+        if upload is not None:
+            self._drop_upload(upload)
+        self._tasks.settled(task_id)
+
+    def _drop_upload(self, upload: Upload) -> None:
+        del self._uploads[upload.task_id]
+        self._stream.drop_upload(upload)
+        upload.close()

@@ -1,0 +1,204 @@
+"""Runs tasks with a compute package: each by the package's command for it, else by the package's Learner.
+
+Commands get files: `train IN OUT`, `validate IN OUT.json`, `predict IN OUT`, `build OUT`, and once `startup`.
+FEDN_TASK_FILE names a JSON file with the task and its hyper-parameters; FEDN_RESULT_FILE a JSON file that `train` may
+write (FEDn's `OUT-metadata` is read too): num_examples, which is required, what else of TrainResult is known, metrics.
+"""
+
+import asyncio
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.command import Limits, clean_environment, run_command
+from fedn.client.runtime_learner import LearnerRuntime
+from fedn.client.seeds import task_seed
+from fedn.client.step_files import provide_model, read_metrics, read_training, take_model
+from fedn.plan.package import EntryPointName, PackageManifest
+from fedn.protocol.errors import TaskFailed
+from fedn.protocol.tasks import TaskKind
+
+_LOG = logging.getLogger(__name__)
+
+_STEPS: Mapping[TaskKind, EntryPointName] = {
+    TaskKind.INIT: "build",
+    TaskKind.TRAIN: "train",
+    TaskKind.VALIDATE: "validate",
+    TaskKind.PREDICT: "predict",
+}
+
+
+class PackageRuntime:
+    """See the module, and `fedn.client.calls.Runtime`.
+
+    Args:
+        manifest: of the package.
+        folder: where its manifest lies; the working directory of its commands.
+        root: the package's outermost folder; FEDn's `build` puts its seed there.
+        scratch: where each task gets a folder of its own while it runs.
+        learner: the package's Learner, not started; None where it has none.
+        python: the interpreter that commands find as `python3`.
+        client, data_path, work_dir: what commands are told.
+        limits: of each command; a task's own time limit counts too.
+    """
+
+    def __init__(
+        self,
+        manifest: PackageManifest,
+        folder: Path,
+        *,
+        root: Path,
+        scratch: Path,
+        learner: LearnerRuntime | None,
+        python: Path,
+        client: str,
+        data_path: Path | None,
+        work_dir: Path,
+        limits: Limits,
+    ) -> None:
+        self._manifest = manifest
+        self._folder = folder
+        self._root = root
+        self._scratch = scratch
+        self._learner = learner
+        self._python = python
+        self._client = client
+        self._data_path = data_path
+        self._work_dir = work_dir
+        self._limits = limits
+        self._command: asyncio.Task[None] | None = None
+        self._cancelled = False
+        self._started = False
+
+    @property
+    def kinds(self) -> frozenset[TaskKind]:
+        own = frozenset(kind for kind in TaskKind if self._argv(kind) is not None)
+        return own if self._learner is None else own | self._learner.kinds
+
+    async def start(self) -> None:
+        if self._started:
+            return
+        if self._scratch.exists():
+            shutil.rmtree(self._scratch)  # of a process that was killed
+        startup = self._manifest.command("startup")
+        if startup is not None:
+            await self._run("startup", startup, {}, self._limits)
+        if self._learner is not None:
+            await self._learner.start()
+        self._started = True
+
+    async def run(self, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
+        call = replace(call, parameters=self._manifest.parameters | call.parameters)
+        self._cancelled = False
+        argv = self._argv(call.kind)
+        if argv is None:
+            if self._learner is None or call.kind not in self._learner.kinds:
+                raise TaskFailed(
+                    "step_missing",
+                    f"the compute package can do no {call.kind} task",
+                    fix="Give it such an entry point, or a learner, in fedn.yaml.",
+                )
+            return await self._learner.run(call, progress)
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="task-", dir=self._scratch) as name:
+            return await self._do(call, argv, Path(name))
+
+    async def cancel(self) -> None:
+        self._cancelled = True
+        if self._command is not None:
+            self._command.cancel()
+        elif self._learner is not None:
+            await self._learner.cancel()
+
+    async def close(self) -> None:
+        if self._command is not None:
+            self._command.cancel()
+        if self._learner is not None:
+            await self._learner.close()
+
+    def _argv(self, kind: TaskKind) -> list[str] | None:
+        return self._manifest.command(_STEPS[kind])
+
+    async def _do(self, call: TaskCall, argv: list[str], folder: Path) -> TaskOutcome:
+        suffix = f".{self._manifest.format}"
+        environment = self._describe(call, folder)
+        given = folder / f"in{suffix}"
+        made = folder / f"out{suffix}"
+        limits = replace(self._limits, timeout_s=call.timeout_s or self._limits.timeout_s)
+        if call.model is not None:
+            await asyncio.to_thread(provide_model, call.model, given)
+        if call.kind is TaskKind.VALIDATE:
+            metrics, num_examples = await self._validate(argv, given, environment, limits)
+            return TaskOutcome(metrics=metrics, num_examples=num_examples)
+        outcome = TaskOutcome()
+        if call.kind is TaskKind.TRAIN and call.validate_incoming:
+            validate = self._manifest.command("validate")
+            if validate is not None:
+                metrics, count = await self._validate(validate, given, environment, limits)
+                outcome = replace(outcome, validation=metrics, num_validation_examples=count)
+        paths = [made] if call.model is None else [given, made]
+        await self._run(call.kind, [*argv, *map(str, paths)], environment, limits)
+        if call.kind is TaskKind.TRAIN:
+            outcome = replace(outcome, **read_training(Path(environment["FEDN_RESULT_FILE"]), made))
+        elif call.kind is TaskKind.INIT and not made.exists():
+            made = self._seed_elsewhere(made)
+        tensors, object_id, size_bytes = await asyncio.to_thread(take_model, made, call)
+        return replace(outcome, tensors=tensors, object_id=object_id, size_bytes=size_bytes)
+
+    async def _validate(
+        self, argv: list[str], given: Path, environment: Mapping[str, str], limits: Limits
+    ) -> tuple[dict[str, float], int]:
+        made = given.with_name("metrics.json")
+        await self._run("validate", [*argv, str(given), str(made)], environment, limits)
+        return read_metrics(made)
+
+    async def _run(self, what: str, argv: list[str], extra: Mapping[str, str], limits: Limits) -> None:
+        environment = clean_environment(self._common() | dict(extra), self._python)
+        self._command = asyncio.create_task(
+            run_command(what, argv, folder=self._folder, environment=environment, limits=limits)
+        )
+        try:
+            await self._command
+        except asyncio.CancelledError:
+            if self._cancelled:
+                raise TaskFailed("task_cancelled", "the task was cancelled") from None
+            self._command.cancel()
+            await asyncio.wait({self._command})
+            raise
+        finally:
+            self._command = None
+
+    def _common(self) -> dict[str, str]:
+        values = {"FEDN_CLIENT": self._client, "FEDN_WORK_DIR": str(self._work_dir)}
+        return values if self._data_path is None else values | {"FEDN_DATA_PATH": str(self._data_path)}
+
+    def _describe(self, call: TaskCall, folder: Path) -> dict[str, str]:
+        plan_seed = call.parameters.get("seed", 0)
+        task: dict[str, Any] = {
+            "task_id": call.task_id,
+            "kind": call.kind,
+            "session": call.session,
+            "round": call.round,
+            "client": call.client,
+            "parameters": call.parameters,
+            "step_budget": call.step_budget,
+            "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
+            "helper": call.helper or self._manifest.helper or "",
+        }
+        path = folder / "task.json"
+        path.write_text(json.dumps(task), encoding="utf-8")
+        return {"FEDN_TASK_FILE": str(path), "FEDN_RESULT_FILE": str(folder / "result.json")}
+
+    def _seed_elsewhere(self, made: Path) -> Path:
+        """FEDn's packages write their seed beside or above the code, whatever they are told."""
+        for folder in (self._folder, self._root, self._folder.parent):
+            found = folder / "seed.npz"
+            if found.is_file() and found.resolve().is_relative_to(self._root):
+                return found
+        return made

@@ -1,0 +1,118 @@
+"""The files between the client and a command of a compute package: models, metrics, what is said of a training."""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fedn.client.calls import TaskCall
+from fedn.client.execution import plain_metrics, whole
+from fedn.client.worker_channel import INLINE_BYTES
+from fedn.models.digest import digest
+from fedn.models.files import read_tensors, write_tensors
+from fedn.models.wire import decode, encode
+from fedn.protocol.errors import FednError, TaskFailed
+
+_LOG = logging.getLogger(__name__)
+_COUNTS = ("num_examples", "num_steps")
+_TIMES = ("ms_per_step", "ms_per_epoch")
+_MAX_JSON_BYTES = 4 << 20
+
+
+def provide_model(model: bytes | bytearray | Path, target: Path) -> None:
+    """Writes a model where a command reads it, in the format that the suffix names. It is the command's own copy."""
+    if target.suffix == ".npz":
+        write_tensors(target, decode(model.read_bytes() if isinstance(model, Path) else model))
+    elif isinstance(model, Path):
+        shutil.copyfile(model, target)
+    else:
+        target.write_bytes(model)
+
+
+def take_model(made: Path, call: TaskCall) -> tuple[bytes | Path, str, int]:
+    """(tensors, digest, size in bytes) of what a command wrote: the bytes, or the file `call.result_path`.
+
+    TaskFailed: `bad_output` where there is no such file, or it holds no model.
+    """
+    if not made.is_file():
+        raise _bad_output(f"the {call.kind} step ended without writing {made.name}")
+    try:
+        data = encode(read_tensors(made))
+    except FednError as error:
+        raise _bad_output(f"what the {call.kind} step wrote is no model: {error.message}") from error
+    object_id = digest(data, call.algorithm)
+    if len(data) <= INLINE_BYTES:
+        return bytes(data), object_id, len(data)
+    call.result_path.write_bytes(data)
+    return call.result_path, object_id, len(data)
+
+
+def read_metrics(path: Path) -> tuple[dict[str, float], int]:
+    """(metrics, num_examples) that a `validate` command wrote; values that are no numbers (reports …) are left out."""
+    content = _read_json(path, "the validate step")
+    count = whole(content.pop("num_examples", 0), "num_examples")
+    return plain_metrics(_numbers(content), "validate"), count
+
+
+def read_training(result: Path, made: Path) -> dict[str, Any]:
+    """Fields of a TaskOutcome that a `train` command wrote, to `result` or, as FEDn's packages do, beside its model.
+
+    Numbers that are no such field count as metrics.
+    """
+    path = next((path for path in (result, made.with_name(f"{made.name}-metadata")) if path.is_file()), result)
+    content = _read_json(path, "the train step")
+    if "num_examples" not in content:
+        raise TaskFailed(
+            "bad_result",
+            "the train step did not say num_examples",
+            fix='Write {"num_examples": …} as JSON to the file named by FEDN_RESULT_FILE.',
+        )
+    fields: dict[str, Any] = {"num_examples": whole(content.pop("num_examples"), "num_examples", at_least=1)}
+    fields |= {name: whole(content.pop(name), name) for name in _COUNTS if name in content}
+    fields |= {name: _milliseconds(content.pop(name), name) for name in _TIMES if name in content}
+    if "form" in content:
+        fields["form"] = str(content.pop("form"))
+    metrics = content.pop("metrics", {})
+    if not isinstance(metrics, Mapping):
+        raise TaskFailed("bad_result", "the train step wrote metrics that are no JSON object")
+    fields["metrics"] = plain_metrics(_numbers(content) | dict(metrics), "train")
+    return fields
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {
+        name: value for name, value in content.items() if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    left_out = sorted(set(content) - set(numbers))
+    if left_out:
+        _LOG.info("not numbers, and so no metrics: %s", ", ".join(left_out))
+    return numbers
+
+
+def _milliseconds(value: Any, name: str) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise TaskFailed("bad_result", f"the train step wrote {value!r} as {name}: milliseconds are needed")
+    return float(value)
+
+
+def _read_json(path: Path, step: str) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise _bad_output(f"{step} wrote more than {_MAX_JSON_BYTES} bytes of JSON")
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise _bad_output(f"{step} ended without writing {path.name}") from error
+    except ValueError as error:
+        raise _bad_output(f"{step} wrote {path.name}, which is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise _bad_output(f"{step} wrote {path.name}, which is no JSON object")
+    return content
+
+
+def _bad_output(message: str) -> TaskFailed:
+    return TaskFailed(
+        "bad_output", message, fix="The documentation of compute packages says which files a step writes."
+    )

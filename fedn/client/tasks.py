@@ -1,0 +1,275 @@
+"""The tasks of a client: queued, done one at a time, their results spooled and offered until they are acknowledged.
+
+Outlives the streams: a task goes on while the combiner is away, and is answered from the spool when it is asked again.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from fedn.client.calls import Runtime, TaskCall, TaskOutcome
+from fedn.client.downloads import Downloads, Post
+from fedn.client.objects import Held, ObjectCache
+from fedn.client.spool import Spool, SpooledResult
+from fedn.models.digest import ALGORITHM, algorithm_of
+from fedn.network.convert import metadata_to_wire, reason_to_wire, round_to_wire
+from fedn.network.generated import client_pb2 as wire
+from fedn.network.generated import common_pb2 as common
+from fedn.protocol.errors import FednError, TaskFailed
+from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
+
+_LOG = logging.getLogger(__name__)
+_PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(eq=False)
+class _Job:
+    task: TaskSpec
+    round: RoundName
+    combiner: str
+    cancelled: bool = False
+    loading: asyncio.Task[Held] | None = None
+    """The download of its model, which is given up with the job."""
+    reported_at: float = field(default=-_PROGRESS_EVERY_S)
+
+
+class Tasks:
+    """See the module.
+
+    Args:
+        client: this client's name.
+        runtime_for: gives the runtime that does a task, ready; TaskFailed where there is none.
+        post: sends a control message, if a stream is open.
+        timeout_s: seconds > 0 a task may take.
+        validator: whether this client validates models, also as part of a train task.
+    """
+
+    def __init__(
+        self,
+        client: str,
+        *,
+        spool: Spool,
+        cache: ObjectCache,
+        downloads: Downloads,
+        runtime_for: Callable[[TaskSpec], Awaitable[Runtime]],
+        post: Post,
+        timeout_s: float,
+        validator: bool = True,
+    ) -> None:
+        self._client = client
+        self._spool = spool
+        self._cache = cache
+        self._downloads = downloads
+        self._runtime_for = runtime_for
+        self._post = post
+        self._timeout_s = timeout_s
+        self._validator = validator
+        self._queue: deque[_Job] = deque()
+        self._current: _Job | None = None
+        self._runtime: Runtime | None = None
+        self._wake = asyncio.Event()
+        self._stale: set[str] = set()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def submit(self, task: TaskSpec, round_name: RoundName, combiner: str) -> None:
+        """A task is asked for: new, or again."""
+        for task_id in self._stale - {task.task_id}:
+            self._spool.remove(task_id)
+        self._stale.clear()
+        result = self._spool.get(task.task_id)
+        if result is not None and result.metadata.base_model_id == task.model_id:
+            self.offer(result.for_round(round_name))
+            return
+        job = self._find(task.task_id)
+        if job is not None:
+            job.round, job.combiner = round_name, combiner
+            if task.model_id:
+                self._downloads.ask(task.model_id, common.OBJECT_KIND_MODEL)
+            self._accept(job)
+            return
+        self._supersede(combiner)
+        self._queue.append(_Job(task, round_name, combiner))
+        self._wake.set()
+
+    def cancel(self, task_id: str, reason: str) -> None:
+        """The task's result is not wanted any more, at least not by this attempt."""
+        self._stale.add(task_id)
+        job = self._find(task_id)
+        if job is not None:
+            _LOG.info("task %s of round %s was cancelled: %s", task_id, job.round, reason)
+            self._cancel(job)
+
+    def settled(self, task_id: str) -> None:
+        """The combiner has the result, or wants it never again."""
+        self._spool.remove(task_id)
+
+    def offer(self, result: SpooledResult) -> None:
+        """Says that a result waits."""
+        self._post(
+            wire.ClientFrame(
+                ready=wire.Ready(
+                    metadata=metadata_to_wire(result.metadata),
+                    object_id=result.object_id,
+                    size_bytes=result.size_bytes,
+                )
+            )
+        )
+
+    async def run(self) -> None:
+        """Does task after task, until it is cancelled."""
+        while True:
+            while not self._queue:
+                self._wake.clear()
+                await self._wake.wait()
+            job = self._current = self._queue.popleft()
+            try:
+                await self._do(job)
+            finally:
+                self._current = None
+
+    async def _do(self, job: _Job) -> None:
+        task = job.task
+        started = time.perf_counter()
+        self._accept(job)
+        _LOG.info("%s task %s of round %s begins", task.kind, task.task_id, job.round)
+        try:
+            outcome = await self._outcome(job)
+            if job.cancelled:
+                return
+            task_ms = (time.perf_counter() - started) * 1000
+            result = self._spool.put(_metadata(job, self._client, outcome, task_ms), outcome.object_id, outcome.tensors)
+        except FednError as error:
+            if not job.cancelled:
+                self._fail(job, error)
+        else:
+            _LOG.info("%s task %s of round %s is done in %.0f ms", task.kind, task.task_id, job.round, task_ms)
+            self.offer(result)
+        finally:
+            self._spool.discard_work(task.task_id)
+
+    async def _outcome(self, job: _Job) -> TaskOutcome:
+        task = job.task
+        runtime = await self._runtime_for(task)
+        model = await self._model(job)
+        if job.cancelled:
+            raise _cancelled()
+        call = TaskCall(
+            task_id=task.task_id,
+            kind=task.kind,
+            session=job.round.session,
+            round=job.round.index,
+            client=self._client,
+            parameters=task.parameters,
+            step_budget=task.step_budget,
+            validate_incoming=task.validate_incoming and self._validator,
+            helper=task.helper,
+            algorithm=algorithm_of(task.model_id) if task.model_id else ALGORITHM,
+            model=model,
+            result_path=self._spool.work_path(task.task_id),
+            timeout_s=self._timeout_s,
+        )
+        self._runtime = runtime
+        try:
+            with self._cache.using(task.model_id):
+                return await runtime.run(call, lambda fraction, metrics: self._progress(job, fraction, metrics))
+        finally:
+            self._runtime = None
+
+    async def _model(self, job: _Job) -> Held | None:
+        task = job.task
+        if not task.model_id:
+            if task.kind is TaskKind.INIT:
+                return None
+            raise TaskFailed("bad_task", f"a {task.kind} task came without a model")
+        held = self._cache.get(task.model_id)
+        if held is not None:
+            return held
+        job.loading = asyncio.create_task(self._downloads.get(task.model_id, common.OBJECT_KIND_MODEL))
+        try:
+            return await job.loading
+        except asyncio.CancelledError:
+            job.loading.cancel()
+            if job.cancelled:
+                raise _cancelled() from None
+            raise
+        finally:
+            job.loading = None
+
+    def _accept(self, job: _Job) -> None:
+        if job is self._current:
+            self._post(wire.ClientFrame(task_accepted=wire.TaskAccepted(task_id=job.task.task_id)))
+
+    def _progress(self, job: _Job, fraction: float, metrics: dict[str, float]) -> None:
+        now = time.monotonic()
+        if now - job.reported_at < _PROGRESS_EVERY_S:
+            return
+        job.reported_at = now
+        self._post(
+            wire.ClientFrame(
+                task_progress=wire.TaskProgress(task_id=job.task.task_id, fraction=fraction, metrics=metrics)
+            )
+        )
+
+    def _fail(self, job: _Job, error: FednError) -> None:
+        _LOG.error("%s task %s of round %s failed: %s", job.task.kind, job.task.task_id, job.round, error)
+        self._post(
+            wire.ClientFrame(
+                task_failed=wire.TaskFailed(
+                    task_id=job.task.task_id, round=round_to_wire(job.round), problem=reason_to_wire(error)
+                )
+            )
+        )
+
+    def _find(self, task_id: str) -> _Job | None:
+        jobs = [self._current, *self._queue] if self._current else [*self._queue]
+        return next((job for job in jobs if job.task.task_id == task_id and not job.cancelled), None)
+
+    def _supersede(self, combiner: str) -> None:
+        """A new task comes from another combiner than a job's: nobody waits for that job any more."""
+        for job in [self._current, *self._queue]:
+            if job is not None and job.combiner != combiner and not job.cancelled:
+                _LOG.info("task %s of the combiner %s is given up", job.task.task_id, job.combiner)
+                self._cancel(job)
+
+    def _cancel(self, job: _Job) -> None:
+        job.cancelled = True
+        if job in self._queue:
+            self._queue.remove(job)
+        elif job.loading is not None:
+            job.loading.cancel()
+        elif self._runtime is not None:
+            ending = asyncio.create_task(self._runtime.cancel())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+
+def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> UpdateMetadata:
+    """TaskFailed (`bad_result`) where a value is out of its range."""
+    try:
+        return UpdateMetadata(
+            task_id=job.task.task_id,
+            client=client,
+            round=job.round,
+            base_model_id=job.task.model_id,
+            form=outcome.form,
+            num_examples=outcome.num_examples,
+            num_steps=outcome.num_steps,
+            ms_per_step=outcome.ms_per_step,
+            ms_per_epoch=outcome.ms_per_epoch,
+            task_ms=task_ms,
+            metrics=outcome.metrics,
+            validation=outcome.validation,
+            num_validation_examples=outcome.num_validation_examples,
+        )
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise TaskFailed("bad_result", f"the step's result is not valid: {faults}") from error
+
+
+def _cancelled() -> TaskFailed:
+    return TaskFailed("task_cancelled", "the task was cancelled")

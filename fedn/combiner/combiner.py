@@ -1,0 +1,140 @@
+"""A combiner, whole: its parts put together, started and stopped in any event loop."""
+
+import asyncio
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from fedn.combiner.admission import Admission
+from fedn.combiner.attach import AttachServices, attach
+from fedn.combiner.buffers import Spool
+from fedn.combiner.clients import Clients
+from fedn.combiner.jobs import Jobs
+from fedn.combiner.link import Epoch, LinkServices, link
+from fedn.combiner.metrics import CombinerMetrics
+from fedn.combiner.objects import ObjectCache
+from fedn.combiner.options import CombinerOptions, TlsFiles
+from fedn.combiner.results import RoundServices
+from fedn.combiner.rounds import Rounds
+from fedn.combiner.server import CombinerServer
+from fedn.network.tokens import TokenVerifier
+from fedn.plan.logs import bind
+from fedn.protocol.errors import Unavailable
+
+_log = bind(__name__)
+
+_STOP_GRACE_S = 2.0
+_FOLD_THREADS = 2
+
+
+class Combiner:
+    """Serves clients and the reducer. It needs no reducer to start: registration is another part's work.
+
+    Args:
+        options: name, federation, address, limits.
+        verifier: knows the federation's tokens.
+        tls: key and certificates (PEM); None for plain text on a loopback address.
+
+    Use `async with Combiner(...)`, or `start` and `stop`; both belong to one event loop.
+    """
+
+    def __init__(self, options: CombinerOptions, *, verifier: TokenVerifier, tls: TlsFiles | None) -> None:
+        self.options = options
+        self.instance = uuid.uuid4().hex
+        self.metrics = CombinerMetrics()
+        self._clients = Clients(options.max_clients)
+        self._objects = ObjectCache()
+        self._spool = Spool(options.data_dir / "spool")
+        self._executor = ThreadPoolExecutor(_FOLD_THREADS, thread_name_prefix="fedn-fold")
+        self._admission = Admission(options.upload_memory_bytes, self._spool, options.slow_after_s)
+        services = RoundServices(
+            clients=self._clients,
+            objects=self._objects,
+            spool=self._spool,
+            executor=self._executor,
+            metrics=self.metrics,
+            max_model_bytes=options.max_model_bytes,
+        )
+        self._rounds = Rounds(services, options.keep_result_s)
+        self._epoch = Epoch()
+        self._parking = Jobs(lambda error: _log.error("an upload could not be set aside", exc_info=error))
+        self._attach = AttachServices(
+            options=options,
+            instance=self.instance,
+            verifier=verifier,
+            clients=self._clients,
+            rounds=self._rounds,
+            objects=self._objects,
+            admission=self._admission,
+            spool=self._spool,
+            parking=self._parking,
+            metrics=self.metrics,
+        )
+        self._link = LinkServices(
+            options=options,
+            instance=self.instance,
+            verifier=verifier,
+            clients=self._clients,
+            rounds=self._rounds,
+            objects=self._objects,
+            epoch=self._epoch,
+        )
+        self._server = CombinerServer(options, tls, verifier, attach=self._serve_client, link=self._serve_reducer)
+        self.metrics.uploads_waiting.set_function(lambda: self._admission.statistics.waiting)
+        self.metrics.upload_memory_free.set_function(lambda: self._admission.statistics.free_bytes)
+
+    @property
+    def port(self) -> int:
+        """Where it listens, after `start`."""
+        return self._server.port
+
+    @property
+    def attached_clients(self) -> int:
+        return len(self._clients)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds that it holds, running or done."""
+        return len(list(self._rounds))
+
+    async def start(self) -> None:
+        """Conflict (`port_taken`) where the address cannot be had; nothing is left running then."""
+        try:
+            await self._server.start()
+        except BaseException:
+            await self._close_parts()
+            raise
+        _log.info("combiner listens", extra={"combiner": self.options.name, "port": self.port})
+
+    async def stop(self) -> None:
+        """Says goodbye to everybody and leaves nothing behind; results that nobody fetched are lost."""
+        leaving = Unavailable("combiner_stopping", "the combiner stops", fix="Ask the reducer for another one.")
+        for peer in self._clients:
+            peer.end(leaving, 1.0)
+        if self._epoch.link is not None:
+            self._epoch.link.end(leaving)
+        await self._server.stop(_STOP_GRACE_S)
+        await self._close_parts()
+
+    async def _close_parts(self) -> None:
+        await self._parking.wait()
+        await self._rounds.close()
+        await self._admission.close()
+        await asyncio.to_thread(self._spool.close)
+        await asyncio.to_thread(self._executor.shutdown)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _serve_client(self, context: Any) -> None:
+        await attach(context, self._attach)
+
+    async def _serve_reducer(self, context: Any) -> None:
+        await link(context, self._link)

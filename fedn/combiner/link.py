@@ -1,0 +1,286 @@
+"""The reducer's stream: what it asks for, and the events and objects that it gets.
+
+One link at a time: a newer one takes over, one of an older reducer process (a lower epoch) is refused. Rounds outlive
+their link.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from fedn.combiner.auth import caller
+from fedn.combiner.clients import Clients, Peer
+from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
+from fedn.combiner.options import HELLO_TIMEOUT_S, LINK_OUTBOX_BYTES, CombinerOptions
+from fedn.combiner.outbox import Outbox
+from fedn.combiner.rounds import Rounds
+from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.network.convert import reason_to_wire, round_from_wire, round_to_wire, spec_from_wire
+from fedn.network.frames import decode_control, decode_piece
+from fedn.network.generated import combiner_pb2 as wire
+from fedn.network.generated import common_pb2 as common
+from fedn.network.tokens import Claims, TokenVerifier
+from fedn.plan.logs import bind
+from fedn.protocol.errors import Conflict, FednError, InvalidInput
+from fedn.protocol.tasks import RoundName
+
+_log = bind(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_SNAPSHOT_BYTES = 4 << 20
+"""Attached clients beyond that follow the snapshot one by one."""
+
+
+@dataclass
+class Epoch:
+    """The highest writer epoch seen, and the link that obeys it now."""
+
+    highest: int = -1
+    link: "ReducerLink | None" = None
+
+
+@dataclass(frozen=True)
+class LinkServices:
+    """What all links of a combiner share."""
+
+    options: CombinerOptions
+    instance: str
+    verifier: TokenVerifier
+    clients: Clients
+    rounds: Rounds
+    objects: ObjectCache
+    epoch: Epoch
+
+
+class ReducerLink:
+    """One stream of a reducer. Its life is `serve`."""
+
+    def __init__(self, claims: Claims, services: LinkServices) -> None:
+        self._services = services
+        self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=LINK_OUTBOX_BYTES)
+        self._incoming: IncomingObject | None = None
+        self._watched: dict[RoundName, Callable[[bytes], None]] = {}
+        self._token = TokenTimer(services.verifier, claims, self.end)
+
+    def end(self, error: FednError) -> None:
+        """Tells the reducer why, and ends the stream."""
+        self._outbox.end(_problem(error))
+
+    def client_attached(self, peer: Peer) -> None:
+        self._send(wire.LinkFrame(client=wire.ClientChanged(client=peer.info.as_wire(), attached=True)))
+
+    def client_detached(self, peer: Peer, reason: str) -> None:
+        changed = wire.ClientChanged(client=peer.info.as_wire(), attached=False, reason=reason)
+        self._send(wire.LinkFrame(client=changed))
+
+    async def serve(self, context: Context, hello: wire.LinkHello) -> None:
+        """From the welcome to the end of the stream. Conflict where the hello is refused."""
+        self._take_over(hello)
+        stop_listening = self._services.clients.listen(self)
+        reason = "the stream broke"
+        try:
+            self._greet()
+            _log.info("reducer linked", extra={"epoch": hello.epoch})
+            reason = await run_stream(context, self._outbox, self._receive, _problem)
+        finally:
+            stop_listening()
+            self.close()
+            _log.info("reducer unlinked", extra={"epoch": hello.epoch, "reason": reason})
+
+    def close(self) -> None:
+        """Rounds go on without this link."""
+        self._token.cancel()
+        for name, listener in self._watched.items():
+            for watched in self._services.rounds:
+                if watched.name == name:
+                    self._services.rounds.unwatch(watched, listener)
+        self._watched.clear()
+        if self._services.epoch.link is self:
+            self._services.epoch.link = None
+
+    def _take_over(self, hello: wire.LinkHello) -> None:
+        services, epoch = self._services, self._services.epoch
+        if hello.federation != services.options.federation:
+            raise Conflict(
+                "wrong_federation",
+                f"the combiner belongs to the federation {services.options.federation!r}",
+                fix="Enrol the combiner with this reducer's join string, in a data directory of its own.",
+                where={"federation": hello.federation},
+            )
+        if hello.epoch < epoch.highest:
+            raise Conflict(
+                "epoch_fenced",
+                f"the combiner obeys a reducer process of epoch {epoch.highest}",
+                fix="Another reducer took the federation over: stop this one.",
+                where={"epoch": hello.epoch},
+            )
+        epoch.highest = hello.epoch
+        if epoch.link is not None:
+            epoch.link.close()
+            epoch.link.end(Conflict("link_replaced", "a newer link of the reducer took this one's place"))
+        epoch.link = self
+
+    def _greet(self) -> None:
+        services = self._services
+        welcome = wire.LinkWelcome(
+            combiner=services.options.name,
+            instance=services.instance,
+            max_clients=services.clients.max_clients,
+            rounds=[round_to_wire(held.name) for held in services.rounds],
+        )
+        self._send(wire.LinkFrame(welcome=welcome))
+        snapshot, size_bytes, rest = wire.AttachedClients(), 0, []
+        for peer in services.clients:
+            client = peer.info.as_wire()
+            size_bytes += client.ByteSize() + 8
+            if size_bytes <= _SNAPSHOT_BYTES:
+                snapshot.clients.append(client)
+            else:
+                rest.append(client)
+        self._send(wire.LinkFrame(attached=snapshot))
+        for client in rest:
+            self._send(wire.LinkFrame(client=wire.ClientChanged(client=client, attached=True)))
+
+    def _send(self, frame: wire.LinkFrame) -> None:
+        self._outbox.put(frame.SerializeToString())
+
+    async def _receive(self, message: bytes) -> None:
+        piece = decode_piece(message)
+        if piece is not None:
+            self._piece(*piece, message)
+            return
+        frame = decode_control(wire.ReducerFrame, message)
+        match frame.WhichOneof("control"):
+            case "start":
+                self._start(frame.start)
+            case "watch":
+                self._watch(frame.watch)
+            case "close" | "extend" | "cancel" | "commit_ack":
+                self._steer(frame)
+            case "object":
+                self._begin(frame.object)
+            case "fetch":
+                self._fetch(frame.fetch)
+            case "ping":
+                self._send(wire.LinkFrame(pong={"nonce": frame.ping.nonce}))
+            case "token":
+                self._token.renew(frame.token.token)
+            case "detach":
+                self._detach(frame.detach)
+            case "hello":
+                raise InvalidInput("bad_frame", "a second LinkHello came on a stream", fix="Open a new stream.")
+
+    def _start(self, start: wire.StartRound) -> None:
+        try:
+            started = self._services.rounds.start(spec_from_wire(start))
+        except FednError as error:
+            self._refuse_round(start.round, error)
+            return
+        self._send(wire.LinkFrame(status=started.status()))
+        if started.name not in self._watched:
+            self._watch_from(started.name, 1)
+
+    def _watch(self, watch: wire.WatchRound) -> None:
+        try:
+            watched = self._services.rounds.get(round_from_wire(watch.round))
+        except FednError as error:
+            self._refuse_round(watch.round, error)
+            return
+        self._send(wire.LinkFrame(status=watched.status()))
+        self._watch_from(watched.name, watch.from_event)
+
+    def _watch_from(self, name: RoundName, from_event: int) -> None:
+        watched = self._services.rounds.get(name)
+        old = self._watched.pop(name, None)
+        if old is not None:
+            watched.events.unwatch(old)
+        listener = self._watched[name] = self._outbox.put
+        self._services.rounds.watch(watched, listener, from_event)
+
+    def _refuse_round(self, name: common.RoundName, error: FednError) -> None:
+        refused = wire.RoundRefused(round=name, problem=reason_to_wire(error))
+        self._send(wire.LinkFrame(refused=refused))
+
+    def _steer(self, frame: wire.ReducerFrame) -> None:
+        """Orders to a round that may be gone: then there is nothing to do."""
+        what = frame.WhichOneof("control")
+        assert what is not None  # the caller looked
+        name = round_from_wire(getattr(frame, what).round)
+        steered = next((held for held in self._services.rounds if held.name == name), None)
+        if steered is None:
+            return
+        match what:
+            case "close":
+                steered.close(frame.close.reason)
+            case "extend":
+                steered.extend(frame.extend.deadline_s)
+            case "cancel":
+                steered.cancel(frame.cancel.reason)
+            case "commit_ack":
+                self._watched.pop(name, None)
+                self._services.rounds.release(name)
+
+    def _begin(self, begin: common.ObjectBegin) -> None:
+        incoming = self._incoming = IncomingObject(begin, self._services.options.max_model_bytes)
+        if begin.offset:
+            raise InvalidInput("bad_frame", "the reducer sends objects from their beginning", fix="Update the reducer.")
+        self._take(incoming.whole())
+
+    def _piece(self, offset: int, data: memoryview, message: bytes) -> None:
+        if self._incoming is None:
+            raise InvalidInput("bad_frame", "a piece came that belongs to no object", fix="Update the reducer.")
+        self._take(self._incoming.feed(offset, data, message))
+
+    def _take(self, stored: StoredObject | None) -> None:
+        if stored is not None:
+            self._incoming = None
+            self._services.objects.add(stored)
+
+    def _fetch(self, fetch: common.ObjectFetch) -> None:
+        stored = self._services.objects.get(fetch.object_id)
+        if stored is None or fetch.offset > stored.size_bytes:
+            self._send(wire.LinkFrame(missing={"object_id": fetch.object_id}))
+            return
+
+        def messages() -> Iterator[bytes]:
+            yield wire.LinkFrame(object=stored.begin(fetch.offset)).SerializeToString()
+            yield from stored.messages(fetch.offset)
+
+        self._outbox.put_object(messages())
+
+    def _detach(self, detach: wire.DetachClient) -> None:
+        peer = self._services.clients.get(detach.client)
+        if peer is not None:
+            problem = detach.problem
+            peer.end(Conflict(problem.code or "detached", problem.message or "the reducer asked for it"), 0.0)
+
+
+def _problem(error: FednError) -> bytes:
+    return wire.LinkFrame(problem=reason_to_wire(error)).SerializeToString()
+
+
+async def link(context: Context, services: LinkServices) -> None:
+    """The RPC Link."""
+    claims = caller()
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = await context.read()
+    except TimeoutError:
+        return
+    if not isinstance(message, bytes):
+        return
+    reducer: ReducerLink | None = None
+    try:
+        frame = decode_control(wire.ReducerFrame, message)
+        if not frame.HasField("hello"):
+            raise InvalidInput("bad_frame", "the first message of a link is a LinkHello", fix="Update the reducer.")
+        reducer = ReducerLink(claims, services)
+        await reducer.serve(context, frame.hello)
+    except FednError as error:
+        if reducer is not None:
+            reducer.close()
+        await context.write(_problem(error))

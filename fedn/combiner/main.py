@@ -1,0 +1,120 @@
+"""The program `fedn combiner start`: a combiner that enrols, registers and serves until it is told to end."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from prometheus_client import start_http_server
+
+from fedn.combiner.combiner import Combiner
+from fedn.combiner.metrics import CombinerMetrics
+from fedn.combiner.options import CombinerOptions, TlsFiles
+from fedn.combiner.registration import Announcement, Registration
+from fedn.network.identity import Identity
+from fedn.network.join import JoinString, join_of
+from fedn.network.tokens import Role, TokenVerifier
+from fedn.plan.logs import bind, configure_logging
+from fedn.plan.settings import CombinerSettings
+from fedn.protocol.errors import Conflict, FednError
+
+_log = bind(__name__)
+
+_SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter while another wants it. Sums hold it for microseconds at a time, and
+with Python's 5 ms would wait for the event loop at every step."""
+
+
+def run(settings: CombinerSettings) -> int:
+    """Runs until SIGINT or SIGTERM; the program's exit status."""
+    configure_logging(settings.log_level, settings.log_format)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        join = join_of(settings)
+        with Identity(settings.data_dir, settings.name, Role.COMBINER) as identity:
+            asyncio.run(_serve_until_signal(settings, identity, join))
+    except FednError as error:
+        _log.error(str(error))
+        return 1
+    return 0
+
+
+async def _serve_until_signal(settings: CombinerSettings, identity: Identity, join: JoinString) -> None:
+    serving = asyncio.create_task(serve(settings, identity, join))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, serving.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+async def serve(settings: CombinerSettings, identity: Identity, join: JoinString) -> None:
+    """Enrols, serves and sends heartbeats until it is cancelled.
+
+    Raises:
+        FednError: enrolment was refused, or the port is taken.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="fedn-register") as executor:
+        registration = Registration(
+            identity,
+            join,
+            executor,
+            hosts=tuple(dict.fromkeys((settings.public_host, "localhost", "127.0.0.1"))),
+            heartbeat_s=settings.heartbeat_s,
+        )
+        try:
+            await registration.enrol()
+            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint))
+            with _metrics_server(settings.metrics_port, combiner.metrics):
+                async with combiner:
+                    announcement = Announcement(
+                        combiner.instance, settings.public_host, combiner.port, settings.max_clients
+                    )
+                    await registration.run(announcement, lambda: (combiner.attached_clients, combiner.rounds))
+        finally:
+            registration.close()
+
+
+def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool) -> Combiner:
+    """The combiner that settings and an enrolled identity describe; without TLS only where the reducer has none."""
+    options = CombinerOptions(
+        name=settings.name,
+        federation=identity.federation,
+        data_dir=settings.data_dir,
+        bind=settings.bind,
+        port=settings.port,
+        max_clients=settings.max_clients,
+        upload_memory_bytes=int(settings.upload_memory_bytes),
+        max_model_bytes=int(settings.max_model_bytes),
+        progress_s=settings.progress_s,
+        keep_result_s=settings.keep_result_s,
+    )
+    verifier = TokenVerifier(identity.token_key_pem, identity.federation)
+    tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None
+    return Combiner(options, verifier=verifier, tls=tls)
+
+
+@contextmanager
+def _metrics_server(port: int, metrics: CombinerMetrics) -> Iterator[None]:
+    """Serves metrics on loopback; port 0: nowhere."""
+    if port == 0:
+        yield
+        return
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
+    except OSError as error:
+        raise Conflict(
+            "port_taken",
+            f"metrics cannot be served on port {port}: {error.strerror}",
+            fix="Choose another metrics_port, or 0 for none.",
+            where={"port": port},
+        ) from error
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,204 @@
+"""What a round makes of its results: the sum of updates, the model of an init task, the predictions.
+
+Not here: who owes a result and until when (the round).
+"""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+from fedn.aggregation.base import get_rule
+from fedn.combiner.buffers import Spool
+from fedn.combiner.clients import Clients
+from fedn.combiner.fold import Arrived, Fold, Folded
+from fedn.combiner.jobs import Jobs
+from fedn.combiner.metrics import CombinerMetrics
+from fedn.combiner.objects import ObjectCache, StoredObject, cut
+from fedn.combiner.ordering import InOrder
+from fedn.models.wire import ModelSpec, header_size, read_spec
+from fedn.network.generated import combiner_pb2 as link
+from fedn.network.generated import common_pb2 as common
+from fedn.protocol.errors import FednError, InvalidInput
+from fedn.protocol.rounds import RoundSpec
+from fedn.protocol.tasks import TaskKind
+
+
+@dataclass(frozen=True)
+class RoundServices:
+    """What all rounds of a combiner share."""
+
+    clients: Clients
+    objects: ObjectCache
+    spool: Spool
+    executor: Executor
+    """Threads for sums."""
+    metrics: CombinerMetrics
+    max_model_bytes: int
+
+
+class ResultsOwner(Protocol):
+    """The round, which is told what became of each result."""
+
+    def result_counts(self, arrived: Arrived) -> None: ...
+
+    def result_refused(self, arrived: Arrived, error: FednError) -> None: ...
+
+    def results_lost(self, error: BaseException) -> None:
+        """The sum is in an unknown state: no result can come of the round."""
+
+
+class Results:
+    """One round's results. Belongs to the round's loop.
+
+    Raises:
+        InvalidInput: the rule is unknown, or the train tasks start from several models.
+    """
+
+    def __init__(self, spec: RoundSpec, services: RoundServices, owner: ResultsOwner) -> None:
+        self.base_id = _base_of(spec)
+        """The model that the train tasks start from; empty where there are none."""
+        self.base: ModelSpec | None = None
+        """What updates must be like, once the base model is here."""
+        self._spec = spec
+        self._services = services
+        self._owner = owner
+        self._rule = get_rule(spec.rule, spec.rule_options)
+        self._fold: Fold | None = None
+        self._order: InOrder | None = None
+        if spec.deterministic:
+            by_name = sorted(spec.tasks, key=lambda task: (task.client, task.task_id))
+            self._order = InOrder([task.task_id for task in by_name], services.spool, self._add, owner.result_refused)
+        self._by_client: list[tuple[str, str]] = []
+        """(client, task) of the contributions."""
+        self._contributions: dict[str, link.Contribution] = {}
+        self._first: StoredObject | None = None
+        """The model of an init task."""
+        self._closed = False
+        self._jobs = Jobs(owner.results_lost)
+
+    def take_base(self) -> None:
+        """Reads what updates must be like, if the base model is here. InvalidInput (`bad_model`) where it is none."""
+        stored = self._services.objects.get(self.base_id) if self.base_id else None
+        if stored is None or self.base is not None:
+            return
+        header_bytes = header_size(stored.prefix(8)) or 0
+        self.base = read_spec(stored.prefix(header_bytes), stored.size_bytes)
+        self._fold = Fold(
+            self._rule,
+            self._spec.sum_dtype,
+            stored,
+            self.base,
+            self._services.executor,
+            self._folded,
+            self._owner.results_lost,
+        )
+
+    def put(self, kind: TaskKind, arrived: Arrived) -> None:
+        """Takes a result over, with its storage; the owner is told what became of it."""
+        if kind is not TaskKind.TRAIN:
+            self._jobs.start(self._keep(kind, arrived))
+        elif self._order is not None:
+            self._order.put(arrived)
+        else:
+            self._add(arrived)
+
+    def skip(self, task_id: str) -> None:
+        """No result will come of this task."""
+        if self._order is not None:
+            self._order.skip(task_id)
+
+    async def seal(self, reason: str) -> link.RoundDone:
+        """When all that was put is in: the round's result, its model kept among the objects under the round's name.
+
+        InvalidInput (`sum_overflow`) where the mean is not finite.
+        """
+        stored, fold_ms = self._first, 0.0
+        weight = sum(part.weight for part in self._contributions.values())
+        if stored is None and self._fold is not None and self._contributions:
+            stored, weight, fold_ms = await self._fold.seal()
+        if stored is None or self._closed:
+            return link.RoundDone(reason=reason)
+        self._hold(stored)
+        return link.RoundDone(
+            reason=reason,
+            model_id=stored.object_id,
+            size_bytes=stored.size_bytes,
+            weight=weight,
+            contributions=[self._contributions[task_id] for _, task_id in sorted(self._by_client)],
+            fold_ms=fold_ms,
+        )
+
+    def close(self) -> None:
+        """Lets go of the sum and of all that waits; what is being added in a thread ends first."""
+        if self._closed:
+            return
+        self._closed = True
+        self._contributions.clear()
+        self._first = None
+        if self._order is not None:
+            self._jobs.start(self._order.close())
+        if self._fold is not None:
+            self._jobs.start(self._fold.abandon())
+            self._fold = None
+
+    async def wait_closed(self) -> None:
+        await self._jobs.wait()
+
+    def _add(self, arrived: Arrived) -> None:
+        if self._fold is None:
+            arrived.storage.release()
+        else:
+            self._fold.put(arrived)
+
+    def _folded(self, folded: Folded) -> None:
+        arrived = folded.arrived
+        if self._closed:
+            return
+        if folded.error is not None:
+            self._owner.result_refused(arrived, folded.error)
+            return
+        self._contribute(arrived, folded.weight)
+        self._owner.result_counts(arrived)
+
+    def _contribute(self, arrived: Arrived, weight: float) -> None:
+        self._by_client.append((arrived.client, arrived.task_id))
+        self._contributions[arrived.task_id] = link.Contribution(
+            client=arrived.client,
+            update_id=arrived.update_id,
+            num_examples=arrived.metadata.num_examples,
+            weight=weight,
+        )
+
+    async def _keep(self, kind: TaskKind, arrived: Arrived) -> None:
+        """Keeps the tensors of an init or predict task as an object that the reducer may fetch."""
+        run = asyncio.get_running_loop().run_in_executor
+        data = arrived.storage.view()
+        try:
+            stored = await run(self._services.executor, cut, arrived.update_id, common.OBJECT_KIND_MODEL, data)
+        finally:
+            del data
+            arrived.storage.release()
+        if self._closed:
+            return
+        self._hold(stored)
+        if kind is TaskKind.INIT:
+            self._first = stored
+            self._contribute(arrived, float(max(arrived.metadata.num_examples, 1)))
+        self._owner.result_counts(arrived)
+
+    def _hold(self, stored: StoredObject) -> None:
+        self._services.objects.pin(stored.object_id, self._spec.name)
+        self._services.objects.add(stored)
+
+
+def _base_of(spec: RoundSpec) -> str:
+    bases = {task.model_id for task in spec.tasks if task.kind is TaskKind.TRAIN}
+    if len(bases) > 1 or "" in bases:
+        raise InvalidInput(
+            "round_of_many_bases",
+            f"the train tasks of a round start from {len(bases)} models",
+            fix="Name one base model for all train tasks.",
+            where={"round": spec.name},
+        )
+    return next(iter(bases), "")

@@ -1,0 +1,419 @@
+"""One round at one combiner: its tasks go out, their results come in, and their sum is kept for the reducer.
+
+The round lives by itself: it needs no reducer while it runs, closes by its own deadline, and keeps its result until
+it is released. It decides nothing that the reducer decides: who takes part, when to close early, whether it counts.
+"""
+
+import asyncio
+from enum import Enum, auto
+
+from fedn.combiner.buffers import Storage
+from fedn.combiner.clients import Peer
+from fedn.combiner.events import EventLog
+from fedn.combiner.fold import Arrived
+from fedn.combiner.intake import check_announcement
+from fedn.combiner.jobs import Jobs
+from fedn.combiner.results import Results, RoundServices
+from fedn.combiner.tasks import OpenTask, already_answered, away, late, reason_of
+from fedn.combiner.uploads import Phase, Upload
+from fedn.models.wire import ModelSpec
+from fedn.network.convert import reason_from_wire, reason_to_wire, round_to_wire, task_to_wire
+from fedn.network.frames import CHUNK_BYTES
+from fedn.network.generated import client_pb2 as wire
+from fedn.network.generated import combiner_pb2 as link
+from fedn.network.generated import common_pb2 as common
+from fedn.plan.logs import bind
+from fedn.protocol.errors import FednError, InvalidInput
+from fedn.protocol.rounds import LedgerState, Reason, RoundSpec
+from fedn.protocol.tasks import TaskKind
+
+_log = bind(__name__)
+
+_DISPATCH_SLICE = 64
+"""Tasks sent before other things of the loop get their turn."""
+
+
+class Stage(Enum):
+    RUNNING = auto()
+    CLOSING = auto()
+    """Only uploads that progress are still waited for."""
+    SEALING = auto()
+    DONE = auto()
+    RELEASED = auto()
+
+
+class Round:
+    """See the module. Belongs to one loop; made by `Rounds`, then `start`.
+
+    Raises:
+        InvalidInput: the rule is unknown, or the tasks do not make a round.
+    """
+
+    def __init__(self, spec: RoundSpec, services: RoundServices) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.events = EventLog(spec.name)
+        self.stage = Stage.RUNNING
+        self.tasks = {task.task_id: OpenTask(task) for task in spec.tasks}
+        self._services = services
+        self._results = Results(spec, services, self)
+        self._needs = {key for task in spec.tasks for key in (task.model_id, task.package_id)} - {""}
+        self._by_client: dict[str, list[OpenTask]] = {}
+        for task in self.tasks.values():
+            self._by_client.setdefault(task.spec.client, []).append(task)
+        self._open = len(self.tasks)
+        self._reason = "all in" if self.tasks else "empty"
+        self._loop = asyncio.get_running_loop()
+        self._started_at = self._loop.time()
+        self._deadline_at = self._started_at + spec.deadline_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._jobs = Jobs(self.results_lost)
+
+    # What the reducer asks for.
+
+    def start(self) -> None:
+        for object_id in self._needs:
+            self._services.objects.pin(object_id, self.name)
+        if not self.tasks:
+            self._finish()
+            return
+        self._timer = self._loop.call_at(self._deadline_at, self._deadline)
+        for client in self._by_client:
+            if self._services.clients.get(client) is None:
+                self._miss(client)
+        if not self._take_base():
+            return
+        self._jobs.start(self._dispatch_all(self._needs))
+
+    def status(self) -> link.RoundStatus:
+        needed = [] if self.done else sorted(key for key in self._needs if key not in self._services.objects)
+        return link.RoundStatus(
+            round=round_to_wire(self.name),
+            needed_objects=needed,
+            last_event=self.events.last,
+            done=self.done,
+        )
+
+    def close(self, reason: str) -> None:
+        """What is in counts; nothing else is waited for."""
+        if self.stage in {Stage.RUNNING, Stage.CLOSING}:
+            self._reason = "closed"
+            self._close(reason or "closed by the reducer", grace_s=0)
+
+    def extend(self, deadline_s: float) -> None:
+        """Moves the deadline to so many seconds from now, as long as it has not passed."""
+        if self.stage is Stage.RUNNING and self._timer is not None:
+            self._timer.cancel()
+            self._deadline_at = self._loop.time() + deadline_s
+            self._timer = self._loop.call_at(self._deadline_at, self._deadline)
+
+    def cancel(self, reason: str) -> None:
+        """Throws the work away; a result that is there already stays."""
+        if self.stage in {Stage.RUNNING, Stage.CLOSING, Stage.SEALING}:
+            self._abort("cancelled", reason or "cancelled by the reducer")
+
+    def release(self) -> None:
+        """Lets go of everything."""
+        if not self.done:
+            self._abort("cancelled", "the reducer gave this attempt up")
+        self.stage = Stage.RELEASED
+        self._results.close()
+        self._services.objects.unpin(self.name)
+
+    async def wait_closed(self) -> None:
+        """Until nothing of a released round runs any more."""
+        await self._jobs.wait()
+        await self._results.wait_closed()
+
+    @property
+    def done(self) -> bool:
+        return self.stage in {Stage.DONE, Stage.RELEASED}
+
+    # What happens to objects and clients.
+
+    def object_arrived(self, object_id: str) -> None:
+        if self.stage is Stage.RUNNING and object_id in self._needs and self._take_base():
+            self._jobs.start(self._dispatch_all({object_id}))
+
+    def attached(self, peer: Peer) -> None:
+        for task in self._by_client.get(peer.info.client, ()):
+            task.rest()
+            if not task.answered and (self.stage is Stage.RUNNING or task.upload is not None):
+                self._dispatch(task, peer)
+
+    def detached(self, client: str) -> None:
+        self._miss(client)
+
+    def wants(self, client: str, object_id: str) -> bool:
+        """Whether an open task of this client names the object."""
+        return not self.done and any(
+            object_id in (task.spec.model_id, task.spec.package_id)
+            for task in self._by_client.get(client, ())
+            if not task.answered
+        )
+
+    # What clients say.
+
+    def accepted(self, task: OpenTask) -> None:
+        if task.advance(LedgerState.TRAINING):
+            self.events.ledger(task.entry())
+
+    def failed(self, task: OpenTask, problem: common.Problem) -> None:
+        if not task.answered:
+            self._drop_upload(task)
+            self._settle(task, LedgerState.FAILED, reason_from_wire(problem))
+
+    def ready(self, peer: Peer, task: OpenTask, ready: wire.Ready) -> None:
+        """A result is announced, perhaps again: it is acknowledged, refused, or granted in its turn."""
+        if task.answered or self.stage not in {Stage.RUNNING, Stage.CLOSING}:
+            self._answer_again(peer, task, ready)
+            return
+        if task.spec.kind is TaskKind.TRAIN and self._results.base is None:
+            return  # the base model is on its way; then the task goes out, and the result is announced again
+        upload = task.upload
+        if upload is not None and (upload.object_id, upload.size_bytes) == (ready.object_id, ready.size_bytes):
+            peer.lane.add(upload)
+            return
+        try:
+            base = self._results.base if task.spec.kind is TaskKind.TRAIN else None
+            metadata = check_announcement(ready, task.spec, self.name, base, self._services.max_model_bytes)
+        except FednError as error:
+            self._refuse(task, error)
+            return
+        self._drop_upload(task)
+        task.metadata = metadata
+        if ready.size_bytes == 0:
+            self._acknowledge(task)
+            self._settle(task, LedgerState.UPDATED)
+            return
+        task.upload = Upload(self, task.spec.client, task.spec.task_id, ready.object_id, ready.size_bytes, base)
+        peer.lane.add(task.upload)
+
+    def upload_end(self, peer: Peer, task: OpenTask) -> None:
+        """The client sent all it had; an upload that was parked meanwhile is granted again."""
+        if task.upload is not None and task.upload.phase is Phase.PARKED:
+            peer.lane.add(task.upload)
+
+    # What uploads report (UploadOwner).
+
+    def upload_started(self, upload: Upload) -> None:
+        # A message of one piece is there as soon as it is granted: not worth an event of its own.
+        task = self.tasks[upload.task_id]
+        if upload.size_bytes > CHUNK_BYTES and task.advance(LedgerState.UPLOADING):
+            self.events.ledger(task.entry())
+
+    def upload_parked(self, upload: Upload) -> None:
+        task = self.tasks[upload.task_id]
+        if self.stage is Stage.CLOSING and not task.answered:
+            self._late(task, "its upload made no progress")
+            self._complete()
+
+    def upload_refused(self, upload: Upload, error: FednError) -> None:
+        self._refuse(self.tasks[upload.task_id], error)
+
+    def upload_received(self, upload: Upload, spec: ModelSpec, storage: Storage) -> None:
+        task = self.tasks[upload.task_id]
+        assert task.metadata is not None  # set with the upload
+        task.upload, task.update_id, task.answered = None, upload.object_id, True
+        task.rest()
+        self._acknowledge(task)
+        arrived = Arrived(
+            task.spec.client, upload.task_id, upload.object_id, upload.size_bytes, task.metadata, spec, storage
+        )
+        self._results.put(task.spec.kind, arrived)
+
+    # What becomes of results (ResultsOwner).
+
+    def result_counts(self, arrived: Arrived) -> None:
+        self._services.metrics.updates.inc()
+        self._settle(self.tasks[arrived.task_id], LedgerState.UPDATED, size_bytes=arrived.size_bytes)
+
+    def result_refused(self, arrived: Arrived, error: FednError) -> None:
+        self._refuse(self.tasks[arrived.task_id], error)
+
+    def results_lost(self, error: BaseException) -> None:
+        if self.done:
+            return
+        _log.error("the results of a round are lost", extra={"round": self.name}, exc_info=error)
+        self._abort(f"failed: {error}", "the combiner could not add up the updates")
+
+    # From here on: how it works.
+
+    def _take_base(self) -> bool:
+        """False where the base model is no model, and the round ended."""
+        try:
+            self._results.take_base()
+        except InvalidInput as error:
+            self._abort(f"failed: {error.message}", "the base model cannot be read")
+            return False
+        return True
+
+    async def _dispatch_all(self, objects: set[str]) -> None:
+        for count, task in enumerate(tuple(self.tasks.values()), 1):
+            peer = self._services.clients.get(task.spec.client)
+            named = {task.spec.model_id, task.spec.package_id}
+            if peer is not None and not task.answered and (named & objects or not named - {""}):
+                self._dispatch(task, peer)
+            if count % _DISPATCH_SLICE == 0:
+                await asyncio.sleep(0)  # others' turn: health, pings
+
+    def _dispatch(self, task: OpenTask, peer: Peer) -> None:
+        if self.stage not in {Stage.RUNNING, Stage.CLOSING}:
+            return
+        found = [self._services.objects.get(key) for key in (task.spec.package_id, task.spec.model_id) if key]
+        objects = [stored for stored in found if stored is not None]
+        if len(objects) < len(found):
+            return  # comes when the rest is here
+        remaining_s = max(self._deadline_at - self._loop.time(), 0.001)
+        frame = wire.CombinerFrame(task=task_to_wire(task.spec, self.name, remaining_s))
+        spooled = task.spec.task_id in peer.info.spooled_tasks
+        peer.push(frame, [] if spooled else objects)
+
+    def _miss(self, client: str) -> None:
+        for task in self._by_client.get(client, ()):
+            if not task.answered and task.absent is None and self.stage in {Stage.RUNNING, Stage.CLOSING}:
+                task.absent = self._loop.call_later(self.spec.disconnect_grace_s, self._disconnected, task)
+
+    def _disconnected(self, task: OpenTask) -> None:
+        task.absent = None
+        if task.answered:
+            return
+        self._drop_upload(task)
+        self._settle(task, LedgerState.DISCONNECTED, away(self.spec.disconnect_grace_s))
+
+    def _send(self, task: OpenTask, frame: wire.CombinerFrame) -> None:
+        peer = self._services.clients.get(task.spec.client)
+        if peer is not None:
+            peer.send(frame)
+
+    def _acknowledge(self, task: OpenTask) -> None:
+        self._send(task, wire.CombinerFrame(ack=wire.Ack(task_id=task.spec.task_id)))
+
+    def _answer_again(self, peer: Peer, task: OpenTask, ready: wire.Ready) -> None:
+        """To a client that did not hear what became of its result, or has another one."""
+        task_id = task.spec.task_id
+        if task.is_answered_by(ready):
+            peer.send(wire.CombinerFrame(ack=wire.Ack(task_id=task_id)))
+            return
+        error = already_answered(task)
+        self._services.metrics.refusals.labels(error.code).inc()
+        peer.send(wire.CombinerFrame(refused=wire.Refused(task_id=task_id, problem=reason_to_wire(error))))
+
+    def _refuse(self, task: OpenTask, error: FednError) -> None:
+        self._drop_upload(task)
+        self._services.metrics.refusals.labels(error.code).inc()
+        refused = wire.Refused(task_id=task.spec.task_id, problem=reason_to_wire(error))
+        self._send(task, wire.CombinerFrame(refused=refused))
+        self._settle(task, LedgerState.REFUSED, reason_of(error))
+
+    def _late(self, task: OpenTask, what: str) -> None:
+        error = late(what, task.spec)
+        task_id = task.spec.task_id
+        if task.upload is not None:
+            refused = wire.Refused(task_id=task_id, problem=reason_to_wire(error))
+            self._send(task, wire.CombinerFrame(refused=refused))
+        else:
+            self._send(task, wire.CombinerFrame(cancelled=wire.TaskCancelled(task_id=task_id, reason=what)))
+        self._drop_upload(task)
+        self._settle(task, LedgerState.LATE, reason_of(error), complete=False)
+
+    def _drop_upload(self, task: OpenTask) -> None:
+        upload, task.upload = task.upload, None
+        if upload is None:
+            return
+        peer = self._services.clients.get(task.spec.client)
+        if peer is not None:
+            peer.lane.drop(upload)
+        else:
+            upload.drop()
+
+    def _settle(
+        self,
+        task: OpenTask,
+        state: LedgerState,
+        reason: Reason | None = None,
+        *,
+        size_bytes: int = 0,
+        complete: bool = True,
+    ) -> None:
+        """Gives a task its final state, once."""
+        if task.state.final:
+            return
+        task.rest()
+        task.state, task.answered = state, True
+        self._open -= 1
+        self.events.ledger(task.entry(reason, size_bytes))
+        if state is not LedgerState.UPDATED:
+            self._results.skip(task.spec.task_id)
+        if complete:
+            self._complete()
+
+    def _complete(self) -> None:
+        if self._open == 0 and self.stage in {Stage.RUNNING, Stage.CLOSING}:
+            self._finish()
+
+    def _deadline(self) -> None:
+        self._reason = "deadline"
+        self._close("deadline", self.spec.upload_grace_s)
+
+    def _close(self, why: str, grace_s: float) -> None:
+        self.stage = Stage.CLOSING
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(grace_s, self._grace_over, why) if grace_s > 0 else None
+        for task in self.tasks.values():
+            progressing = task.upload is not None and task.upload.phase is not Phase.PARKED
+            if not task.answered and not (grace_s > 0 and progressing):
+                self._late(task, why)
+        self._complete()
+
+    def _grace_over(self, why: str) -> None:
+        self._timer = None
+        for task in self.tasks.values():
+            if not task.answered:
+                self._late(task, why)
+        self._complete()
+
+    def _finish(self) -> None:
+        self.stage = Stage.SEALING
+        self._stop_timers()
+        self._jobs.start(self._seal())
+
+    async def _seal(self) -> None:
+        try:
+            result = await self._results.seal(self._reason)
+        except FednError as error:
+            self._abort(f"failed: {error.message}", error.message)
+            return
+        if self.stage is Stage.SEALING:  # not cancelled meanwhile
+            self._end(result)
+
+    def _abort(self, reason: str, why: str) -> None:
+        """Ends the round without a result."""
+        if self.done:
+            return
+        self.stage = Stage.SEALING
+        self._stop_timers()
+        for task in self.tasks.values():
+            if not task.answered:
+                task.answered = True
+                self._drop_upload(task)
+                cancelled = wire.TaskCancelled(task_id=task.spec.task_id, reason=why)
+                self._send(task, wire.CombinerFrame(cancelled=cancelled))
+        self._end(link.RoundDone(reason=reason))
+
+    def _end(self, result: link.RoundDone) -> None:
+        self.stage = Stage.DONE
+        self._results.close()
+        metrics = self._services.metrics
+        metrics.rounds.labels(result.reason.partition(":")[0]).inc()
+        metrics.round_seconds.observe(self._loop.time() - self._started_at)
+        metrics.fold_seconds.inc(result.fold_ms / 1000)
+        self.events.done(result)
+
+    def _stop_timers(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in self.tasks.values():
+            task.rest()

@@ -1,0 +1,92 @@
+"""One task of a round: who has it, how far it is, and what the ledger says of it."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from fedn.combiner.uploads import Upload
+from fedn.network.generated import client_pb2 as wire
+from fedn.protocol.errors import FednError, UpdateRefused
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason
+from fedn.protocol.tasks import TaskSpec, UpdateMetadata
+
+_RANK = {LedgerState.SELECTED: 0, LedgerState.TRAINING: 1, LedgerState.UPLOADING: 2}
+
+
+@dataclass(eq=False)
+class OpenTask:
+    """Mutable; the round moves it. `final` states never change."""
+
+    spec: TaskSpec
+    state: LedgerState = LedgerState.SELECTED
+    metadata: UpdateMetadata | None = None
+    upload: Upload | None = None
+    """The result on its way."""
+    update_id: str = ""
+    """The result that is in; with an update, not yet final until it is in the sum."""
+    answered: bool = False
+    """The result is in, or the task is final: nothing is waited for from the client."""
+    absent: asyncio.TimerHandle | None = None
+    """Runs while the client is away."""
+
+    def advance(self, state: LedgerState) -> bool:
+        """Moves on towards the end; False where it is there or beyond already."""
+        if self.state.final or _RANK[state] <= _RANK[self.state]:
+            return False
+        self.state = state
+        return True
+
+    def rest(self) -> None:
+        """The client is back, or no longer waited for."""
+        if self.absent is not None:
+            self.absent.cancel()
+            self.absent = None
+
+    def is_answered_by(self, ready: wire.Ready) -> bool:
+        """Whether this very result is in."""
+        if ready.size_bytes:
+            return bool(self.update_id) and self.update_id == ready.object_id
+        return self.state is LedgerState.UPDATED and not self.update_id
+
+    def entry(self, reason: Reason | None = None, size_bytes: int = 0) -> LedgerEntry:
+        updated = self.state is LedgerState.UPDATED
+        return LedgerEntry(
+            client=self.spec.client,
+            task_id=self.spec.task_id,
+            state=self.state,
+            reason=reason,
+            update_id=self.update_id if updated else "",
+            size_bytes=size_bytes,
+            metadata=self.metadata if updated else None,
+            updated_at=time.time(),
+        )
+
+
+def reason_of(error: FednError) -> Reason:
+    return Reason(code=error.code, message=error.message, fix=error.fix)
+
+
+def already_answered(task: OpenTask) -> UpdateRefused:
+    """Why a result of a task that is over does not count."""
+    if not task.update_id and task.state is not LedgerState.UPDATED:
+        return late("it came afterwards", task.spec)
+    return UpdateRefused(
+        "update_twice",
+        "another result of this task is in already",
+        fix="A client answers a task once; run one process for each data directory.",
+        where={"client": task.spec.client, "task": task.spec.task_id},
+    )
+
+
+def away(seconds: float) -> Reason:
+    message = f"the client was away for more than {seconds:g} s"
+    return Reason(code="client_disconnected", message=message, fix="Look at the client and its network.")
+
+
+def late(what: str, task: TaskSpec) -> UpdateRefused:
+    return UpdateRefused(
+        "update_late",
+        f"the round closed before the result was in ({what})",
+        fix="Nothing to do for this round; a longer round_timeout_s waits for slower clients.",
+        where={"client": task.client, "task": task.task_id},
+    )

@@ -1,0 +1,111 @@
+"""The roster knows who is attached where, and lets a round wait for clients."""
+
+import asyncio
+import time
+
+from fedn.protocol.tasks import TaskKind
+from fedn.reducer.engine import roster as module
+from fedn.reducer.engine.roster import AttachedClient, Roster
+
+
+def client(name: str, combiner: str = "c1", since: float = 1.0, kinds=(TaskKind.TRAIN,)) -> AttachedClient:
+    return AttachedClient(name, combiner, frozenset(kinds), {}, since)
+
+
+def make() -> tuple[Roster, list]:
+    published: list = []
+    return Roster(lambda kind, **fields: published.append((kind, fields["client"]))), published
+
+
+def test_clients_come_and_go():
+    async def scenario():
+        roster, published = make()
+        roster.attach(client("b"))
+        roster.attach(client("a"))
+        assert [one.client for one in roster.snapshot()] == ["a", "b"]
+        roster.detach("a", "c2", "another combiner has no say")
+        roster.detach("a", "c1", "left")
+        assert [one.client for one in roster.snapshot()] == ["b"]
+        assert published == [("client_attached", "b"), ("client_attached", "a"), ("client_detached", "a")]
+
+    asyncio.run(scenario())
+
+
+def test_of_two_combiners_the_later_stream_counts():
+    async def scenario():
+        roster, _ = make()
+        assert roster.attach(client("a", "c1", since=1.0)) is None
+        assert roster.attach(client("a", "c2", since=2.0)) == "c1"
+        assert roster.attach(client("a", "c1", since=1.5)) == "c1"
+        assert [one.combiner for one in roster.snapshot()] == ["c2"]
+
+    asyncio.run(scenario())
+
+
+def test_a_combiners_whole_list_replaces_what_was_known():
+    async def scenario():
+        roster, _ = make()
+        roster.attach(client("a"))
+        roster.attach(client("b", "c2", since=5.0))
+        assert roster.replace_all("c1", [client("b", "c1", since=9.0), client("d")]) == [("b", "c2")]
+        assert {one.client: one.combiner for one in roster.snapshot()} == {"b": "c1", "d": "c1"}
+
+    asyncio.run(scenario())
+
+
+def test_gather_waits_for_enough_able_clients():
+    async def scenario():
+        roster, _ = make()
+        roster.attach(client("v", kinds=(TaskKind.VALIDATE,)))
+        waiting = asyncio.create_task(roster.gather(TaskKind.TRAIN, 2, 60.0))
+        await asyncio.sleep(0)
+        roster.attach(client("a"))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        roster.attach(client("b"))
+        async with asyncio.timeout(30):
+            assert sorted(await waiting) == ["a", "b"]
+
+    asyncio.run(scenario())
+
+
+def test_gather_gives_up_with_those_that_are_there():
+    async def scenario():
+        roster, _ = make()
+        roster.attach(client("a"))
+        assert list(await roster.gather(TaskKind.TRAIN, 5, 0.01)) == ["a"]
+
+    asyncio.run(scenario())
+
+
+def test_clients_of_a_lost_link_are_waited_for(monkeypatch):
+    monkeypatch.setattr(module, "REATTACH_GRACE_S", 60.0)
+
+    async def scenario():
+        roster, _ = make()
+        roster.attach(client("a", "c1"))
+        roster.attach(client("b", "c2"))
+        roster.link_lost("c1")
+        waiting = asyncio.create_task(roster.gather(TaskKind.TRAIN, 1, 120.0))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        roster.attach(client("a", "c2", since=2.0))
+        async with asyncio.timeout(30):
+            assert sorted(await waiting) == ["a", "b"]
+
+    asyncio.run(scenario())
+
+
+def test_clients_of_a_lost_link_are_not_waited_for_longer_than_the_grace(monkeypatch):
+    monkeypatch.setattr(module, "REATTACH_GRACE_S", 0.05)
+
+    async def scenario():
+        roster, _ = make()
+        roster.attach(client("a", "c1"))
+        roster.attach(client("b", "c2"))
+        roster.link_lost("c1")
+        started = time.monotonic()
+        assert list(await roster.gather(TaskKind.TRAIN, 1, 600.0)) == ["b"]
+        assert time.monotonic() - started < 300
+
+    asyncio.run(scenario())

@@ -1,0 +1,134 @@
+"""What only the SQLite store has: a file that may be someone else's, too new, damaged, or changed behind our back."""
+
+import sqlite3
+import stat
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from fedn.protocol.errors import Conflict, FednError, IntegrityError, InvalidInput, StoreUnavailable
+from fedn.stores.sqlite import SqliteStateStore
+from tests.support.trails import make_entry
+
+
+def _code(path: Path) -> str:
+    with pytest.raises(FednError) as caught:
+        SqliteStateStore(path)
+    return caught.value.code
+
+
+def test_the_file_and_its_folder_are_made_for_their_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "state.db"
+    SqliteStateStore(path).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_every_commit_is_synced_and_events_are_not(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    levels = []
+    store._writer.set_trace_callback(levels.append)
+    store.append_event({})
+    store.put("things", "x", {})
+    store.append_entry(make_entry(0))
+    assert [line for line in levels if "synchronous" in line] == [
+        "PRAGMA synchronous = NORMAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = FULL",
+    ]
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_the_trail_cannot_be_changed_by_sql(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    store.append_entry(make_entry(0))
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as other:
+        for statement in ("UPDATE trail SET body = '{}'", "DELETE FROM trail"):
+            with pytest.raises(sqlite3.IntegrityError):
+                other.execute(statement)
+
+
+def test_another_programs_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+        other.commit()
+    before = path.read_bytes()
+    assert _code(path) == "not_a_state_store"
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("these are notes\n" * 100)
+    with pytest.raises(InvalidInput):
+        SqliteStateStore(path)
+    assert path.read_text() == "these are notes\n" * 100
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    SqliteStateStore(path).close()
+    with closing(sqlite3.connect(path)) as later:
+        later.execute("PRAGMA user_version = 2")
+    with pytest.raises(Conflict) as caught:
+        SqliteStateStore(path)
+    assert caught.value.code == "state_store_too_new"
+    assert "schema 2" in caught.value.message
+
+
+def test_a_damaged_file_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    store = SqliteStateStore(path)
+    for index in range(50):
+        store.put("things", f"{index}", {"x": "x" * 500})
+    store.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+    # The first page, with the schema, is whole: it shows at the first read.
+    with closing(SqliteStateStore(path)) as damaged, pytest.raises(IntegrityError) as caught:
+        damaged.find("things")
+    assert caught.value.code == "state_store_damaged"
+    assert caught.value.where["file"] == str(path)
+
+
+@pytest.mark.parametrize("path", ["/dev/null/state.db", "/proc/fedn/state.db"])
+def test_a_file_that_cannot_be_made_is_said(path: str) -> None:
+    assert _code(Path(path)) == "store_unavailable"
+
+
+def test_a_closed_store_does_not_answer(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    store.close()
+    for call in (store.ping, lambda: store.put("things", "x", {})):
+        with pytest.raises(StoreUnavailable):
+            call()
+
+
+def test_a_refused_write_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    store.append_entry(make_entry(0))
+    with pytest.raises(Conflict):
+        store.append_entry(make_entry(0))
+    store.append_entry(make_entry(1))
+    assert len(store.entries("fed")) == 2
+    store.close()
+
+
+def test_a_read_does_not_wait_for_a_write_that_goes_on(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    store.put("things", "x", {"n": 1})
+    with store._transaction() as db:
+        db.execute("DELETE FROM documents")
+        seen: list[object] = []
+        reader = threading.Thread(target=lambda: seen.append(store.get("things", "x")))
+        reader.start()
+        reader.join(60)
+        assert seen == [{"n": 1}]
+    assert store.get("things", "x") is None
+    store.close()
