@@ -3,11 +3,11 @@
 import click
 
 from fedn.api.client import APIClient
-from fedn.sandbox.launch import restart_with_allocator
 from fedn.cli.connection import reducer_options
 from fedn.cli.output import Output, size, when
 from fedn.cli.settings_options import settings_options
 from fedn.plan.settings import CombinerSettings
+from fedn.sandbox.launch import restart_with_allocator
 
 
 @click.group()

@@ -2,9 +2,9 @@
 
 import click
 
-from fedn.sandbox.launch import restart_with_allocator
 from fedn.cli.settings_options import settings_options
 from fedn.plan.settings import ReducerSettings
+from fedn.sandbox.launch import restart_with_allocator
 
 
 @click.group()

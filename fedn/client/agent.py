@@ -20,7 +20,7 @@ from fedn.client.objects import ObjectCache
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
 from fedn.client.spool import Spool
-from fedn.client.stream import CombinerStream, Endpoint
+from fedn.client.stream import CombinerStream
 from fedn.client.tasks import Tasks
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.identity import Identity
@@ -158,7 +158,7 @@ class ClientAgent:
     async def _attach(self, assignment: Assignment) -> "_Ended":
         """One attachment, from its beginning to its end."""
         loop = asyncio.get_running_loop()
-        stream = CombinerStream(self._endpoint(assignment), progress_s=self._settings.progress_s)
+        stream = CombinerStream(self._site.endpoint(assignment), progress_s=self._settings.progress_s)
         attachment = Attachment(
             stream,
             self._introduction(),
@@ -227,18 +227,6 @@ class ClientAgent:
             stream.post(wire.ClientFrame(token=wire.TokenRenewal(token=token)))
             if self._last is not None:
                 self._last = self._last.model_copy(update={"token": token, "expires_at": expires_at})
-
-    def _endpoint(self, assignment: Assignment) -> Endpoint:
-        secure = bool(assignment.ca)
-        return Endpoint(
-            combiner=assignment.combiner,
-            host=assignment.host,
-            port=assignment.port,
-            token=assignment.token,
-            ca=assignment.ca.encode(),
-            key=self._identity.key_pem if secure else None,
-            certificate=self._identity.certificate_pem if secure else None,
-        )
 
     def _introduction(self) -> Introduction:
         return Introduction(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedn.api.client import APIClient
+from fedn.client.stream import Endpoint
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString
 from fedn.network.tls import fetch_pinned_ca
@@ -55,6 +56,23 @@ class Site:
     async def renew_token(self) -> tuple[str, float]:
         """A new token, and when it expires (Unix time in seconds)."""
         return await asyncio.to_thread(self._renew)
+
+    async def download_package(self, package_id: str, target: Path) -> None:
+        """Writes a compute package to a file, checked by its digest."""
+        await asyncio.to_thread(self._opened().download_package, package_id, target)
+
+    def endpoint(self, assignment: Assignment) -> Endpoint:
+        """The combiner of an assignment, and how this site shows who it is."""
+        secure = bool(assignment.ca)
+        return Endpoint(
+            combiner=assignment.combiner,
+            host=assignment.host,
+            port=assignment.port,
+            token=assignment.token,
+            ca=assignment.ca.encode(),
+            key=self._identity.key_pem if secure else None,
+            certificate=self._identity.certificate_pem if secure else None,
+        )
 
     def close(self) -> None:
         if self._api is not None:

@@ -63,7 +63,7 @@ class CombinerStream:
     def __init__(self, endpoint: Endpoint, *, progress_s: float) -> None:
         self.endpoint = endpoint
         self.progress_s = progress_s
-        self._channel = _channel(endpoint)
+        self._channel = open_channel(endpoint)
         attach: Any = self._channel.stream_stream(_METHOD, request_serializer=None, response_deserializer=None)
         self._call = attach(metadata=(("authorization", f"Bearer {endpoint.token}"),), wait_for_ready=False)
         self._control: deque[wire.ClientFrame] = deque()
@@ -172,7 +172,8 @@ _END = wire.ClientFrame()
 """Queued by `close`: nothing comes after it."""
 
 
-def _channel(endpoint: Endpoint) -> grpc.aio.Channel:
+def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
+    """A channel to a combiner, not connected yet."""
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     target = f"{host}:{endpoint.port}"
     if not endpoint.ca:

@@ -76,7 +76,7 @@ class Worker:
         return learner
 
     def _task(self, learner: Learner, message: Message) -> None:
-        """`task` {its fields, model_path, result_path, algorithm} + model → `done` {numbers …} + tensors, or `failed`."""
+        """`task` {its fields, model_path, result_path, algorithm}, model → `done` {numbers …}, tensors, or `failed`."""
         head = message.head
         task_id = head["task_id"]
         try:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
-from fedn.combiner.admission import Admission
+from fedn.combiner.admission import Admission, AdmissionStatistics
 from fedn.combiner.attach import AttachServices, attach
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
@@ -92,6 +92,11 @@ class Combiner:
     @property
     def attached_clients(self) -> int:
         return len(self._clients)
+
+    @property
+    def admission(self) -> AdmissionStatistics:
+        """The queue of uploads at this moment."""
+        return self._admission.statistics
 
     @property
     def rounds(self) -> int:

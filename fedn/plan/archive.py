@@ -184,11 +184,12 @@ class _Inflater:
 
     def drain(self) -> None:
         """Reads what follows the end mark, so that the checksum at the end of the gzip stream is verified."""
-        self._buffer.clear()
-        while self._more():
+        while True:
             if self._buffer.count(0) != len(self._buffer):
                 raise _bad_archive("something follows its end")
             self._buffer.clear()
+            if not self._more():
+                break
         if not self._inflate.eof:
             raise _bad_archive("it is cut off")
         if self._inflate.unused_data or self._source.read(1):
@@ -276,10 +277,10 @@ def _safe_path(name: str) -> str:
 
 
 def _check_place(member: Member, known: dict[str, bool]) -> None:
-    """Each path once (also on systems that ignore case), and nothing below a file. `known`: path to whether a folder."""
+    """Each path once, also where case is ignored, and nothing below a file. `known`: path to whether it is a folder."""
     folded = unicodedata.normalize("NFC", member.path).casefold()
     if folded in known and not (known[folded] and member.is_folder):
-        raise _bad_archive(f"{member.path!r} is in it twice")
+        raise _bad_archive(f"{member.path!r} is in it twice, or beside a name that differs only in case")
     parts = folded.split("/")
     for length in range(1, len(parts)):
         if not known.setdefault("/".join(parts[:length]), True):
@@ -291,7 +292,7 @@ def _bad_archive(why: str) -> InvalidInput:
     return InvalidInput(
         "bad_archive",
         f"this is no good tar.gz archive: {why}",
-        fix="Pack it again, for example with `fedn package create`, and send it whole.",
+        fix="Pack it again, for example with `fedn package create`.",
     )
 
 

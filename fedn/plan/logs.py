@@ -6,6 +6,7 @@ kept and served by the reducer.
 
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterable, MutableMapping
@@ -20,14 +21,17 @@ LEVELS = ("debug", "info", "warning", "error")
 _HIDDEN = "[hidden]"
 _SECRETS = re.compile(
     r"(?P<bearer>\bBearer\s+)[^\s\"']+"
-    r"|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+"  # a JSON web token
+    r"|\beyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]{1,4000}\.[A-Za-z0-9_-]+"  # a JSON web token
     r"|\bfedn1\.[A-Za-z0-9_-]+"  # a join string
-    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|(?P<url>\b[a-z][a-z0-9+.-]*://[^\s:/@]*:)[^\s/@]+(?=@)",  # the password in a URL
+    r"|-----BEGIN [A-Z ]{0,32}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,32}PRIVATE KEY-----|\Z)"
+    r"|(?P<url>\b[a-z][a-z0-9+.-]{0,15}://[^\s:/@]{0,200}:)[^\s/@]{1,500}(?=@)",  # the password in a URL
     re.DOTALL,
 )
+"""Repetitions have bounds, so that no text from elsewhere makes the search slow."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
+_MAX_CHARACTERS = 64 * 1024
+"""Of one text in a record; what clients send may be longer."""
 _SHORTEST_SECRET = 6
 """Characters; hiding shorter ones would blot out ordinary words."""
 
@@ -94,6 +98,8 @@ class _Hider:
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, text: str) -> str:
+        if len(text) > _MAX_CHARACTERS:
+            text = f"{text[:_MAX_CHARACTERS]}… ({len(text) - _MAX_CHARACTERS} characters more)"
         known = self._known.sub(_HIDDEN, text) if self._known else text
         return _SECRETS.sub(lambda match: (match["bearer"] or match["url"] or "") + _HIDDEN, known)
 
@@ -141,8 +147,17 @@ class JsonFormatter(logging.Formatter):
             line["code"] = record.exc_info[1].code
         if trace := _trace(self, record):
             line["exception"] = trace
-        hidden = {name: self._hide(value) if isinstance(value, str) else value for name, value in line.items()}
-        return self._hide(json.dumps(hidden, ensure_ascii=False, default=str))
+        return json.dumps(self._plain(line), ensure_ascii=False, allow_nan=False)
+
+    def _plain(self, value: object) -> object:
+        """The value as JSON can say it, without secrets."""
+        if isinstance(value, dict):
+            return {str(name): self._plain(inner) for name, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._plain(inner) for inner in value]
+        if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        return self._hide(str(value))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

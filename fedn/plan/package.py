@@ -299,8 +299,8 @@ def _ignore_rule(line: str) -> tuple[re.Pattern[str], bool, bool]:
     ignores, line = not line.startswith("!"), line.removeprefix("!")
     folders_only, line = line.endswith("/"), line.rstrip("/")
     anywhere = "" if "/" in line else "(?:.*/)?"
-    words = {"**/": "(?:.*/)?", "/**": "/.*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    tokens = re.split(r"(\*\*/|/\*\*|\*\*|\*|\?)", line.lstrip("/"))
+    words = {"/**/": "/(?:.*/)?", "**/": "(?:.*/)?", "/**": "/.*", "*": "[^/]*", "?": "[^/]"}
+    tokens = re.split(r"(/\*\*/|^\*\*/|/\*\*$|\*|\?)", line.lstrip("/"))
     return re.compile(anywhere + "".join(words.get(t, re.escape(t)) for t in tokens), re.DOTALL), ignores, folders_only
 
 

@@ -77,6 +77,7 @@ class ReducerSettings(LogSettings):
     bind: str = Field(default="0.0.0.0", min_length=1)
     """Address to listen at."""
     port: Port = 8090
+    """Port to listen at; 0: any free one."""
     public_hosts: list[str] = Field(
         default_factory=lambda: ["localhost", "127.0.0.1", socket.gethostname()], min_length=1
     )
@@ -98,10 +99,13 @@ class ReducerSettings(LogSettings):
     mutual_tls: bool = False
     """Combiners and clients must show their certificate on every connection."""
     token_ttl_s: float = Field(default=3600.0, ge=60, le=7 * 86400)
+    """Seconds that a token is good for; programs renew theirs by themselves."""
     combiner_dead_after_s: Seconds = 6.0
     """Seconds without a heartbeat after which a combiner gets no clients and no tasks."""
     max_model_bytes: Size = ByteSize(8 * GIB)
+    """Larger seeds and updates are refused."""
     max_package_bytes: Size = ByteSize(256 * MIB)
+    """Larger compute packages are refused."""
     rest_threads: int = Field(default=16, ge=2, le=1024)
     """Requests answered at once, event streams apart."""
     max_event_streams: int = Field(default=128, ge=1, le=10_000)
@@ -171,6 +175,7 @@ class SiteSettings(LogSettings):
     join: str | None = Secret()
     """Join string (`fedn token create`); stands for the four settings below."""
     reducer_url: str | None = None
+    """Address of the reducer, https://host:port."""
     ca_fingerprint: str | None = None
     """`sha256:` of the authority's certificate."""
     ca_file: Path | None = None
@@ -215,16 +220,21 @@ class CombinerSettings(SiteSettings):
     program: ClassVar[str] = "combiner"
 
     name: Name = Field(default_factory=lambda: f"combiner-{socket.gethostname()}"[:64])
+    """Fixed by the first start in a data directory."""
     bind: str = Field(default="0.0.0.0", min_length=1)
+    """Address to listen at."""
     port: Port = 12080
+    """Port to listen at; 0: any free one."""
     public_host: str = Field(default_factory=socket.gethostname, min_length=1)
     """Name or IP address under which clients and the reducer reach this combiner; it stands in its certificate."""
     data_dir: Path = Path("fedn-data/combiner")
     """Identity, and updates that do not fit into memory."""
     max_clients: int = Field(default=10_000, ge=1, le=1_000_000)
+    """Clients attached at once; more are sent elsewhere."""
     upload_memory_bytes: Size = ByteSize(512 * MIB)
     """Memory for updates that are arriving; more of them at once go to disk."""
     max_model_bytes: Size = ByteSize(8 * GIB)
+    """Larger updates are refused."""
     progress_s: Seconds = 30.0
     """Seconds without a byte after which a transfer counts as stuck."""
     keep_result_s: Seconds = 600.0
@@ -232,6 +242,7 @@ class CombinerSettings(SiteSettings):
     metrics_port: Port = 0
     """Where Prometheus metrics are served, on 127.0.0.1; 0: nowhere."""
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 2.0
+    """Seconds between signs of life to the reducer."""
 
 
 class ClientSettings(SiteSettings):
@@ -254,7 +265,9 @@ class ClientSettings(SiteSettings):
     data_path: Path | None = None
     """Handed to the code that trains."""
     trainer: bool = True
+    """Takes tasks to train."""
     validator: bool = True
+    """Takes tasks to validate."""
     task_timeout_s: Seconds = 3600.0
     """Seconds after which a task's process is ended."""
     memory_bytes: Size | None = None
@@ -266,6 +279,7 @@ class ClientSettings(SiteSettings):
     attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """What the federation may know of this client."""
     progress_s: Seconds = 30.0
+    """Seconds without a byte after which a transfer counts as stuck."""
 
     @field_validator("name", mode="before")
     @classmethod

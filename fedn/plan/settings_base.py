@@ -70,6 +70,7 @@ class Settings(BaseModel):
 
 class LogSettings(Settings):
     log_level: LogLevel = "info"
+    """The least that is worth a line."""
     log_format: Literal["human", "json"] = "human"
     """Lines for people, or one JSON object a line."""
 
@@ -80,14 +81,19 @@ class ModelStoreSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     kind: Literal["files", "memory", "s3"] = "files"
+    """Folder on disk, memory (lost at the end), or a server that speaks S3."""
     path: Path | None = None
     """Folder, for `files`; by default `models` in the data directory."""
     endpoint: str | None = None
     """host or host:port of the S3 server."""
     bucket: str = "fedn"
+    """Made where it is missing."""
     access_key: str | None = None
+    """Name of the account at the S3 server."""
     secret_key: str | None = Secret()
+    """Its secret; better given by the environment."""
     region: str | None = None
+    """Region of the bucket; None: as the server says."""
     secure: bool = True
     """TLS to the S3 server."""
     ca_file: Path | None = None
@@ -114,6 +120,7 @@ class StateStoreSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
 
     kind: Literal["sqlite", "mongodb"] = "sqlite"
+    """File on disk, or a MongoDB server."""
     path: Path | None = None
     """File, for `sqlite`; by default `state.db` in the data directory."""
     url: str | None = Secret()

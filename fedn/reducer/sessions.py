@@ -5,11 +5,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fedn.reducer.trail import Trail
-
 from fedn.aggregation.base import get_rule
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict, InvalidInput, NotFound
+from fedn.protocol.errors import Conflict, NotFound
 from fedn.protocol.names import check_name
 from fedn.protocol.rest import RoundView, SessionView
 from fedn.protocol.rounds import RoundKind
@@ -25,6 +23,7 @@ from fedn.reducer.engine.records import (
 )
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.session_run import PREDICTIONS
+from fedn.reducer.trail import Trail
 from fedn.scheduling.base import get_scheduler
 from fedn.stores.base import Document, StateStore
 
@@ -48,7 +47,8 @@ class Sessions:
 
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
-            InvalidInput: the plan asks for something that is not there.
+            InvalidInput: the plan's rule or scheduler is not there.
+            NotFound: (`no_such_model`) the plan's model is not in the trail.
         """
         self._check(plan, kind)
         identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
@@ -73,14 +73,8 @@ class Sessions:
                 "the federation has no model to start from",
                 fix="Upload one with `fedn model seed FILE`, or set seed_from_client in the plan.",
             )
-        known = plan.model_id is None or any(entry.model_id == plan.model_id for entry in self._trail.entries())
-        if not known:
-            raise InvalidInput(
-                "no_such_model",
-                "the plan's model is not in the trail",
-                fix="List the models with: fedn model list.",
-                where={"field": "model_id", "model": plan.model_id},
-            )
+        if plan.model_id is not None:
+            self._trail.entry_of(plan.model_id)
 
     def stop(self, session: str) -> SessionView:
         """Ends a running session now. Conflict (`session_not_running`)."""

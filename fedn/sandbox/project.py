@@ -65,7 +65,7 @@ def open_project(folder: Path | None) -> Project:
 def data_path(project: Project, client: str, index: int, count: int, seed: int, target: Path) -> Path:
     """The data directory of a client: the project's own `data/<client>`, or one made at `target`.
 
-    The latter holds `partition.json`, `{"index": …, "count": …, "seed": …}`, by which the project's code cuts its piece.
+    The latter holds `partition.json`, `{"index": …, "count": …, "seed": …}`: the project's code cuts its piece by it.
     """
     own = project.folder / "data" / client
     if own.exists():
@@ -88,5 +88,8 @@ def _check_framework(helper: str) -> None:
 
 def _no_project(folder: Path, why: str) -> InvalidInput:
     return InvalidInput(
-        "no_project", why, fix="Make one: fedn new my-project, then: fedn sandbox --project my-project", where={"folder": folder}
+        "no_project",
+        why,
+        fix="Make one: fedn new my-project, then: fedn sandbox --project my-project",
+        where={"folder": folder},
     )

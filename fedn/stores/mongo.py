@@ -45,7 +45,7 @@ from fedn.stores.documents import (
     trail_conflict,
 )
 
-_DURABLE = WriteConcern(w="majority", j=True)
+_DURABLE = WriteConcern(w="majority", j=True, wtimeout=30_000)
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
@@ -77,9 +77,10 @@ class MongoStateStore:
     """
 
     def __init__(self, url: str, database: str) -> None:
-        given = {name.lower() for name, _ in parse_qsl(urlsplit(url).query)}
-        options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
         try:
+            address = urlsplit(url)
+            given = {name.lower() for name, _ in parse_qsl(address.query)}
+            options = {name: value for name, value in _OPTIONS.items() if name.lower() not in given}
             with warnings.catch_warnings():
                 warnings.simplefilter("error", UserWarning)  # an unknown option would be ignored with a warning
                 self._client: pymongo.MongoClient[_Row] = pymongo.MongoClient(url, connect=False, **options)
@@ -92,7 +93,7 @@ class MongoStateStore:
                 where={"database": database},
             ) from error
         # Goes into errors: hosts only, no password and no option.
-        self._where = f"mongodb {urlsplit(url).netloc.rpartition('@')[2]}/{database}"
+        self._where = f"mongodb {address.netloc.rpartition('@')[2]}/{database}"
         self._setup_lock = threading.Lock()
         self._event_lock = threading.Lock()
         self._is_set_up = False
@@ -264,7 +265,7 @@ def _set_up(db: Database[_Row]) -> None:
     )
     db.documents.create_index([("collection", ascending), ("key", ascending)])
     # Serves the collections that grow with every round: rounds, validations.
-    db.documents.create_index([("collection", ascending), ("document.session", ascending)])
+    db.documents.create_index([("collection", ascending), ("document.session", ascending), ("key", ascending)])
     with contextlib.suppress(DuplicateKeyError):
         db.counters.insert_one({"_id": "schema", "version": _SCHEMA_VERSION})
     found = db.counters.find_one({"_id": "schema"}) or {"version": _SCHEMA_VERSION}

@@ -2,6 +2,7 @@
 
 An object is checked in a temporary file before a byte of it is sent, and S3 shows an object only when it is complete:
 what can be read is what its name says. Under retention nobody, the owner included, can delete a model before its time.
+An upload that a crash cut off is never seen; the server's own rule for incomplete uploads removes its parts.
 """
 
 import base64

@@ -44,9 +44,9 @@ _SCHEMA = (
     "CREATE TRIGGER trail_undeleted BEFORE DELETE ON trail BEGIN SELECT RAISE(ABORT, 'entries never go'); END",
     """CREATE TABLE documents (
         collection TEXT NOT NULL, key TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (collection, key)
-    ) WITHOUT ROWID""",
+    )""",
     # Serves the collections that grow with every round: rounds, validations.
-    "CREATE INDEX documents_session ON documents (collection, json_extract(body, '$.session'))",
+    "CREATE INDEX documents_session ON documents (collection, json_extract(body, '$.session'), key)",
     "CREATE TABLE events (number INTEGER PRIMARY KEY AUTOINCREMENT, body TEXT NOT NULL)",
     """CREATE TABLE leases (
         name TEXT PRIMARY KEY, holder TEXT NOT NULL, epoch INTEGER NOT NULL, expires_at REAL NOT NULL

@@ -27,6 +27,8 @@ class FakeStream:
     def __init__(self, hello: wire.Hello, token: str, context: Any) -> None:
         self.hello = hello
         self.token = token
+        self.mute = False
+        """Answers no ping."""
         self._context = context
         self._incoming: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._cut = asyncio.Event()
@@ -34,7 +36,12 @@ class FakeStream:
     async def send(self, **control: Any) -> None:
         await self._context.write(wire.CombinerFrame(**control).SerializeToString())
 
-    async def push(self, object_id: str, data: bytes, kind: int = MODEL, offset: int = 0, stop: int | None = None) -> None:
+    async def send_raw(self, message: bytes) -> None:
+        await self._context.write(message)
+
+    async def push(
+        self, object_id: str, data: bytes, kind: int = MODEL, offset: int = 0, stop: int | None = None
+    ) -> None:
         """An object, from `offset` on; only up to `stop` if given."""
         await self.send(object=common.ObjectBegin(object_id=object_id, kind=kind, size_bytes=len(data), offset=offset))
         for message in encode_pieces(data[:stop], offset, 1 << 16):
@@ -117,7 +124,7 @@ class FakeStream:
     async def _read(self) -> None:
         while isinstance(message := await self._context.read(), bytes):
             frame = None if decode_piece(message) else decode_control(wire.ClientFrame, message)
-            if frame is not None and frame.HasField("ping"):
+            if frame is not None and frame.HasField("ping") and not self.mute:
                 await self.send(pong=common.Pong(nonce=frame.ping.nonce))
             self._incoming.put_nowait(message)
 
@@ -125,11 +132,15 @@ class FakeStream:
 class FakeCombiner:
     """See the module. `async with`; may be stopped and started again at the same port."""
 
-    def __init__(self, ca: CertificateAuthority, name: str = "fake", *, progress_s: float = 30.0, port: int = 0) -> None:
+    def __init__(
+        self, ca: CertificateAuthority, name: str = "fake", *, progress_s: float = 30.0, port: int = 0
+    ) -> None:
         self.name = name
         self.port = port
         self.refuse: grpc.StatusCode | None = None
         """Status that each stream gets instead of a welcome."""
+        self.refused = asyncio.Event()
+        """Set once a stream got it."""
         self._progress_s = progress_s
         key = new_private_key()
         certificate = ca.sign(make_csr(key, name), name=name, role="combiner", hosts=["localhost"], valid_days=1)
@@ -168,6 +179,7 @@ class FakeCombiner:
 
     async def _attach(self, requests: AsyncIterator[bytes], context: Any) -> None:
         if self.refuse is not None:
+            self.refused.set()
             await context.abort(self.refuse, "the test refuses")
         first = await context.read()
         if not isinstance(first, bytes):

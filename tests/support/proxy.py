@@ -3,8 +3,11 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+import psutil
 
 
 class BreakingProxy:
@@ -92,3 +95,91 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 def _shut(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
+
+
+class ProcessProxy:
+    """Forwards 127.0.0.1:`port` to `target_port`, and can cut off one process while all others go on.
+
+    Who connects is found by the connection's own port, in the list of the machine's connections.
+    """
+
+    def __init__(self) -> None:
+        self.target_port = 0
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._cut: set[int] = set()
+        self._connections: dict[socket.socket, tuple[int, socket.socket]] = {}
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        self._spawn(self._accept)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for near, (_, far) in self._connections.items():
+                _shut(near)
+                _shut(far)
+        for thread in self._threads:
+            thread.join(30)
+        self._listener.close()
+
+    def cut(self, process: int) -> None:
+        """Breaks this process's connections, and those that it opens, until `heal`."""
+        with self._lock:
+            self._cut.add(process)
+            for near, (peer, far) in self._connections.items():
+                if _owner(peer) == process:
+                    _shut(near)
+                    _shut(far)
+
+    def heal(self, process: int) -> None:
+        with self._lock:
+            self._cut.discard(process)
+
+    def _spawn(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, (_, peer) = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                if self._cut and _owner(peer) in self._cut:
+                    near.close()
+                    continue
+                try:
+                    far = socket.create_connection(("127.0.0.1", self.target_port))
+                except OSError:
+                    near.close()
+                    continue
+                self._connections[near] = (peer, far)
+            self._spawn(self._forward, near, far)
+
+    def _forward(self, near: socket.socket, far: socket.socket) -> None:
+        upward = threading.Thread(target=_pump, args=(near, far), daemon=True)
+        upward.start()
+        _pump(far, near)
+        _shut(near)
+        _shut(far)
+        upward.join()
+        with self._lock:
+            del self._connections[near]
+        near.close()
+        far.close()
+
+
+def _owner(port: int) -> int | None:
+    """The process whose end of a connection on 127.0.0.1 has this port."""
+    for connection in psutil.net_connections("tcp4"):
+        if connection.laddr and connection.laddr.port == port and connection.pid:
+            return int(connection.pid)
+    return None

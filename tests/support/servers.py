@@ -1,8 +1,9 @@
 """Real servers for tests: MongoDB, two S3 servers and Redis, each a child process on a free port of 127.0.0.1.
 
-Each `…_server` class starts its program and waits until it answers; `stop` is a SIGTERM, `kill` a SIGKILL, and
-`start` may be called again, on the same port and data. Nothing is skipped where a program is missing: the error says
-how to have it. `FEDN_TEST_MONGODB` and `FEDN_TEST_S3` name servers that run already (see `mongodb_url`, `s3_account`).
+Each `…_server` makes a `Server`, which starts its program and waits until it answers; `stop` is a SIGTERM, `kill` a
+SIGKILL, and `start` may be called again, on the same port and data. A server ends with the thread that started it.
+Nothing is skipped where a program is missing: the error says how to have it. `FEDN_TEST_MONGODB` and `FEDN_TEST_S3`
+name servers that run already (see `mongodb_url`, `s3_moto`).
 """
 
 import contextlib
@@ -26,7 +27,7 @@ READY_WITHIN_S = 90.0
 """How long a server may take to answer: generous, since the machine may be slow and shared."""
 _RETRY_S = 0.05
 _PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -237,5 +238,6 @@ def _connect(port: int) -> None:
 
 
 def _die_with_parent() -> None:
-    """In the child, before exec: it is killed when the tests' process dies, however that happens."""
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    """In the child, before exec: it is killed when the thread that started it ends, however that happens."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""A client and a reducer of a few lines that speak the frames of `proto/fedn/v1`: for tests of a combiner, over gRPC."""
+"""A client and a reducer of a few lines that speak the frames of `proto/fedn/v1` over gRPC: to test a combiner with."""
 
 import asyncio
 import itertools
@@ -356,3 +356,20 @@ def round_spec(
     )
     given: dict[str, Any] = {"deadline_s": 600.0, "disconnect_grace_s": 600.0, "upload_grace_s": 600.0}
     return RoundSpec(name=name, tasks=tasks, **(given | changes))
+
+
+def scenario(**options: Any) -> Callable[[Callable[[Scene], Any]], Callable[..., None]]:
+    """Makes an `async def test(scene)` a test on a running combiner with these options."""
+
+    def decorate(body: Callable[[Scene], Any]) -> Callable[..., None]:
+        async def run(trust: Trust, folder: Path) -> None:
+            async with make_combiner(trust, folder, **options) as combiner:
+                await body(Scene(trust, combiner, options.get("tls", True)))
+
+        def test(trust: Trust, tmp_path: Path) -> None:
+            asyncio.run(run(trust, tmp_path))
+
+        test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
+        return test
+
+    return decorate

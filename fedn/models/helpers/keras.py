@@ -1,8 +1,9 @@
 """Keras 3 models: sequential, functional and subclassed ones, on any of Keras' back ends.
 
-A tensor's name is the path of its variable, e.g. `sequential/dense_1/kernel`, with one change: Keras numbers layers by
-how many the process has made so far, so a number at the end of a layer's name is replaced by the order among the layers
-of that name under the same parent. The same definition so has the same names in every process.
+A tensor's name is that of its variable after those of the layers that it is in, e.g. `encoder/dense_1/kernel`. It is
+the same in every process that builds the same definition: Keras numbers layers by how many the process has made so far,
+so a number at the end of a layer's name is replaced by the order among the layers of that name in the same layer.
+(`variable.path` also depends on whether a layer was built on its own, within another, or from a file.)
 
 Left out is what Keras does not call a weight: the state of seed generators (each client draws its own randomness) and
 of metrics and optimizers.
@@ -19,13 +20,14 @@ import numpy as np
 from fedn.models.files import read_tensors
 from fedn.models.helpers.base import check_fit, not_supported
 from fedn.models.wire import DTYPES, DType, Tensors
+from fedn.protocol.errors import InvalidInput
 
 _BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in DTYPES.values()}
 _NUMBER = re.compile(r"_\d+$")
 
 
 class KerasHelper:
-    """`keras.Model`, by the paths of its weights."""
+    """`keras.Model`, by the names of its layers and weights."""
 
     name = "keras"
 
@@ -43,9 +45,18 @@ class KerasHelper:
 
     def read_file(self, path: Path) -> Tensors:
         """The tensors of a safetensors or npz file, or of a .keras archive (without lambdas, which are code)."""
-        if path.suffix == ".keras":
-            return self.get_weights(keras.saving.load_model(path, compile=False, safe_mode=True))
-        return read_tensors(path)
+        if path.suffix != ".keras":
+            return read_tensors(path)
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            raise InvalidInput(
+                "bad_model_file",
+                f"Keras cannot read the file without running code of it: {error}",
+                fix="Save the weights instead: write what get_weights of the helper gives as .safetensors or .npz.",
+                where={"file": path},
+            ) from error
+        return self.get_weights(model)
 
 
 def _variables(model: object) -> dict[str, Any]:
@@ -53,11 +64,22 @@ def _variables(model: object) -> dict[str, Any]:
         raise not_supported(model, "it is not a keras.Model")
     if not model.built:
         raise not_supported(model, "it has no weights yet", "Give it an Input, or call build(input_shape) before.")
-    named = dict(zip(_stable_names([variable.path for variable in model.weights]), model.weights, strict=True))
+    places: dict[int, str] = {}
+    _place(model, "", places)
+    paths = [places[id(variable)] for variable in model.weights]
+    named = dict(zip(_stable_names(paths), model.weights, strict=True))
     for name, variable in named.items():
         if keras.backend.standardize_dtype(variable.dtype) not in _BY_NAME:
             raise not_supported(model, f"{name!r} has dtype {variable.dtype}, and models hold only {', '.join(DTYPES)}")
     return named
+
+
+def _place(layer: Any, prefix: str, places: dict[int, str]) -> None:
+    """Fills in the path of each weight of a layer, by its id: inner layers first, so that what is left is its own."""
+    for inner in layer._flatten_layers(recursive=False, include_self=False):
+        _place(inner, f"{prefix}{inner.name}/", places)
+    for variable in layer.weights:
+        places.setdefault(id(variable), f"{prefix}{variable.name}")
 
 
 def _dtype(variable: Any) -> DType:

@@ -76,12 +76,12 @@ def _complete_clusters(estimator: Any) -> None:
     estimator._n_features_out = len(estimator.cluster_centers_)
     if type(estimator).__name__ == "MiniBatchKMeans" and not hasattr(estimator, "_n_since_last_reassign"):
         estimator._n_since_last_reassign = 0
+        estimator._batch_size = estimator.batch_size
         estimator._random_state = np.random.RandomState(estimator.random_state)
 
 
 def _complete_components(estimator: Any) -> None:
     estimator.n_components_ = len(estimator.components_)
-    estimator._n_features_out = estimator.n_components_
 
 
 _LINEAR = _State(("coef_", "intercept_"))
@@ -170,7 +170,7 @@ class SklearnHelper:
             _check_names(model, state, tensors)
         for name in state.names():
             array = tensors.get(name)
-            setattr(model, name, None if array is None else array.item() if array.ndim == 0 else np.array(array))
+            setattr(model, name, None if array is None else np.array(array)[()])  # 0-d becomes a NumPy number
         for name in state.lists:
             parts = (tensors[f"{name}.{index}"] for index in range(_list_length(name, tensors)))
             setattr(model, name, [np.array(part) for part in parts])

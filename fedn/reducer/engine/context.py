@@ -11,8 +11,7 @@ from fedn.reducer.catalog import Catalog
 from fedn.reducer.events import EventLog
 from fedn.reducer.trail import Trail
 
-from fedn.protocol.errors import NotFound, StoreUnavailable
-from fedn.protocol.trail import TrailEntry
+from fedn.protocol.errors import StoreUnavailable
 from fedn.reducer.engine.link import CombinerLink
 from fedn.reducer.engine.objects import ObjectCache
 from fedn.reducer.engine.roster import Roster
@@ -84,18 +83,6 @@ class EngineContext:
                 if tries:
                     self.events.publish("store_back")
                 return result
-
-    def entry_of(self, model_id: str) -> TrailEntry:
-        """The latest trail entry with this model. NotFound (`no_such_model`) where there is none."""
-        for entry in reversed(self.trail.entries()):
-            if entry.model_id == model_id:
-                return entry
-        raise NotFound(
-            "no_such_model",
-            "no trail entry has this model",
-            fix="List them with: fedn model list.",
-            where={"model": model_id},
-        )
 
     def close(self) -> None:
         """Ends the thread after the calls that were asked for; those whose store is away are given up."""

@@ -151,7 +151,8 @@ class CombinerLink:
         address = f"{self._record.host}:{self._record.port}"
         async with _channel(address, self._settings.credentials) as channel:
             call = channel.stream_stream(METHOD, request_serializer=None, response_deserializer=None)
-            stream = call(metadata=(("authorization", f"Bearer {self._token()}"),))
+            headers = (("authorization", f"Bearer {self._token()}"),)
+            stream = call(metadata=headers)  # type: ignore[call-arg]  # the stubs know no stream written by hand
             connection = Connection(self.name, stream, self)
             try:
                 welcome = await connection.open(self._settings.federation, self._settings.epoch, _WELCOME_S)

@@ -146,7 +146,9 @@ class SessionRun:
         """A session of one round: clients validate or predict with a model of the trail."""
         context = self._context
         wanted = model_id
-        head = await context.store(context.trail.head if wanted is None else lambda: context.entry_of(str(wanted)))
+        head = await context.store(
+            context.trail.head if wanted is None else lambda: context.trail.entry_of(str(wanted))
+        )
         if head is None:
             raise Conflict("no_seed_model", "there is no model yet", fix="Upload one with `fedn model seed FILE`.")
         result = await self._ask(kind, 0, head)

@@ -13,7 +13,8 @@ from fedn.client.agent import ClientAgent
 from fedn.models.digest import digest
 from fedn.models.wire import encode
 from fedn.plan.settings import ClientSettings
-from tests.integration.client.stand_ins import FakeReducer, write_learner
+from tests.integration.client.stand_ins import FakeReducer, Place, write_learner
+from tests.support.fake_combiner import FakeCombiner, FakeStream
 
 
 @pytest.fixture
@@ -50,6 +51,17 @@ async def running(settings: ClientSettings) -> AsyncIterator[ClientAgent]:
     finally:
         agent.stop()
         await task
+
+
+@asynccontextmanager
+async def attached(
+    reducer: FakeReducer, settings: ClientSettings
+) -> AsyncIterator[tuple[FakeStream, FakeCombiner, ClientAgent]]:
+    """A client that is attached to a stand-in combiner."""
+    async with FakeCombiner(reducer.ca) as combiner:
+        reducer.places = [Place(combiner.name, combiner.port)]
+        async with running(settings) as agent:
+            yield await combiner.attached(), combiner, agent
 
 
 def model_of(*arrays: np.ndarray) -> tuple[str, bytes]:

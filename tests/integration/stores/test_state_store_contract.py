@@ -298,7 +298,8 @@ def test_trimmed_events_are_gone_and_their_numbers_never_come_again(open_state_s
 def test_a_reader_who_follows_the_events_misses_none(open_state_store: OpenStateStore) -> None:
     writers = [open_state_store() for _ in range(3)]
     reader = open_state_store()
-    each, seen, last = 20, [], 0
+    each, last = 20, 0
+    seen: list[int] = []
     with ThreadPoolExecutor(3) as pool:
         jobs = [pool.submit(lambda s=s: [s.append_event({}) for _ in range(each)]) for s in writers]  # type: ignore[misc]
         deadline = time.monotonic() + 120

@@ -51,8 +51,8 @@ REGRESSORS: list[Callable[[], Any]] = [
     LinearSVR,
     SGDRegressor,
     PassiveAggressiveRegressor,
-    lambda: MLPRegressor((4, 3), max_iter=5),
-    lambda: MLPRegressor((4,), max_iter=5, early_stopping=True),
+    lambda: MLPRegressor(hidden_layer_sizes=(4, 3), max_iter=5),
+    lambda: MLPRegressor(hidden_layer_sizes=(4,), max_iter=5, early_stopping=True),
 ]
 CLASSIFIERS: list[Callable[[], Any]] = [
     lambda: LogisticRegression(max_iter=20),
@@ -79,6 +79,17 @@ OTHERS: list[Callable[[], Any]] = [
     lambda: PCA(2),
     lambda: PCA(2, whiten=True),
 ]
+
+
+def unfitted(make: Callable[[], Any]) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return make()
+
+
+def trains_on(model: Any) -> bool:
+    """Whether it has a `partial_fit`, which scikit-learn forbids with early stopping."""
+    return hasattr(model, "partial_fit") and not getattr(model, "early_stopping", False)
 
 
 def data(seed: int, num_classes: int, dtype: Any = np.float64) -> tuple[Any, Any, Any]:
@@ -109,7 +120,7 @@ def test_every_class_of_the_table_is_tested() -> None:
     assert {type(make()).__name__ for make in (*REGRESSORS, *CLASSIFIERS, *OTHERS)} == set(_STATES)
 
 
-@pytest.mark.parametrize("make", [*REGRESSORS, *CLASSIFIERS, *OTHERS], ids=lambda make: repr(make()))
+@pytest.mark.parametrize("make", [*REGRESSORS, *CLASSIFIERS, *OTHERS], ids=lambda make: repr(unfitted(make)))
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**31), num_classes=st.integers(2, 4), dtype=st.sampled_from([np.float64, np.float32]))
 def test_weights_make_a_fresh_estimator_do_the_same(make: Any, seed: int, num_classes: int, dtype: Any) -> None:
@@ -120,15 +131,18 @@ def test_weights_make_a_fresh_estimator_do_the_same(make: Any, seed: int, num_cl
     assert_same_model(HELPER.get_weights(fresh), tensors)
     expected = outputs(model, examples)
     assert expected
-    for method, output in outputs(fresh, examples).items():
-        np.testing.assert_array_equal(output, expected[method], err_msg=method)
     HELPER.set_weights(model, tensors)
-    for method, output in outputs(model, examples).items():
-        np.testing.assert_array_equal(output, expected[method], err_msg=method)
+    # PCA keeps its components column by column; row by row, the last bits of products differ.
+    tolerance = 1e-4 if isinstance(model, PCA) else 0.0
+    for again in (fresh, model):
+        for method, output in outputs(again, examples).items():
+            np.testing.assert_allclose(output, expected[method], rtol=0, atol=tolerance, err_msg=method)
 
 
 @pytest.mark.parametrize(
-    "make", [make for make in (*REGRESSORS, *CLASSIFIERS, *OTHERS) if hasattr(make(), "partial_fit")], ids=repr
+    "make",
+    [make for make in (*REGRESSORS, *CLASSIFIERS, *OTHERS) if trains_on(unfitted(make))],
+    ids=lambda make: repr(unfitted(make)),
 )
 def test_training_goes_on_from_set_weights(make: Any) -> None:
     model, examples = fitted(make, 1, 3)
@@ -136,10 +150,7 @@ def test_training_goes_on_from_set_weights(make: Any) -> None:
     fresh = clone(model)
     HELPER.set_weights(fresh, HELPER.get_weights(model))
     before = HELPER.get_weights(fresh)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fresh.partial_fit(examples, targets if make in REGRESSORS else labels)
-        model.partial_fit(examples, targets if make in REGRESSORS else labels)
+    fresh.partial_fit(examples, targets if make in REGRESSORS else labels)
     after = HELPER.get_weights(fresh)
     assert list(after) == list(before)
     assert all(np.isfinite(array).all() for array in after.values())
@@ -202,7 +213,7 @@ def test_weights_that_do_not_fit_are_refused_with_every_difference() -> None:
         HELPER.set_weights(model, {"coef_": np.zeros(9), "other": np.zeros(1)})
     for reason in ("'intercept_' is missing", "'coef_' has shape", "no tensor 'other'"):
         assert reason in caught.value.message
-    with pytest.raises(InvalidInput, match="'coefs_.0' is missing"):
+    with pytest.raises(InvalidInput, match=r"'coefs_.0' is missing"):
         HELPER.set_weights(MLPRegressor(), {"n_features_in_": np.array(2)})
-    with pytest.raises(InvalidInput, match="no tensor 'coefs_.3'"):
+    with pytest.raises(InvalidInput, match=r"no tensor 'coefs_.3'"):
         HELPER.set_weights(MLPRegressor(), {"coefs_.0": np.zeros(1), "coefs_.3": np.zeros(1)})

@@ -66,15 +66,17 @@ def foreign_ca(tmp_path: Path) -> CertificateAuthority:
 # --- gRPC
 
 
-class _Echo(grpc.GenericRpcHandler):
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+def _echo(request: bytes, _: grpc.ServicerContext) -> bytes:
+    return request
+
+
+_HANDLER = grpc.method_handlers_generic_handler("test", {"Echo": grpc.unary_unary_rpc_method_handler(_echo)})
 
 
 @contextmanager
 def grpc_server(credentials: grpc.ServerCredentials) -> Iterator[int]:
     server = grpc.server(futures.ThreadPoolExecutor(2))
-    server.add_generic_rpc_handlers((_Echo(),))
+    server.add_generic_rpc_handlers((_HANDLER,))
     port = server.add_secure_port("127.0.0.1:0", credentials)
     server.start()
     try:
@@ -85,7 +87,8 @@ def grpc_server(credentials: grpc.ServerCredentials) -> Iterator[int]:
 
 def say_hello(host: str, port: int, credentials: grpc.ChannelCredentials) -> bytes:
     with grpc.secure_channel(f"{host}:{port}", credentials) as channel:
-        answer: bytes = channel.unary_unary("/test/Echo")(b"hello", timeout=DEADLINE_S, wait_for_ready=False)
+        call = channel.unary_unary("/test/Echo", request_serializer=bytes, response_deserializer=bytes)
+        answer: bytes = call(b"hello", timeout=DEADLINE_S, wait_for_ready=False)
         return answer
 
 

@@ -12,6 +12,7 @@ from fedn.stores.mongo import MongoStateStore
         ("http://127.0.0.1", "fedn"),
         ("mongodb://", "fedn"),
         ("mongodb://h:port", "fedn"),
+        ("mongodb://[h", "fedn"),
         ("mongodb://h", "a b"),
         ("mongodb://h/?no=1", "fedn"),
     ],

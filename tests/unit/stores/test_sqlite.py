@@ -27,7 +27,7 @@ def test_the_file_and_its_folder_are_made_for_their_owner_only(tmp_path: Path) -
 
 def test_every_commit_is_synced_and_events_are_not(tmp_path: Path) -> None:
     store = SqliteStateStore(tmp_path / "state.db")
-    levels = []
+    levels: list[str] = []
     store._writer.set_trace_callback(levels.append)
     store.append_event({})
     store.put("things", "x", {})
@@ -131,4 +131,45 @@ def test_a_read_does_not_wait_for_a_write_that_goes_on(tmp_path: Path) -> None:
         reader.join(60)
         assert seen == [{"n": 1}]
     assert store.get("things", "x") is None
+    store.close()
+
+
+def test_a_full_store_says_so_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    store.put("things", "x", {"n": 1})
+    (pages,) = store._writer.execute("PRAGMA page_count").fetchone()
+    store._writer.execute(f"PRAGMA max_page_count = {pages + 2}")
+    with pytest.raises(StoreUnavailable) as caught:
+        store.put("things", "x", {"x": "x" * 100_000})
+    assert caught.value.code == "store_full"
+    assert store.find("things") == [{"n": 1}]
+    store._writer.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    store.put("things", "x", {"x": "x" * 100_000})
+    assert store.count("things") == 1
+    store.close()
+
+
+def test_a_store_that_another_process_keeps_locked_is_unavailable_for_writers(tmp_path: Path) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    store._writer.execute("PRAGMA busy_timeout = 10")
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable) as caught:
+            store.put("things", "x", {})
+        assert caught.value.code == "store_unavailable"
+        assert store.get("things", "x") is None
+        other.execute("ROLLBACK")
+    store.put("things", "x", {})
+    store.close()
+
+
+@pytest.mark.parametrize("order_by", [None, "index"])
+def test_a_search_by_session_uses_the_index(tmp_path: Path, order_by: str | None) -> None:
+    store = SqliteStateStore(tmp_path / "state.db")
+    statements: list[str] = []
+    store._reader.set_trace_callback(statements.append)
+    store.find("rounds", {"session": "s1"}, order_by=order_by)
+    (search,) = [statement for statement in statements if "documents" in statement]
+    (plan, *_) = store._reader.execute("EXPLAIN QUERY PLAN " + search).fetchall()
+    assert "documents_session" in plan[3]
     store.close()

@@ -1,0 +1,1 @@
+"""A combiner in this process, over real gRPC and TLS, with clients and a reducer that do what a test says."""

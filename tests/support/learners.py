@@ -1,0 +1,64 @@
+"""Learners for end-to-end tests: their arithmetic is known, and they write down what they did."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from fedn import Learner, TaskContext
+
+
+class CountingLearner(Learner):
+    """Adds `step` to every weight. Each training is a line in `data_path/trained.jsonl`.
+
+    Parameters: `step` (default 1), `size` of the model (default 10), `pause_s` that a training lasts (default 0).
+    A training waits for as long as a file `data_path/hold` exists, at most two minutes.
+    """
+
+    def __init__(self) -> None:
+        self._weights = [np.zeros(10, np.float32), np.zeros((2, 3), np.float64)]
+
+    def get_weights(self):
+        return self._weights
+
+    def set_weights(self, weights):
+        self._weights = weights
+
+    def train(self, weights, context: TaskContext):
+        folder = Path(context.data_path)
+        with (folder / "trained.jsonl").open("a") as log:
+            log.write(json.dumps({"session": context.session, "round": context.round}) + "\n")
+        never = threading.Event()
+        never.wait(float(context.get("pause_s", 0)))
+        for _ in range(1200):
+            if not (folder / "hold").exists():
+                break
+            never.wait(0.1)
+        examples = int((folder / "examples").read_text()) if (folder / "examples").exists() else 100
+        step = float(context.get("step", 1))
+        return (
+            [w + np.asarray(step, w.dtype) for w in weights],
+            {"loss": 1.0 / (context.round + 1)},
+            {"num_examples": examples},
+        )
+
+    def evaluate(self, weights, context: TaskContext):
+        return {"mean": float(weights[0].mean())}, 10
+
+    def predict(self, weights, context: TaskContext):
+        return [weights[0] * 2]
+
+
+class FailingLearner(CountingLearner):
+    """Raises in every training."""
+
+    def train(self, weights, context):
+        raise ValueError("the data of this site are damaged")
+
+
+class PoisonLearner(CountingLearner):
+    """Returns NaN."""
+
+    def train(self, weights, context):
+        return [w * np.nan for w in weights], {}, {"num_examples": 1_000_000}

@@ -1,0 +1,1 @@
+"""The combiner's parts, one at a time, without a network."""
