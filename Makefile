@@ -37,7 +37,7 @@ bench: $(VENV)/.test  ## measures the platform against this machine's own limits
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(VENV)/.docs  ## builds the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## removes everything that the other targets made
 	rm -rf $(VENV) $(FRAMEWORKS) site build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

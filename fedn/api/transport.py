@@ -177,18 +177,18 @@ class Transport:
                 fix="Check the spelling and this machine's DNS.",
                 where=where,
             )
-        if isinstance(error, ConnectTimeoutError | TimeoutError):
-            return Unavailable(
-                "reducer_unreachable",
-                f"the reducer did not answer for {self._timeout_s:g} s",
-                fix="Check the address, and that no firewall drops connections to it.",
-                where=where,
-            )
         if isinstance(error, NewConnectionError):
             return Unavailable(
                 "reducer_unreachable",
                 "nothing accepts connections at the reducer's address",
                 fix="Start it with `fedn reducer start`, or correct the address.",
+                where=where,
+            )
+        if isinstance(error, ConnectTimeoutError | TimeoutError):
+            return Unavailable(
+                "reducer_unreachable",
+                f"the reducer did not answer for {self._timeout_s:g} s",
+                fix="Check the address, and that no firewall drops connections to it.",
                 where=where,
             )
         return Unavailable(

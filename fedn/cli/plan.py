@@ -36,15 +36,7 @@ def plan() -> None:
 @json_option
 def fields(out: Output) -> None:
     """Every field of a plan with its default."""
-    notes = _notes()
-    rows = [
-        {
-            "field": field.alias or name,
-            "default": field.get_default(call_default_factory=True),
-            "about": notes.get(name, ""),
-        }
-        for name, field in SessionPlan.model_fields.items()
-    ]
+    rows = plan_fields()
     if out.json:
         out.data(rows)
         return
@@ -82,13 +74,22 @@ def check(file: Path, out: Output) -> None:
     out.data(checked) if out.json else out.say(f"{file} is a good plan of {checked.rounds} rounds.")
 
 
+def plan_fields() -> list[dict[str, Any]]:
+    """`field`, `default` and `about` (a sentence, may be empty) of each field of a plan."""
+    # The sentence under each field in the plan's own source, which is where it is kept.
+    found = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(SessionPlan), re.MULTILINE | re.DOTALL)
+    notes = {name: " ".join(text.split()) for name, text in found}
+    return [
+        {
+            "field": field.alias or name,
+            "default": field.get_default(call_default_factory=True),
+            "about": notes.get(name, ""),
+        }
+        for name, field in SessionPlan.model_fields.items()
+    ]
+
+
 def _shown(default: Any) -> str:
     if hasattr(default, "name"):
         return str(default.name)
     return "none" if default is None else str(default)
-
-
-def _notes() -> dict[str, str]:
-    """The sentence under each field in the plan's own source, which is where it is kept."""
-    found = re.findall(r'^    (\w+): [^\n]*\n    """(.*?)"""', inspect.getsource(SessionPlan), re.MULTILINE | re.DOTALL)
-    return {name: " ".join(text.split()) for name, text in found}

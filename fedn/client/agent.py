@@ -4,12 +4,14 @@ It never imports the site's own code; see `fedn.client.runtimes`.
 """
 
 import asyncio
+import json
 import logging
 import time
 import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fedn.client.attachment import Attachment, Introduction, SaidBye
@@ -31,7 +33,6 @@ from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavaila
 from fedn.protocol.rest import Assignment
 
 _LOG = logging.getLogger(__name__)
-_FATAL_BYES = frozenset({"replaced", "name_taken"})
 _MIN_WAIT_S = 0.1
 _MAX_WAIT_S = 30.0
 _STABLE_AFTER_S = 5.0
@@ -53,7 +54,6 @@ class ClientAgent:
         self._backoff = Backoff()
         self._last: Assignment | None = None
         self._told = ""
-        self._preparing: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
         """Ends `run`, soon: the combiner is told, a running task is given up, results stay in the spool."""
@@ -105,11 +105,8 @@ class ClientAgent:
         self._instance = uuid.uuid4().hex
 
     async def _close(self, running: list[asyncio.Task[Any]]) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.close(wire.ClientFrame(leave=wire.Leave(reason="the client was stopped")))
-        if self._preparing is not None:
-            running = [*running, self._preparing]
+        if self._stream is not None:
+            await self._stream.finish(wire.ClientFrame(leave=wire.Leave(reason="the client was stopped")))
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
@@ -158,6 +155,7 @@ class ClientAgent:
     async def _attach(self, assignment: Assignment) -> "_Ended":
         """One attachment, from its beginning to its end."""
         loop = asyncio.get_running_loop()
+        await self._prepare(assignment.package_id)
         stream = CombinerStream(self._site.endpoint(assignment), progress_s=self._settings.progress_s)
         attachment = Attachment(
             stream,
@@ -176,7 +174,6 @@ class ClientAgent:
             self._tell(f"attached to the combiner {assignment.combiner}")
             self._attached.set()
             helpers.append(asyncio.create_task(self._keep_token(stream, assignment.expires_at)))
-            self._prepare(assignment.package_id)
             await attachment.serve()
         except FednError as error:
             lasted_s = None if attached_at is None else loop.time() - attached_at
@@ -186,26 +183,35 @@ class ClientAgent:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            if self._stream is stream:
-                self._stream = None
-                await stream.close()
+            self._stream = None
+            await stream.close()
         raise AssertionError("an attachment ends with an error")
 
-    def _prepare(self, package_id: str) -> None:
-        """Gets the compute package ready before the first task; goes on over the streams."""
-        if package_id and (self._preparing is None or self._preparing.done()):
-            self._preparing = asyncio.create_task(self._runtimes.prepare(package_id))
+    async def _prepare(self, package_id: str) -> None:
+        """Gets the compute package ready before attaching, so that the first task is quick and `kinds` are true.
+
+        Where that fails, the first task fails too, and the federation is told why.
+        """
+        try:
+            if self._runtimes.needs(package_id) and self._cache.get(package_id) is None:
+                with TemporaryDirectory(prefix="download-", dir=self._settings.data_dir) as folder:
+                    path = Path(folder) / "package.tar.gz"
+                    await self._site.download_package(package_id, path)
+                    self._cache.adopt(package_id, path)
+            await self._runtimes.prepare(package_id)
+        except FednError as error:
+            self._tell(f"the compute package {package_id} is not ready: {error}")
 
     async def _after(self, assignment: Assignment, ended: "_Ended") -> tuple[Assignment | None, tuple[str, ...]]:
         """What to do after an attachment: the assignment to use again, if any, and the combiners to avoid."""
         error, combiner = ended.error, assignment.combiner
-        if isinstance(error, Forbidden) or (isinstance(error, SaidBye) and error.code in _FATAL_BYES):
+        if isinstance(error, Forbidden) or (isinstance(error, SaidBye) and error.final):
             raise error
         self._tell(str(error))
         if ended.lasted_s is not None and ended.lasted_s >= _STABLE_AFTER_S:
             self._backoff.reset()
         if isinstance(error, SaidBye):
-            await asyncio.sleep(jittered(min(max(error.retry_after_s, _MIN_WAIT_S), _MAX_WAIT_S)))
+            await asyncio.sleep(max(jittered(min(error.retry_after_s, _MAX_WAIT_S)), self._backoff.next_s()))
             return None, () if error.code == "token_expired" else (combiner,)
         await asyncio.sleep(self._backoff.next_s())
         if ended.lasted_s is not None:
@@ -233,7 +239,10 @@ class ClientAgent:
             client=self._settings.name,
             instance=self._instance,
             kinds=self._runtimes.kinds,
-            attributes={name: str(value) for name, value in self._settings.attributes.items()},
+            attributes={
+                name: value if isinstance(value, str) else json.dumps(value)
+                for name, value in self._settings.attributes.items()
+            },
         )
 
     def _tell(self, text: str) -> None:

@@ -24,10 +24,20 @@ _MIN_CHUNK_BYTES = 1 << 14
 _WELCOME_TIMEOUT_S = 15.0
 
 
+_MAX_TOLD = 1000
+"""Entries of each list in the Hello; the newest are told."""
+
+_FINAL_BYES = frozenset({"replaced", "name_taken"})
+_ASKED_AGAIN = frozenset({"unknown_task"})
+"""Refusals that do not judge the result: a combiner that was restarted may ask for it yet."""
+
+
 class SaidBye(FednError):
     """The combiner ended the stream on purpose; the code is its own."""
 
     retry_after_s = 0.0
+    final = False
+    """Whether trying again cannot help."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +77,7 @@ class Attachment:
         self._spool = spool
         self._combiner = stream.endpoint.combiner
         self._chunk_bytes = CHUNK_BYTES
+        self._welcomed = False
         self._uploads: dict[str, Upload] = {}
         self._handlers: Mapping[str, Callable[[wire.CombinerFrame], None]] = {
             "task": self._on_task,
@@ -102,6 +113,7 @@ class Attachment:
         if not isinstance(frame, wire.CombinerFrame) or not frame.HasField("welcome"):
             raise InvalidInput("bad_frame", "the combiner's first message is no Welcome")
         welcome = frame.welcome
+        self._welcomed = True
         self._combiner = welcome.combiner
         self._chunk_bytes = min(max(welcome.chunk_bytes or CHUNK_BYTES, _MIN_CHUNK_BYTES), CHUNK_BYTES)
         if welcome.progress_s > 0:
@@ -137,12 +149,12 @@ class Attachment:
             instance=mine.instance,
             version=fedn.__version__,
             kinds=[kind_to_wire(kind) for kind in sorted(mine.kinds)],
-            held_objects=self._cache.held(),
+            held_objects=self._cache.held()[-_MAX_TOLD:],
             partial=[
                 common.ObjectFetch(object_id=item.object_id, offset=item.received, kind=item.kind)
-                for item in self._cache.partial()
+                for item in self._cache.partial()[-_MAX_TOLD:]
             ],
-            spooled_tasks=self._spool.task_ids(),
+            spooled_tasks=self._spool.task_ids()[-_MAX_TOLD:],
             attributes=mine.attributes,
         )
 
@@ -175,7 +187,10 @@ class Attachment:
             reason.fix,
             reason.code,
         )
-        self._settle(frame.refused.task_id)
+        if reason.code in _ASKED_AGAIN:
+            self._tasks.cancel(frame.refused.task_id, reason.message)
+        else:
+            self._settle(frame.refused.task_id)
 
     def _on_cancelled(self, frame: wire.CombinerFrame) -> None:
         task_id = frame.cancelled.task_id
@@ -188,6 +203,9 @@ class Attachment:
         reason = reason_from_wire(frame.bye.problem)
         error = SaidBye(reason.code, reason.message, fix=reason.fix, where={"combiner": self._combiner})
         error.retry_after_s = max(frame.bye.retry_after_s, 0.0)
+        error.final = reason.code in _FINAL_BYES or not (
+            self._welcomed or frame.bye.problem.retryable or reason.code == "token_expired"
+        )
         raise error
 
     def _settle(self, task_id: str) -> None:

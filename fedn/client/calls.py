@@ -68,9 +68,11 @@ class Runtime(Protocol):
     async def run(self, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
         """Does one task. TaskFailed where it does not work out, with the code's own error text."""
 
-    async def cancel(self) -> None:
-        """Asks the running task to end early and kills it if it does not; `run` then raises TaskFailed
-        (`task_cancelled`) unless it was done already."""
+    async def cancel(self, task_id: str) -> None:
+        """Asks a task to end early and kills it if it does not; `run` then raises TaskFailed (`task_cancelled`).
+
+        Nothing happens if that task is not the one that runs.
+        """
 
     async def close(self) -> None:
         """Ends every process that it started."""

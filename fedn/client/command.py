@@ -13,7 +13,7 @@ from fedn.client import launch
 from fedn.client.output import Output
 from fedn.protocol.errors import TaskFailed
 
-_LOG = logging.getLogger(__name__)
+_CODE_LOG = logging.getLogger("fedn.client.code")
 _LAST_WORDS_S = 2.0
 
 
@@ -42,7 +42,7 @@ async def run_command(
     Raises:
         TaskFailed: `step_failed` (status, and the last that it printed), `task_timeout`, `step_not_started`.
     """
-    output = Output(_LOG, limits.output_bytes)
+    output = Output(_CODE_LOG, limits.output_bytes)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,

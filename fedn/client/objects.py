@@ -157,6 +157,14 @@ class ObjectCache:
         self._complete(item)
         return True
 
+    def adopt(self, object_id: str, path: Path) -> None:
+        """Takes over the file of an object that was verified; it must lie on the same file system."""
+        self._forget(object_id)
+        size_bytes = path.stat().st_size
+        os.replace(path, self._path(object_id))
+        self._files[object_id] = (self._path(object_id), size_bytes)
+        self._evict(object_id)
+
     def pause(self) -> None:
         """The stream broke: what was received in part waits for the next one."""
         for item in self._partial.values():

@@ -32,7 +32,7 @@ from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, Unavail
 from fedn.protocol.rest import Assignment
 from fedn.protocol.tasks import TaskKind, TaskSpec
 
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 10.0
 _MAX_SKEW_S = 20.0
 _MIN_FREE_BYTES = 1 << 30
 

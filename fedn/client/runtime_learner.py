@@ -18,7 +18,7 @@ from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
 
-_LOG = logging.getLogger(__name__)
+_CODE_LOG = logging.getLogger("fedn.client.code")
 _CANCEL_GRACE_S = 5.0
 _LAST_WORDS_S = 2.0
 _GONE = (EOFError, ConnectionError)
@@ -132,13 +132,13 @@ class LearnerRuntime:
             self._running = None
             self._finished.set()
 
-    async def cancel(self) -> None:
-        if self._running is None or self._worker is None:
+    async def cancel(self, task_id: str) -> None:
+        if self._running != task_id or self._worker is None:
             return
         self._cancelled = True
         worker = self._worker
         try:
-            await worker.channel.send({"op": "cancel", "task_id": self._running})
+            await worker.channel.send({"op": "cancel", "task_id": task_id})
             async with asyncio.timeout(_CANCEL_GRACE_S):
                 await self._finished.wait()
         except (TimeoutError, ConnectionError):
@@ -190,7 +190,7 @@ class LearnerRuntime:
                     f"the worker process cannot be started: {error}",
                     where={"python": self._settings.python},
                 ) from error
-        return _Worker(process, await AgentEnd.open(ours), Output(_LOG, self._settings.output_bytes))
+        return _Worker(process, await AgentEnd.open(ours), Output(_CODE_LOG, self._settings.output_bytes))
 
     def _load_message(self) -> dict[str, Any]:
         settings = self._settings

@@ -7,7 +7,6 @@ write (FEDn's `OUT-metadata` is read too): num_examples, which is required, what
 
 import asyncio
 import json
-import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -23,8 +22,6 @@ from fedn.client.step_files import provide_model, read_metrics, read_training, t
 from fedn.plan.package import EntryPointName, PackageManifest
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
-
-_LOG = logging.getLogger(__name__)
 
 _STEPS: Mapping[TaskKind, EntryPointName] = {
     TaskKind.INIT: "build",
@@ -73,6 +70,7 @@ class PackageRuntime:
         self._work_dir = work_dir
         self._limits = limits
         self._command: asyncio.Task[None] | None = None
+        self._running: str | None = None
         self._cancelled = False
         self._started = False
 
@@ -95,7 +93,6 @@ class PackageRuntime:
 
     async def run(self, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
         call = replace(call, parameters=self._manifest.parameters | call.parameters)
-        self._cancelled = False
         argv = self._argv(call.kind)
         if argv is None:
             if self._learner is None or call.kind not in self._learner.kinds:
@@ -106,15 +103,20 @@ class PackageRuntime:
                 )
             return await self._learner.run(call, progress)
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="task-", dir=self._scratch) as name:
-            return await self._do(call, argv, Path(name))
+        self._running, self._cancelled = call.task_id, False
+        try:
+            with tempfile.TemporaryDirectory(prefix="task-", dir=self._scratch) as name:
+                return await self._do(call, argv, Path(name))
+        finally:
+            self._running = None
 
-    async def cancel(self) -> None:
-        self._cancelled = True
-        if self._command is not None:
-            self._command.cancel()
-        elif self._learner is not None:
-            await self._learner.cancel()
+    async def cancel(self, task_id: str) -> None:
+        if self._learner is not None:
+            await self._learner.cancel(task_id)
+        if self._running == task_id:
+            self._cancelled = True
+            if self._command is not None:
+                self._command.cancel()
 
     async def close(self) -> None:
         if self._command is not None:
@@ -159,6 +161,8 @@ class PackageRuntime:
         return read_metrics(made)
 
     async def _run(self, what: str, argv: list[str], extra: Mapping[str, str], limits: Limits) -> None:
+        if self._cancelled:
+            raise _cancelled()
         environment = clean_environment(self._common() | dict(extra), self._python)
         self._command = asyncio.create_task(
             run_command(what, argv, folder=self._folder, environment=environment, limits=limits)
@@ -167,7 +171,7 @@ class PackageRuntime:
             await self._command
         except asyncio.CancelledError:
             if self._cancelled:
-                raise TaskFailed("task_cancelled", "the task was cancelled") from None
+                raise _cancelled() from None
             self._command.cancel()
             await asyncio.wait({self._command})
             raise
@@ -202,3 +206,7 @@ class PackageRuntime:
             if found.is_file() and found.resolve().is_relative_to(self._root):
                 return found
         return made
+
+
+def _cancelled() -> TaskFailed:
+    return TaskFailed("task_cancelled", "the task was cancelled")

@@ -1,7 +1,6 @@
 """Chooses what runs a task: the site's own Learner, a local compute package, or the federation's package by digest."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from fedn.client.packages import PackageRuntimes
 from fedn.client.runtime_learner import LearnerRuntime, LearnerSettings
 from fedn.network.generated import common_pb2 as common
 from fedn.plan.settings import ClientSettings
-from fedn.protocol.errors import FednError, TaskFailed
+from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind, TaskSpec
-
-_LOG = logging.getLogger(__name__)
 
 Fetch = Callable[[str, common.ObjectKind], Awaitable[Held]]
 
@@ -54,13 +51,14 @@ class Runtimes:
         if self._settings.learner is not None or self._settings.package not in {"remote", "none"}:
             await self._ready(self._chosen(""))
 
+    def needs(self, package_id: str) -> bool:
+        """Whether tasks with this package are done with it, and it is not the one of the moment."""
+        return bool(package_id) and self._source != package_id and self._chosen(package_id) == package_id
+
     async def prepare(self, package_id: str) -> None:
-        """Gets a package ready before a task asks for it; a failure is told by the task that does."""
-        try:
-            if self._chosen(package_id) == package_id:
-                await self._ready(package_id)
-        except FednError as error:
-            _LOG.warning("the compute package %s is not ready: %s", package_id, error)
+        """Gets a package ready before a task asks for it. TaskFailed as `for_task`."""
+        if self.needs(package_id):
+            await self._ready(package_id)
 
     async def for_task(self, task: TaskSpec) -> Runtime:
         """The runtime for a task, ready.

@@ -18,6 +18,7 @@ from fedn.protocol.rest import Assignment
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 20.0
 _RENEW_BEFORE_S = 30.0
+_NEW_CERTIFICATE_BEFORE_S = 7 * 86400.0
 
 
 class Site:
@@ -35,7 +36,7 @@ class Site:
         self._expires_at = 0.0
 
     async def enrol(self) -> None:
-        """Enrols, unless this site is enrolled already.
+        """Enrols, unless this site is enrolled already; again when its certificate comes to its end.
 
         Raises:
             Unauthenticated: `wrong_ca`, or the enrolment secret is wrong.
@@ -43,7 +44,7 @@ class Site:
             InvalidInput: `secret_missing`.
             Unavailable: the reducer does not answer; try again.
         """
-        if not self._identity.enrolled:
+        if not self._identity.enrolled or self._ends_soon():
             await asyncio.to_thread(self._enrol)
         elif self._api is None:
             ca = self._identity.ca_path if self._join.ca_fingerprint else None
@@ -77,6 +78,9 @@ class Site:
     def close(self) -> None:
         if self._api is not None:
             self._api.close()
+
+    def _ends_soon(self) -> bool:
+        return bool(self._join.secret) and self._identity.certificate_ends_at < time.time() + _NEW_CERTIFICATE_BEFORE_S
 
     def _enrol(self) -> None:
         if not self._join.secret:

@@ -18,6 +18,7 @@ from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavaila
 _LOG = logging.getLogger(__name__)
 _METHOD = "/fedn.v1.ClientService/Attach"
 _MAX_MESSAGE_BYTES = 64 << 20
+_FAREWELL_S = 1.0
 _OPTIONS = (
     # Each attempt is a fresh one: a shared subchannel would make it wait for the back-off of the one before.
     ("grpc.use_local_subchannel_pool", 1),
@@ -46,7 +47,7 @@ class PieceSource(Protocol):
     """An upload: what is written while no control message waits."""
 
     def next_message(self) -> bytes | None:
-        """The next piece, then the control message that ends the upload, then None."""
+        """The next piece, then the control message that ends the upload, then None. OSError: it cannot be read."""
 
 
 Piece = tuple[int, memoryview]
@@ -103,7 +104,8 @@ class CombinerStream:
         except grpc.aio.AioRpcError as error:
             raise _as_fedn_error(error, self.endpoint) from error
         except asyncio.CancelledError:
-            if self._call.cancelled() and self._given_up:
+            task = asyncio.current_task()
+            if self._given_up and not (task is not None and task.cancelling()):
                 raise _lost(self.endpoint, f"it was silent for {self.progress_s:g} s") from None
             raise
         if not isinstance(message, bytes):  # the end of the stream
@@ -111,12 +113,15 @@ class CombinerStream:
         self._active_at = self._loop.time()
         return decode_piece(message) or decode_control(wire.CombinerFrame, message)
 
-    async def close(self, last: wire.ClientFrame | None = None) -> None:
-        """Ends the stream; `last` is a message to send before, if that works within a second."""
-        if last is not None and not self._writer.done():
+    async def finish(self, last: wire.ClientFrame) -> None:
+        """Sends what waits and a last message, if that works within a second; the combiner then ends the stream."""
+        if not self._writer.done():
             self.post(last)
-            self._control.append(_END)
-            await asyncio.wait({self._writer}, timeout=1.0)
+            self.post(_END)
+            await asyncio.wait({self._writer}, timeout=_FAREWELL_S)
+
+    async def close(self) -> None:
+        """Ends the stream at once."""
         self._call.cancel()
         for task in (self._writer, self._watcher):
             task.cancel()
@@ -134,7 +139,7 @@ class CombinerStream:
                     await self._call.write(frame.SerializeToString())
                 elif self._uploads:
                     source = self._uploads[0]
-                    message = source.next_message()
+                    message = self._next_message(source)
                     if message is None:
                         self.drop_upload(source)
                         continue
@@ -145,6 +150,13 @@ class CombinerStream:
                     await self._wake.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader is told the reason
+
+    def _next_message(self, source: PieceSource) -> bytes | None:
+        try:
+            return source.next_message()
+        except OSError as error:
+            _LOG.error("an upload cannot go on, its file cannot be read: %s", error)
+            return None
 
     async def _watch(self) -> None:
         pinged = False
@@ -169,7 +181,7 @@ class CombinerStream:
 
 
 _END = wire.ClientFrame()
-"""Queued by `close`: nothing comes after it."""
+"""Queued by `finish`: nothing comes after it."""
 
 
 def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:

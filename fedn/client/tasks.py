@@ -4,7 +4,6 @@ Outlives the streams: a task goes on while the combiner is away, and is answered
 """
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -20,10 +19,10 @@ from fedn.models.digest import ALGORITHM, algorithm_of
 from fedn.network.convert import metadata_to_wire, reason_to_wire, round_to_wire
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
+from fedn.plan.logs import FieldLogger, bind
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 
-_LOG = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 1.0
 
 
@@ -101,7 +100,7 @@ class Tasks:
         self._stale.add(task_id)
         job = self._find(task_id)
         if job is not None:
-            _LOG.info("task %s of round %s was cancelled: %s", task_id, job.round, reason)
+            self._log(job).info("task %s was cancelled: %s", task_id, reason)
             self._cancel(job)
 
     def settled(self, task_id: str) -> None:
@@ -136,7 +135,7 @@ class Tasks:
         task = job.task
         started = time.perf_counter()
         self._accept(job)
-        _LOG.info("%s task %s of round %s begins", task.kind, task.task_id, job.round)
+        self._log(job).info("%s task %s begins", task.kind, task.task_id)
         try:
             outcome = await self._outcome(job)
             if job.cancelled:
@@ -147,7 +146,7 @@ class Tasks:
             if not job.cancelled:
                 self._fail(job, error)
         else:
-            _LOG.info("%s task %s of round %s is done in %.0f ms", task.kind, task.task_id, job.round, task_ms)
+            self._log(job).info("%s task %s is done in %.0f ms", task.kind, task.task_id, task_ms)
             self.offer(result)
         finally:
             self._spool.discard_work(task.task_id)
@@ -216,7 +215,7 @@ class Tasks:
         )
 
     def _fail(self, job: _Job, error: FednError) -> None:
-        _LOG.error("%s task %s of round %s failed: %s", job.task.kind, job.task.task_id, job.round, error)
+        self._log(job).error("%s task %s failed: %s", job.task.kind, job.task.task_id, error)
         self._post(
             wire.ClientFrame(
                 task_failed=wire.TaskFailed(
@@ -224,6 +223,9 @@ class Tasks:
                 )
             )
         )
+
+    def _log(self, job: _Job) -> FieldLogger:
+        return bind(__name__, session=job.round.session, round=job.round.index, client=self._client)
 
     def _find(self, task_id: str) -> _Job | None:
         jobs = [self._current, *self._queue] if self._current else [*self._queue]
@@ -233,7 +235,7 @@ class Tasks:
         """A new task comes from another combiner than a job's: nobody waits for that job any more."""
         for job in [self._current, *self._queue]:
             if job is not None and job.combiner != combiner and not job.cancelled:
-                _LOG.info("task %s of the combiner %s is given up", job.task.task_id, job.combiner)
+                self._log(job).info("task %s of the combiner %s is given up", job.task.task_id, job.combiner)
                 self._cancel(job)
 
     def _cancel(self, job: _Job) -> None:
@@ -243,7 +245,7 @@ class Tasks:
         elif job.loading is not None:
             job.loading.cancel()
         elif self._runtime is not None:
-            ending = asyncio.create_task(self._runtime.cancel())
+            ending = asyncio.create_task(self._runtime.cancel(job.task.task_id))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
 

@@ -44,8 +44,9 @@ def _positions(names: list[str]) -> list[str] | None:
 def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> bytearray:
     """Model bytes of what a learner returned.
 
-    With `base`, names and shapes must be its own (a list is named in its order) and each tensor gets its dtype: floats
-    of another width are converted, other kinds are an error. The order of tensors is the base's.
+    With `base`, names and shapes must be its own (a list is named in its order) and each tensor gets its dtype: any
+    number becomes a float of its width, integers and booleans are converted only where nothing can be lost. The order
+    of tensors is the base's.
 
     Raises:
         TaskFailed: `bad_weights`, with every reason.
@@ -103,10 +104,7 @@ def _array(name: str, value: Any, what: str) -> np.ndarray:
 
 def _convertible(given: np.dtype, wanted: np.dtype) -> bool:
     # bfloat16 (of ml_dtypes) has the kind "V": NumPy's own casting table knows nothing of it.
-    floats = "fV"
-    if given.kind in floats and wanted.kind in floats:
-        return True
-    return bool(np.can_cast(given, wanted, "safe"))
+    return wanted.kind in "fV" or bool(np.can_cast(given, wanted, "safe"))
 
 
 def _bad_weights(message: str) -> TaskFailed:

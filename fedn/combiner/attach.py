@@ -73,7 +73,8 @@ class ClientStream:
         )
         self._held = set(hello.held_objects)
         self._partial = {partial.object_id: partial.offset for partial in hello.partial}
-        self._token = TokenTimer(services.verifier, claims, lambda error: self.end(error, 0.0))
+        self._claims = claims
+        self._token: TokenTimer | None = None
 
     def send(self, frame: wire.CombinerFrame) -> None:
         self._outbox.put(frame.SerializeToString())
@@ -99,13 +100,14 @@ class ClientStream:
         )
         self.send(wire.CombinerFrame(welcome=welcome))
         services.clients.attach(self)
+        token = self._token = TokenTimer(services.verifier, self._claims, lambda error: self.end(error, 0.0))
         services.metrics.clients.set(len(services.clients))
         _log.info("client attached", extra={"client": client})
         reason = "the stream broke"
         try:
             reason = await run_stream(context, self._outbox, self._receive, lambda error: _bye(error, 0.0))
         finally:
-            self._token.cancel()
+            token.cancel()
             services.clients.detach(self, reason)
             self.lane.close()
             services.metrics.clients.set(len(services.clients))
@@ -134,7 +136,7 @@ class ClientStream:
                 self._fetch(frame.fetch.object_id, frame.fetch.offset)
             case "ping":
                 self.send(wire.CombinerFrame(pong={"nonce": frame.ping.nonce}))
-            case "token":
+            case "token" if self._token is not None:
                 self._token.renew(frame.token.token)
             case "leave":
                 self._outbox.end()

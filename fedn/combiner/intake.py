@@ -41,6 +41,8 @@ def check_announcement(
     if task.kind is TaskKind.TRAIN:
         check_metadata(metadata)
     if task.kind is TaskKind.VALIDATE:
+        if ready.size_bytes:
+            raise UpdateRefused("update_with_tensors", "the task is answered with metrics alone", where=where)
         return metadata
     _check_size(ready, metadata, base, max_bytes, where)
     return metadata

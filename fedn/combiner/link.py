@@ -118,11 +118,10 @@ class ReducerLink:
                 fix="Another reducer took the federation over: stop this one.",
                 where={"epoch": hello.epoch},
             )
-        epoch.highest = hello.epoch
-        if epoch.link is not None:
-            epoch.link.close()
-            epoch.link.end(Conflict("link_replaced", "a newer link of the reducer took this one's place"))
-        epoch.link = self
+        old, epoch.highest, epoch.link = epoch.link, hello.epoch, self
+        if old is not None:
+            old.close()
+            old.end(Conflict("link_replaced", "a newer link of the reducer took this one's place"))
 
     def _greet(self) -> None:
         services = self._services
@@ -149,6 +148,8 @@ class ReducerLink:
         self._outbox.put(frame.SerializeToString())
 
     async def _receive(self, message: bytes) -> None:
+        if self._services.epoch.link is not self:
+            return  # replaced: what it still says does not count
         piece = decode_piece(message)
         if piece is not None:
             self._piece(*piece, message)

@@ -71,7 +71,10 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
             with _metrics_server(settings.metrics_port, combiner.metrics):
                 async with combiner:
                     announcement = Announcement(
-                        combiner.instance, settings.public_host, combiner.port, settings.max_clients
+                        combiner.instance,
+                        settings.public_host,
+                        settings.public_port or combiner.port,
+                        settings.max_clients,
                     )
                     await registration.run(announcement, lambda: (combiner.attached_clients, combiner.rounds))
         finally:
@@ -91,6 +94,7 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool)
         max_model_bytes=int(settings.max_model_bytes),
         progress_s=settings.progress_s,
         keep_result_s=settings.keep_result_s,
+        mutual_tls=settings.mutual_tls,
     )
     verifier = TokenVerifier(identity.token_key_pem, identity.federation)
     tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None

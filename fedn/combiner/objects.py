@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from fedn.combiner.options import KEEP_OBJECT_BYTES
+from fedn.combiner.options import KEEP_OBJECT_BYTES, KEEP_OBJECTS
 from fedn.models.digest import Hasher
 from fedn.network.frames import HEAD_BYTES, decode_piece, encode_piece, encode_pieces
 from fedn.network.generated import common_pb2 as wire
@@ -118,7 +118,7 @@ class IncomingObject:
 
 
 class ObjectCache:
-    """The objects at hand. `max_bytes` bounds those that nobody pins, except the one used last."""
+    """The objects at hand. `max_bytes` and KEEP_OBJECTS bound those that nobody pins, except the one used last."""
 
     def __init__(self, max_bytes: int = KEEP_OBJECT_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -163,12 +163,13 @@ class ObjectCache:
         self._evict()
 
     def _evict(self) -> None:
+        """Drops what nobody pins, the longest unused first, until it is few and small; never the one used last."""
         idle = [stored for key, stored in self._objects.items() if key not in self._pins]
         newest = next(reversed(self._objects), None)
-        too_much = sum(stored.size_bytes for stored in idle) - self._max_bytes
-        for stored in idle:
-            if too_much <= 0:
+        size_bytes = sum(stored.size_bytes for stored in idle)
+        for position, stored in enumerate(idle):
+            if size_bytes <= self._max_bytes and len(idle) - position <= KEEP_OBJECTS:
                 return
             if stored.object_id != newest:
                 del self._objects[stored.object_id]
-                too_much -= stored.size_bytes
+                size_bytes -= stored.size_bytes

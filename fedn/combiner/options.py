@@ -8,7 +8,7 @@ MIB = 1 << 20
 HELLO_TIMEOUT_S = 15.0
 """A stream whose first message does not come for so long is ended."""
 
-KEEP_OBJECT_BYTES = 256 * MIB
+KEEP_OBJECT_BYTES = 64 * MIB
 """Objects that no round needs any more stay held up to this sum, the newest one whatever its size."""
 
 CLIENT_OUTBOX_BYTES = 16 * MIB
@@ -16,6 +16,9 @@ CLIENT_OUTBOX_BYTES = 16 * MIB
 
 LINK_OUTBOX_BYTES = 64 * MIB
 """Control messages that may wait for the reducer: the events of a round of 10,000 clients fit."""
+
+KEEP_OBJECTS = 8
+"""And so many of them at the most."""
 
 MAX_HELLO_ATTRIBUTES_BYTES = 4096
 MAX_HELLO_OBJECTS = 4096

@@ -4,11 +4,13 @@ Not here: who owes a result and until when (the round).
 """
 
 import asyncio
+import json
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
-from fedn.aggregation.base import get_rule
+from fedn.aggregation.base import Rule, get_rule
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
 from fedn.combiner.fold import Arrived, Fold, Folded
@@ -63,7 +65,7 @@ class Results:
         self._spec = spec
         self._services = services
         self._owner = owner
-        self._rule = get_rule(spec.rule, spec.rule_options)
+        self._rule = _rule(spec.rule, json.dumps(spec.rule_options, sort_keys=True))
         self._fold: Fold | None = None
         self._order: InOrder | None = None
         if spec.deterministic:
@@ -190,6 +192,12 @@ class Results:
     def _hold(self, stored: StoredObject) -> None:
         self._services.objects.pin(stored.object_id, self._spec.name)
         self._services.objects.add(stored)
+
+
+@lru_cache(maxsize=16)
+def _rule(name: str, options_json: str) -> Rule:
+    """Rules are makers of aggregates, without state; to find one costs more than a small round."""
+    return get_rule(name, json.loads(options_json))
 
 
 def _base_of(spec: RoundSpec) -> str:

@@ -258,7 +258,7 @@ class Round:
                 await asyncio.sleep(0)  # others' turn: health, pings
 
     def _dispatch(self, task: OpenTask, peer: Peer) -> None:
-        if self.stage not in {Stage.RUNNING, Stage.CLOSING}:
+        if self.stage not in {Stage.RUNNING, Stage.CLOSING} or task.sent_to is peer:
             return
         found = [self._services.objects.get(key) for key in (task.spec.package_id, task.spec.model_id) if key]
         objects = [stored for stored in found if stored is not None]
@@ -267,6 +267,7 @@ class Round:
         remaining_s = max(self._deadline_at - self._loop.time(), 0.001)
         frame = wire.CombinerFrame(task=task_to_wire(task.spec, self.name, remaining_s))
         spooled = task.spec.task_id in peer.info.spooled_tasks
+        task.sent_to = peer
         peer.push(frame, [] if spooled else objects)
 
     def _miss(self, client: str) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from fedn.combiner.clients import Peer
 from fedn.combiner.uploads import Upload
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import FednError, UpdateRefused
@@ -26,6 +27,8 @@ class OpenTask:
     """The result that is in; with an update, not yet final until it is in the sum."""
     answered: bool = False
     """The result is in, or the task is final: nothing is waited for from the client."""
+    sent_to: Peer | None = None
+    """The stream that the task went out on last."""
     absent: asyncio.TimerHandle | None = None
     """Runs while the client is away."""
 

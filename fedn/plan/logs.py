@@ -74,7 +74,7 @@ def configure_logging(
     if level.lower() not in LEVELS:
         raise InvalidInput("bad_log_level", f"{level!r} is no log level", fix=f"Use one of {', '.join(LEVELS)}.")
     target = sys.stderr if stream is None else stream
-    hidden = _Hider(secrets)
+    hidden = Hider(secrets)
     handler = _Handler(target)
     handler.setFormatter(JsonFormatter(hidden) if format == "json" else HumanFormatter(hidden, colour=target.isatty()))
     root = logging.getLogger()
@@ -90,7 +90,7 @@ class _Handler(logging.StreamHandler[TextIO]):
     """Our own handler, told apart from others' at the root."""
 
 
-class _Hider:
+class Hider:
     """Replaces secrets in a text."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
@@ -110,7 +110,7 @@ class HumanFormatter(logging.Formatter):
     Control characters come out escaped: a text that a client sent cannot forge a line or drive the terminal.
     """
 
-    def __init__(self, hide: _Hider, *, colour: bool = False) -> None:
+    def __init__(self, hide: Hider, *, colour: bool = False) -> None:
         super().__init__()
         self._hide = hide
         self._colour = colour
@@ -131,7 +131,7 @@ class HumanFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: time (RFC 3339, UTC), level, logger, message, the fields, code and exception."""
 
-    def __init__(self, hide: _Hider) -> None:
+    def __init__(self, hide: Hider) -> None:
         super().__init__()
         self._hide = hide
 

@@ -227,6 +227,10 @@ class CombinerSettings(SiteSettings):
     """Port to listen at; 0: any free one."""
     public_host: str = Field(default_factory=socket.gethostname, min_length=1)
     """Name or IP address under which clients and the reducer reach this combiner; it stands in its certificate."""
+    public_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port under which they reach it, where that is another one (published by Docker, forwarded); None: `port`."""
+    mutual_tls: bool = False
+    """Clients and the reducer must show their certificate, as with the reducer's setting of the same name."""
     data_dir: Path = Path("fedn-data/combiner")
     """Identity, and updates that do not fit into memory."""
     max_clients: int = Field(default=10_000, ge=1, le=1_000_000)

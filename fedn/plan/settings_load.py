@@ -84,7 +84,7 @@ def load_settings(cls: type[T], *, file: Path | None, environ: Mapping[str, str]
     for layer in (_from_file(cls, file), _from_environment(cls, environ, problems), _from_flags(flags)):
         try:
             for path, value in layer:
-                _replace(given, path, value)
+                _replace(cls, given, path, value)
         except FednError as error:
             problems.extend(error.problems if isinstance(error, InvalidSettings) else [error])
     settings = _validate(cls, given, problems)
@@ -104,13 +104,16 @@ def environment_names(cls: type[Settings]) -> dict[str, list[str]]:
     return names
 
 
-def _replace(given: dict[str, Given], path: str, value: Given) -> None:
+def _replace(cls: type[Settings], given: dict[str, Given], path: str, value: Given) -> None:
     """Puts in a value, and takes out what lighter layers say that it makes pointless.
 
     Another kind of store has no use for the settings of the former; a join string stands for its parts and they for it.
     """
-    if path.endswith(".kind") and path in given and given[path].value != value.value:
-        pointless = [other for other in given if other.startswith(path.removesuffix("kind"))]
+    if path.endswith(".kind"):
+        field = _field(cls, path)
+        former = given[path].value if path in given else field.default if field is not None else None
+        same = former == value.value
+        pointless = [] if same else [other for other in given if other.startswith(path.removesuffix("kind"))]
     elif path == "join":
         pointless = [*_JOIN_PARTS]
     elif path in _JOIN_PARTS:
@@ -140,8 +143,10 @@ def _validate(cls: type[T], given: dict[str, Given], problems: list[FednError]) 
             return None
         except ValidationError as error:
             before = len(left)
-            for detail in error.errors(include_input=True, include_url=False):
-                path = _path_of(detail, left)
+            for detail in error.errors(include_input=False, include_url=False):
+                path = _path_of(detail, given)
+                if path in told:
+                    continue
                 told.add(path)
                 problems.append(_problem(cls, detail, path, given))
                 for name in [name for name in left if name == path or name.startswith(path + ".")]:
@@ -165,7 +170,7 @@ def _problem(cls: type[Settings], detail: ErrorDetails, path: str, given: Mappin
     message = detail["msg"].removeprefix("Value error, ")
     if kind == "extra_forbidden":
         return _with_source(_unknown(cls, path), given)
-    code = kind if kind.islower() and kind in _CODES else "bad_setting"
+    code = kind if kind in _CODES else "bad_setting"
     field = _field(cls, path)
     about = f"{field.description.strip()} " if field is not None and field.description else ""
     names = environment_names(cls).get(path)
@@ -259,20 +264,25 @@ def _composed(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[tuple
     fields = cls.model_fields
     host, port = environ.get("FEDN_REDUCER_HOST"), environ.get("FEDN_REDUCER_PORT") or "8090"
     if host and "reducer_url" in fields and not environ.get("FEDN_JOIN"):
-        yield "reducer_url", Given(f"https://{host}:{port}", "environment FEDN_REDUCER_HOST")
-    if host and "public_hosts" in fields:
+        yield "reducer_url", Given(f"https://{_bracketed(host)}:{port}", "environment FEDN_REDUCER_HOST")
+    stated = environ.get("FEDN_PUBLIC_HOSTS") or environ.get("FEDN_REDUCER_PUBLIC_HOSTS")
+    if host and "public_hosts" in fields and not stated:
         hosts = [*cls.model_fields["public_hosts"].get_default(call_default_factory=True), host]
         yield "public_hosts", Given(hosts, "environment FEDN_REDUCER_HOST")
     if (mongo := environ.get("FEDN_MONGO_HOST")) and "state" in fields:
         user, password = environ.get("FEDN_MONGO_USER"), environ.get("FEDN_MONGO_PASSWORD")
         login = f"{quote(user, safe='')}:{quote(password or '', safe='')}@" if user else ""
-        url = f"mongodb://{login}{mongo}:{environ.get('FEDN_MONGO_PORT') or '27017'}/"
+        url = f"mongodb://{login}{_bracketed(mongo)}:{environ.get('FEDN_MONGO_PORT') or '27017'}/"
         yield "state.kind", Given("mongodb", "environment FEDN_MONGO_HOST")
         yield "state.url", Given(url, "environment FEDN_MONGO_HOST")
     if (minio := environ.get("FEDN_MINIO_HOST")) and "models" in fields:
         yield "models.kind", Given("s3", "environment FEDN_MINIO_HOST")
-        endpoint = f"{minio}:{environ.get('FEDN_MINIO_PORT') or '9000'}"
+        endpoint = f"{_bracketed(minio)}:{environ.get('FEDN_MINIO_PORT') or '9000'}"
         yield "models.endpoint", Given(endpoint, "environment FEDN_MINIO_HOST")
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _parsed(text: str, field: FieldInfo | None) -> object:

@@ -172,7 +172,7 @@ class AssignmentRequest(Frozen):
     """POST assignments, by a client."""
 
     preferred: str = ""
-    """The only combiner to be assigned to; empty: any."""
+    """The only combiner to be assigned to, unless `avoid` names it; empty: any."""
     avoid: tuple[str, ...] = Field(default=(), max_length=1000)
     """Combiners that were just tried in vain; one of them is assigned only where no other is."""
 
@@ -222,8 +222,10 @@ class SessionStart(Frozen):
     """POST sessions."""
 
     name: str | None = None
+    kind: Literal["train", "validate", "predict"] = "train"
+    """`validate` and `predict`: a session of one such round, about the plan's model or the head."""
     plan: dict[str, Any] = Field(default_factory=dict)
-    """A `fedn.plan.session.SessionPlan`; missing fields have its defaults."""
+    """A `fedn.plan.session.SessionPlan`; missing fields have its defaults, and those of the active package."""
 
 
 class SessionView(Frozen):

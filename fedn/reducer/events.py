@@ -98,6 +98,12 @@ class EventLog:
         return event.number
 
     @property
+    def subscriptions(self) -> int:
+        """Open ones."""
+        with self._changed:
+            return self._subscriptions
+
+    @property
     def last(self) -> int:
         """Number of the latest event."""
         with self._changed:

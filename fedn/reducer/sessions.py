@@ -117,7 +117,8 @@ class Sessions:
         """In order; the running one as it is now."""
         self._record(session)
         documents = self._state.find(ROUNDS, {"session": session}, order_by="index", limit=limit, offset=offset)
-        return [round_view(self._newest_round(read_round(document))) for document in documents]
+        stored = [read_round(document) for document in documents]
+        return [round_view(self._live_round(session, record.name.index) or record) for record in stored]
 
     def count_rounds(self, session: str) -> int:
         return self._state.count(ROUNDS, {"session": session})
@@ -125,10 +126,13 @@ class Sessions:
     def round(self, session: str, index: int) -> RoundView:
         """NotFound (`no_such_round`) for a round that was not begun."""
         self._record(session)
+        live = self._live_round(session, index)
+        if live is not None:
+            return round_view(live)
         record = load_round(self._state, session, index)
         if record is None:
             raise NotFound("no_such_round", "the session has no such round", where={"session": session, "round": index})
-        return round_view(self._newest_round(record))
+        return round_view(record)
 
     def predictions(self, session: str) -> Sequence[Document]:
         """Documents {session, client, object_id, size_bytes, metrics} of a session of kind predict."""
@@ -154,11 +158,12 @@ class Sessions:
         current = self._engine.current
         return current.record if current is not None and current.record.id == stored.id else stored
 
-    def _newest_round(self, stored: RoundRecord) -> RoundRecord:
+    def _live_round(self, session: str, index: int) -> RoundRecord | None:
+        """The round as it is now, where it is the one that runs."""
         current = self._engine.current
         run = current.round if current is not None else None
-        if run is None or (run.record.name.session, run.record.name.index) != (stored.name.session, stored.name.index):
-            return stored
+        if run is None or (run.record.name.session, run.record.name.index) != (session, index):
+            return None
         return run.record.model_copy(update={"ledger": run.ledger})
 
 

@@ -139,6 +139,8 @@ class FakeCombiner:
         self.port = port
         self.refuse: grpc.StatusCode | None = None
         """Status that each stream gets instead of a welcome."""
+        self.bye_at_once = ""
+        """Code of the Bye that each stream gets instead of a welcome."""
         self.refused = asyncio.Event()
         """Set once a stream got it."""
         self._progress_s = progress_s
@@ -186,6 +188,9 @@ class FakeCombiner:
             return
         token = dict(context.invocation_metadata()).get("authorization", "")
         stream = FakeStream(decode_control(wire.ClientFrame, first).hello, token, context)
+        if self.bye_at_once:
+            await stream.bye(self.bye_at_once)
+            return
         welcome = wire.Welcome(combiner=self.name, instance="i", chunk_bytes=1 << 20, progress_s=self._progress_s)
         await stream.send(welcome=welcome)
         self._open.add(stream)

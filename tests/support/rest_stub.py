@@ -1,4 +1,4 @@
-"""A small real HTTPS server for tests of the REST client: answers what a test tells it, and remembers what it was asked."""
+"""A small real HTTPS server for tests of the REST client: answers as a test says, remembers what it was asked."""
 
 import json
 import ssl
@@ -98,7 +98,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         size = self.headers.get("Content-Length")
-        body = self._chunks() if "chunked" in self.headers.get("Transfer-Encoding", "") else self.rfile.read(int(size or 0))
+        body = (
+            self._chunks()
+            if "chunked" in self.headers.get("Transfer-Encoding", "")
+            else self.rfile.read(int(size or 0))
+        )
         asked = Asked(self.command, self.path, dict(self.headers), body)
         answer: Answer = self.server.stub.next_answer(asked)  # type: ignore[attr-defined]
         if answer.close_without_answer:
@@ -126,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return data
 
-    do_GET = do_POST = do_PUT = do_DELETE = _answer
+    do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 (names that the base class looks for)
 
     def log_message(self, format: str, *args: object) -> None:
         """Says nothing: tests have their own output."""

@@ -222,10 +222,12 @@ class WireClient(WireStream):
     async def answer(self, task: common_pb2.Task, data: bytes, **changes: Any) -> Any:
         """Delivers a result; the Ack or the Refused."""
         await self.announce(task, data, **changes)
-        reply = await self.expect("grant", "ack", "refused")
-        if isinstance(reply, client_pb2.Grant):
+        return await self.deliver(task, data)
+
+    async def deliver(self, task: common_pb2.Task, data: bytes) -> Any:
+        """Sends what is granted, as often as it is, until the Ack or the Refused."""
+        while isinstance(reply := await self.expect("grant", "ack", "refused"), client_pb2.Grant):
             await self.send(task, data, reply.offset)
-            reply = await self.expect("ack", "refused")
         return reply
 
     async def fail(self, task: common_pb2.Task, message: str) -> None:

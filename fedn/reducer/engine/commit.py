@@ -77,16 +77,17 @@ def _write(
     plan: SessionPlan,
     context: EngineContext,
 ) -> TrailEntry:
-    context.models.put(aggregated.model.model_id, [aggregated.buffer], len(aggregated.buffer))
-    return context.trail.append_round(
-        session=run.record.name.session,
-        round=run.record.name.index,
-        model_id=aggregated.model.model_id,
-        parent=head.model_id,
-        plan_digest=plan.digest,
-        combiner_models=tuple(part.model for part in result.parts if part.tensors is not None),
-        metrics=metrics,
-    )
+    with context.catalog.changing:
+        context.models.put(aggregated.model.model_id, [aggregated.buffer], len(aggregated.buffer))
+        return context.trail.append_round(
+            session=run.record.name.session,
+            round=run.record.name.index,
+            model_id=aggregated.model.model_id,
+            parent=head.model_id,
+            plan_digest=plan.digest,
+            combiner_models=tuple(part.model for part in result.parts if part.tensors is not None),
+            metrics=metrics,
+        )
 
 
 def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, context: EngineContext) -> None:

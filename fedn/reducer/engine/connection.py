@@ -5,6 +5,7 @@ for the next one.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
@@ -56,15 +57,22 @@ class ClientListener(Protocol):
 
 
 class Connection:
-    """See the module. All methods belong to the engine's loop."""
+    """See the module. All methods belong to the engine's loop.
 
-    def __init__(self, combiner: str, stream: Stream, clients: ClientListener) -> None:
+    Args:
+        on_down: called once, at the moment from which every method raises LinkDown.
+    """
+
+    def __init__(
+        self, combiner: str, stream: Stream, clients: ClientListener, on_down: Callable[["Connection"], None]
+    ) -> None:
         self.combiner = combiner
         self.instance = ""
         self.rounds: frozenset[RoundName] = frozenset()
         """Rounds that the combiner held when the stream was opened."""
         self._stream = stream
         self._clients = clients
+        self._on_down = on_down
         self._write_lock = asyncio.Lock()
         self._object_lock = asyncio.Lock()
         self._fetch_lock = asyncio.Lock()
@@ -146,6 +154,7 @@ class Connection:
         if self._down is not None:
             return
         self._down = why
+        self._on_down(self)
         error = LinkDown(self.combiner, why)
         for future in self._statuses.values():
             if not future.done():

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from fedn.reducer.catalog import Catalog
-from fedn.reducer.events import EventLog
-from fedn.reducer.trail import Trail
-
 from fedn.protocol.errors import StoreUnavailable
+from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.link import CombinerLink
 from fedn.reducer.engine.objects import ObjectCache
 from fedn.reducer.engine.roster import Roster
+from fedn.reducer.events import EventLog
+from fedn.reducer.trail import Trail
 from fedn.stores.base import ModelStore, StateStore
 
 log = logging.getLogger(__name__)

@@ -7,22 +7,21 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from fedn.plan.settings import ReducerSettings
-from fedn.reducer.catalog import Catalog
-from fedn.reducer.events import EventLog
-from fedn.reducer.registry import Registry
-from fedn.reducer.trail import Trail
-
 from fedn.network.tls import grpc_channel_credentials
 from fedn.network.tokens import TokenIssuer
+from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, NotFound, Unavailable
 from fedn.protocol.rounds import Reason
+from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.link import CombinerLink, LinkSettings
 from fedn.reducer.engine.records import SESSIONS, SessionRecord, SessionState, read_session
 from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import SessionRun
+from fedn.reducer.events import EventLog
+from fedn.reducer.registry import Registry
 from fedn.reducer.sessions import Sessions
+from fedn.reducer.trail import Trail
 from fedn.stores.base import ModelStore, StateStore
 
 log = logging.getLogger(__name__)

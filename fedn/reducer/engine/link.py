@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
-from fedn.reducer.registry import CombinerRecord
 
 from fedn.network.convert import kind_from_wire
 from fedn.network.frames import MAX_MESSAGE_BYTES
@@ -18,6 +17,7 @@ from fedn.network.tokens import Role, TokenIssuer
 from fedn.protocol.errors import FednError
 from fedn.reducer.engine.connection import Connection, LinkDown, RoundRefused
 from fedn.reducer.engine.roster import AttachedClient, Roster
+from fedn.reducer.registry import CombinerRecord
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class CombinerLink:
             call = channel.stream_stream(METHOD, request_serializer=None, response_deserializer=None)
             headers = (("authorization", f"Bearer {self._token()}"),)
             stream = call(metadata=headers)  # type: ignore[call-arg]  # the stubs know no stream written by hand
-            connection = Connection(self.name, stream, self)
+            connection = Connection(self.name, stream, self, self._down)
             try:
                 welcome = await connection.open(self._settings.federation, self._settings.epoch, _WELCOME_S)
                 if welcome.combiner != self.name:
@@ -176,13 +176,17 @@ class CombinerLink:
                     await asyncio.gather(renewal, return_exceptions=True)
             finally:
                 stream.cancel()
-                if self._connection is connection:
-                    self._connection = None
-                    self._last_sign = time.time()
-                    self._attached = 0
-                    self._roster.link_lost(self.name)
-                    self._on_state(self.name, False, 0)
-                    self._notify()
+                self._down(connection)
+
+    def _down(self, connection: Connection) -> None:
+        """From this moment the combiner has as long as a silent one to show itself again."""
+        if self._connection is connection:
+            self._connection = None
+            self._last_sign = time.time()
+            self._attached = 0
+            self._roster.link_lost(self.name)
+            self._on_state(self.name, False, 0)
+            self._notify()
 
     def _token(self) -> str:
         return self._settings.tokens.issue("reducer", Role.ADMIN, self._settings.token_ttl_s)

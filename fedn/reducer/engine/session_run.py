@@ -187,7 +187,6 @@ class SessionRun:
         for part in result.parts:
             for client, tensors in part.predictions.items():
                 entry = next(entry for entry in result.ledger if entry.client == client)
-                self._context.models.put(entry.update_id, [tensors], len(tensors))
                 document = {
                     "session": self.record.id,
                     "client": client,
@@ -195,7 +194,9 @@ class SessionRun:
                     "size_bytes": len(tensors),
                     "metrics": entry.metadata.metrics if entry.metadata else {},
                 }
-                self._context.state.put(PREDICTIONS, f"{self.record.id}/{client}", document)
+                with self._context.catalog.changing:
+                    self._context.models.put(entry.update_id, [tensors], len(tensors))
+                    self._context.state.put(PREDICTIONS, f"{self.record.id}/{client}", document)
 
 
 def _is_running(record: RoundRecord, base_model_id: str) -> bool:

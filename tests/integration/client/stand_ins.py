@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fedn.network.join import JoinString
-from fedn.network.tls import CertificateAuthority, make_csr, new_private_key
-from fedn.network.tokens import Role, TokenIssuer, create_or_load_signing_key
+from fedn.network.tls import CertificateAuthority, make_csr, new_private_key, public_key_id
+from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, assertion_subject, create_or_load_signing_key
 
 SECRET = "an enrolment secret for tests"
 
@@ -96,14 +96,21 @@ class FakeReducer:
     token_ttl_s: float = 3600.0
     trail: tuple[str, int] = ("head", 1)
     package_id: str = ""
+    package: bytes | None = None
+    """What is served as the package; None: not found."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """The assignment requests so far."""
     renewals: int = 0
     enrolments: int = 0
+    valid_days: int = 30
+    """Of the clients' certificates."""
+    federation: str = "testing"
+    keys: dict[str, str] = field(default_factory=dict)
+    """Key id of each enrolled client."""
 
     def __post_init__(self) -> None:
-        self.ca = CertificateAuthority.create_or_load(self.folder / "ca", "testing")
-        self.issuer = TokenIssuer(create_or_load_signing_key(self.folder / "signing.key"), "testing")
+        self.ca = CertificateAuthority.create_or_load(self.folder / "ca", self.federation)
+        self.issuer = TokenIssuer(create_or_load_signing_key(self.folder / "signing.key"), self.federation)
         key = new_private_key()
         certificate = self.ca.sign(make_csr(key, "r"), name="r", role="reducer", hosts=["localhost"], valid_days=1)
         (self.folder / "r.key").write_bytes(key)
@@ -124,11 +131,17 @@ class FakeReducer:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                self._answer(reducer.ca.certificate_pem, "application/x-pem-file")
+                if self.path.endswith("/ca"):
+                    self._answer(reducer.ca.certificate_pem, "application/x-pem-file")
+                elif reducer.package is not None:
+                    self._answer(reducer.package, "application/gzip")
+                else:
+                    self.send_error(404)
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                reply = reducer.answer(self.path, body)
+                bearer = self.headers["Authorization"].removeprefix("Bearer ")
+                reply = reducer.answer(self.path, body, bearer)
                 self._answer(json.dumps(reply).encode(), "application/json")
 
             def _answer(self, data: bytes, content_type: str) -> None:
@@ -160,21 +173,21 @@ class FakeReducer:
 
     def token(self, name: str) -> dict[str, Any]:
         return {
-            "token": self.issuer.issue(name, Role.CLIENT, self.token_ttl_s),
+            "token": self.issuer.issue(name, Role.CLIENT, self.token_ttl_s, self.keys[name]),
             "expires_at": time.time() + self.token_ttl_s,
         }
 
-    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, path: str, body: dict[str, Any], bearer: str) -> dict[str, Any]:
         if path.endswith("/enrol"):
             self.enrolments += 1
             certificate = self.ca.sign(
-                body["csr"].encode(), name=body["name"], role="client", hosts=[], valid_days=1
+                body["csr"].encode(), name=body["name"], role="client", hosts=[], valid_days=self.valid_days
             ).decode()
-            self.name = body["name"]
+            self.keys[body["name"]] = public_key_id(body["csr"].encode())
             return {
                 "name": body["name"],
                 "role": "client",
-                "federation": "testing",
+                "federation": self.federation,
                 "certificate": certificate,
                 "ca": self.ca.certificate_pem.decode(),
                 "token_key": self.issuer.public_key_pem.decode(),
@@ -182,12 +195,14 @@ class FakeReducer:
             }
         if path.endswith("/token"):
             self.renewals += 1
+            name = assertion_subject(body["assertion"])
             key = self.issuer.public_key_pem.decode()
-            return {"role": "client", "name": self.name, "token_key": key, **self.token(self.name)}
+            return {"role": "client", "name": name, "token_key": key, **self.token(name)}
         self.asked.append(body)
-        return self.assignment(body)
+        name = TokenVerifier(self.issuer.public_key_pem, self.federation).verify(bearer).subject
+        return self.assignment(body, name)
 
-    def assignment(self, body: dict[str, Any]) -> dict[str, Any]:
+    def assignment(self, body: dict[str, Any], name: str) -> dict[str, Any]:
         head, length = self.trail
         told = {"trail_head": head, "trail_length": length}
         wanted = [place for place in self.places if place.name not in body["avoid"]] or self.places
@@ -202,7 +217,7 @@ class FakeReducer:
             "package_id": self.package_id,
             "helper": "numpy",
             **told,
-            **self.token(self.name),
+            **self.token(name),
         }
 
 

@@ -31,6 +31,18 @@ def test_enrols_once_and_keeps_its_identity(reducer: FakeReducer, settings: Make
     assert reducer.enrolments == 1
 
 
+def test_enrols_again_before_its_certificate_ends(reducer: FakeReducer, settings: MakeSettings) -> None:
+    reducer.valid_days = 1
+
+    async def once() -> None:
+        async with attached(reducer, settings()):
+            pass
+
+    asyncio.run(once())
+    asyncio.run(once())
+    assert reducer.enrolments == 2
+
+
 def test_cut_stream_is_opened_again_and_the_result_delivered_without_training(
     reducer: FakeReducer, settings: MakeSettings
 ) -> None:
@@ -290,6 +302,37 @@ def test_client_does_not_train_for_a_trail_that_was_cut(reducer: FakeReducer, se
         asyncio.run(ClientAgent(settings()).run())
 
 
+def test_result_that_a_restarted_combiner_does_not_know_yet_is_kept(
+    reducer: FakeReducer, settings: MakeSettings
+) -> None:
+    mine = settings()
+
+    async def scenario() -> None:
+        async with attached(reducer, mine) as (stream, _, _):
+            await stream.push(SMALL, SMALL_BYTES)
+            await stream.task(train_task("alice", SMALL), round_name())
+            await stream.expect("ready")
+            await stream.send(refused={"task_id": "t1", "problem": {"code": "unknown_task", "message": "unknown"}})
+            await stream.task(train_task("alice", SMALL), round_name())
+            await stream.take("t1")
+
+    asyncio.run(scenario())
+    assert (mine.data_dir / "work" / "trained").read_text().split() == ["t1"]
+
+
+def test_client_that_a_combiner_will_never_take_ends_with_the_reason(
+    reducer: FakeReducer, settings: MakeSettings
+) -> None:
+    async def scenario() -> None:
+        async with FakeCombiner(reducer.ca) as combiner:
+            combiner.bye_at_once = "hello_too_large"
+            reducer.places = [Place("fake", combiner.port)]
+            await ClientAgent(settings()).run()
+
+    with pytest.raises(SaidBye, match="hello_too_large"):
+        asyncio.run(scenario())
+
+
 def test_garbage_from_a_combiner_ends_the_stream_not_the_client(reducer: FakeReducer, settings: MakeSettings) -> None:
     async def scenario() -> None:
         async with attached(reducer, settings()) as (stream, combiner, _):
@@ -307,10 +350,10 @@ def test_package_that_was_waited_for_is_fetched_again_on_a_new_stream(
     reducer: FakeReducer, settings: MakeSettings, tmp_path: Path
 ) -> None:
     package_id = digest(b"a package")
-    reducer.package_id = package_id
 
     async def scenario() -> None:
         async with attached(reducer, settings(learner=None)) as (stream, combiner, _):
+            await stream.task(train_task("alice", SMALL, package_id=package_id), round_name())
             fetch = await stream.expect("fetch")
             assert (fetch.object_id, fetch.kind) == (package_id, PACKAGE)
             stream.cut()

@@ -28,6 +28,12 @@ async def ask(stream: FakeStream, task: TaskSpec, index: int = 0, attempt: int =
     await stream.task(task, round_name(index, attempt))
 
 
+async def fence(stream: FakeStream) -> None:
+    """Returns when the client has taken in all that was sent before."""
+    await stream.task(train_task("alice", digest(b"never sent"), "fence"), round_name(9))
+    await stream.expect("fetch")
+
+
 def trained(settings: ClientSettings) -> list[str]:
     """Tasks that the learner has trained."""
     path = settings.data_dir / "work" / "trained"
@@ -70,6 +76,7 @@ def test_large_models_go_through_files_and_leave_none_behind(reducer: FakeReduce
             await stream.task(train_task("alice", model_id, "t2"), round_name(1))
             again, _ = await stream.take("t2")
             assert again.object_id == ready.object_id
+            await fence(stream)
 
     asyncio.run(scenario())
     assert [path.name for path in (mine.data_dir / "spool").iterdir()] == []
@@ -232,6 +239,7 @@ def test_cancelled_result_is_thrown_away_when_the_next_task_comes(reducer: FakeR
             await stream.send(cancelled={"task_id": "t1", "reason": "late"})
             await stream.task(train_task("alice", SMALL, "t2"), round_name(1))
             await stream.take("t2")
+            await fence(stream)
 
     asyncio.run(scenario())
     assert list((mine.data_dir / "spool").iterdir()) == []
@@ -247,6 +255,7 @@ def test_refused_result_is_not_offered_again(reducer: FakeReducer, settings: Mak
             await stream.send(refused={"task_id": "t1", "problem": {"code": "update_late", "message": "too late"}})
             await stream.task(train_task("alice", SMALL, "t2"), round_name(1))
             await stream.take("t2")
+            await fence(stream)
 
     asyncio.run(scenario())
     assert list((mine.data_dir / "spool").iterdir()) == []

@@ -253,6 +253,27 @@ async def test_validation_results_are_metrics_alone(scene: Scene) -> None:
 
 
 @scenario()
+async def test_a_validation_with_tensors_is_refused(scene: Scene) -> None:
+    async with scene.reducer() as reducer:
+        await reducer.hello()
+        (a,) = await attached(scene, "a")
+        async with a:
+            await reducer.start(round_spec(BASE, ["a"], kind=TaskKind.VALIDATE), OBJECTS)
+            refused = await a.answer(await a.accept(), model(1.0), object_id="x")
+            assert refused.problem.code == "update_with_tensors"
+
+
+@scenario()
+async def test_a_task_goes_out_once_to_a_client_that_attaches_while_its_round_starts(scene: Scene) -> None:
+    async with scene.reducer() as reducer, scene.client("a") as a:
+        await reducer.hello()
+        await asyncio.gather(a.hello(), reducer.start(round_spec(BASE, ["a"]), OBJECTS))
+        task = await a.accept()
+        await a.answer(task, model(1.0))
+        assert [frame for frame in a.inbox if frame.HasField("task")] == []
+
+
+@scenario()
 async def test_an_init_task_makes_the_model_as_it_is(scene: Scene) -> None:
     async with scene.reducer() as reducer:
         await reducer.hello()

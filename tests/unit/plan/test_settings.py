@@ -128,8 +128,9 @@ def test_stores_lie_in_the_data_directory_by_default() -> None:
 
 
 def test_environment_turns_a_files_store_into_another_kind(tmp_path: Path) -> None:
-    file = written(tmp_path, "state: {kind: sqlite, path: /s}\n")
-    settings = load_settings(ReducerSettings, file=file, environ={"FEDN_MONGO_HOST": "db"}, flags={})
+    for text in ("state: {kind: sqlite, path: /s}\n", "state: {path: /s}\n"):
+        file = written(tmp_path, text)
+        settings = load_settings(ReducerSettings, file=file, environ={"FEDN_MONGO_HOST": "db"}, flags={})
     assert settings.state == StateStoreSettings(kind="mongodb", url="mongodb://db:27017/", database="fedn-network")
     settings = load_settings(
         ReducerSettings,
@@ -169,6 +170,8 @@ def test_sizes_lists_and_mappings_come_from_the_environment() -> None:
     assert settings.output_bytes == 2 << 20 and not settings.trainer and settings.data_path is None
     assert settings.package_pins == [f"blake3:{'a' * 64}", f"sha256:{'b' * 64}"]
     assert settings.attributes == {"site": "north", "gpus": 2}
+    nested = faults(ClientSettings, environ=environ | {"FEDN_ATTRIBUTES": '{"a": [1], "b": {}}'})
+    assert list(nested) == ["attributes"]
     found = faults(ClientSettings, environ=environ | {"FEDN_ATTRIBUTES": "[1]", "FEDN_PACKAGE_PINS": "x"})
     assert {field: problem.code for field, problem in found.items()} == {
         "attributes": "bad_setting",
@@ -229,3 +232,15 @@ def test_client_without_a_name_is_called_after_its_base_and_host() -> None:
 )
 def test_client_settings_that_cannot_work_are_refused(flags: dict[str, object], field: str) -> None:
     assert field in faults(ClientSettings, flags={"join": "fedn1.x", **flags})
+
+
+def test_hosts_stated_in_full_replace_the_one_of_a_shared_environment() -> None:
+    environ = {"FEDN_REDUCER_HOST": "reducer", "FEDN_PUBLIC_HOSTS": "a.example.org, reducer"}
+    settings = load_settings(ReducerSettings, file=None, environ=environ, flags={})
+    assert settings.public_hosts == ["a.example.org", "reducer"]
+
+
+def test_address_of_version_six_gets_its_brackets() -> None:
+    environ = {"FEDN_REDUCER_HOST": "::1", "FEDN_CA_FILE": "ca.crt"}
+    assert load_settings(ClientSettings, file=None, environ=environ, flags={}).reducer_url == "https://[::1]:8090"
+    assert ReducerSettings(public_hosts=["::1"]).url(8090) == "https://[::1]:8090"

@@ -1,0 +1,65 @@
+"""The Flask app: blueprints, the gate before them, and what every answer has in common."""
+
+import time
+
+from flask import Flask, Response, g, request
+
+from fedn.protocol.rest import API_PREFIX
+from fedn.reducer.pages import login, old_names, views
+from fedn.reducer.rest import joining, models, openapi, packages, sessions, status
+from fedn.reducer.rest.errors import install_errors
+from fedn.reducer.rest.gate import install_gate
+from fedn.reducer.services import Services, register_services, services
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+_LARGEST_REST_BYTES = 1 << 20
+_MAX_FORM_BYTES = 1 << 20
+
+
+def create_app(parts: Services) -> Flask:
+    """The WSGI app of one reducer."""
+    app = Flask("fedn.reducer", static_folder="pages/static", template_folder="pages/templates")
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_FORM_BYTES
+    app.url_map.strict_slashes = True
+    register_services(app.extensions, parts)
+    app.before_request(_note_start)
+    install_gate(app)
+    install_errors(app)
+    for subject in (joining, sessions, models, packages, status, openapi):
+        app.register_blueprint(subject.blueprint, url_prefix=API_PREFIX)
+    for pages in (views, login, old_names):
+        app.register_blueprint(pages.blueprint)
+    app.after_request(_finish)
+    return app
+
+
+def _note_start() -> None:
+    g.started = time.perf_counter()
+
+
+def _finish(answer: Response) -> Response:
+    headers = answer.headers
+    headers["Content-Security-Policy"] = _POLICY
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "same-origin"
+    if request.endpoint != "static":
+        headers["Cache-Control"] = "no-store"
+    # What is left of a body that nobody wants would be read to its end, to find the next request behind it.
+    left = getattr(request.environ.get("wsgi.input"), "remaining", 0)
+    if left > _LARGEST_REST_BYTES or request.environ.get("wsgi.input_terminated"):
+        headers["Connection"] = "close"
+    rule = request.url_rule.rule if request.url_rule is not None else "(none)"
+    method = request.method if request.method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "(other)"
+    services().metrics.note_request(
+        method,
+        rule,
+        answer.status_code,
+        time.perf_counter() - g.get("started", time.perf_counter()),
+        request.content_length or 0,
+        answer.content_length or 0,
+    )
+    return answer

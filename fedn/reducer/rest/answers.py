@@ -1,0 +1,137 @@
+"""Between HTTP and payloads: reads arguments and bodies, writes JSON. Every fault of a request is told at once."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from flask import Response, request
+from pydantic import BaseModel, ValidationError
+
+from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
+from fedn.protocol.rest import MAX_PAGE, as_json
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+MAX_JSON_BYTES = 4 << 20
+_DEFAULT_PAGE = 100
+
+
+def reply(payload: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    text = json.dumps(as_json(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Response(text + "\n", status, headers, mimetype="application/json")
+
+
+def created(payload: Any, location: str) -> Response:
+    return reply(payload, 201, {"Location": location})
+
+
+def nothing() -> Response:
+    return Response(status=204)
+
+
+def problem(error: FednError) -> Response:
+    """The error as problem+json."""
+    answer = reply(error.as_problem(), error.http_status)
+    answer.mimetype = "application/problem+json"
+    if error.http_status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    if error.retryable:
+        answer.headers["Retry-After"] = "1"
+    return answer
+
+
+def body(model: type[ModelT]) -> ModelT:
+    """The request's JSON body as a payload.
+
+    Raises:
+        InvalidInput: (`bad_json`) it is no JSON object.
+        InvalidSettings: every field that does not fit, each with code `bad_field`.
+        LimitExceeded: (`upload_too_large`) more than 4 MiB.
+    """
+    return payload_of(model, json_object())
+
+
+def json_object() -> dict[str, Any]:
+    """The request's JSON body, {} where it is empty."""
+    request.max_content_length = MAX_JSON_BYTES
+    text = request.get_data(cache=False)
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("bad_json", f"the body is no JSON: {error}", fix="Send a JSON object.") from error
+    if not isinstance(value, dict):
+        raise InvalidInput("bad_json", "the body is no JSON object", fix='Send a JSON object: {"name": …}.')
+    return value
+
+
+def payload_of(model: type[ModelT], values: Mapping[str, Any], *, what: str = "the request") -> ModelT:
+    """The values as a payload. InvalidSettings with every fault."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems: list[FednError] = [
+            InvalidInput(
+                "bad_field",
+                detail["msg"].removeprefix("Value error, "),
+                fix="See the fields in GET /api/v1/openapi.json.",
+                where={"field": ".".join(map(str, detail["loc"])) or "(whole)"},
+            )
+            for detail in error.errors(include_url=False, include_input=False)
+        ]
+        raise InvalidSettings(problems, what=what) from error
+
+
+def arguments(*known: str) -> dict[str, str]:
+    """The query's arguments. InvalidInput (`unknown_argument`) where there is another one than `known`."""
+    given = request.args.to_dict()
+    unknown = sorted(given.keys() - set(known))
+    if unknown:
+        raise InvalidInput(
+            "unknown_argument",
+            f"this call has no argument {unknown[0]!r}",
+            fix=f"It has: {', '.join(known)}." if known else "It has none.",
+            where={"call": request.path},
+        )
+    return given
+
+
+def whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+    """A whole number from the query. InvalidInput (`bad_argument`)."""
+    text = given.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text)
+        if value < least or (most is not None and value > most):
+            raise ValueError
+    except ValueError as error:
+        bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
+        raise InvalidInput(
+            "bad_argument", f"{name} is {text[:40]!r}", fix=f"Give a whole number {bounds}.", where={"field": name}
+        ) from error
+    return value
+
+
+def page(*more: str) -> tuple[int, int]:
+    """(limit, offset) from the query, which may also have the arguments `more`."""
+    given = arguments("limit", "offset", *more)
+    return whole(given, "limit", _DEFAULT_PAGE, least=1, most=MAX_PAGE), whole(given, "offset", 0)
+
+
+def listing(items: Any, *, total: int, limit: int, offset: int) -> Response:
+    """One page of a list."""
+    return reply({"items": items, "total": total, "offset": offset, "limit": limit})
+
+
+def sliced(items: list[Any], limit: int, offset: int) -> Response:
+    """One page of a list that is here as a whole."""
+    return listing(items[offset : offset + limit], total=len(items), limit=limit, offset=offset)
+
+
+def wants_html() -> bool:
+    """Whether a browser asks: one that prefers a page to JSON."""
+    best = request.accept_mimetypes.best_match(["application/json", "text/html"], "application/json")
+    return best == "text/html"

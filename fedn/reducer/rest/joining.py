@@ -1,0 +1,220 @@
+"""Joining: the authority's certificate, enrolment, tokens, combiners, clients and their assignment."""
+
+from collections.abc import Mapping
+
+from flask import Blueprint, Response, request
+
+from fedn.network.join import JoinString
+from fedn.network.tokens import Role
+from fedn.protocol.errors import Forbidden
+from fedn.protocol.rest import (
+    Assignment,
+    AssignmentRequest,
+    ClientPage,
+    ClientView,
+    CombinerHeartbeat,
+    CombinerPage,
+    CombinerRegistration,
+    CombinerView,
+    EnrolReply,
+    EnrolRequest,
+    JoinReply,
+    JoinRequest,
+    RegistrationReply,
+    TokenReply,
+    TokenRequest,
+)
+from fedn.protocol.trail import GENESIS
+from fedn.reducer.assignment import Refusal
+from fedn.reducer.engine.roster import AttachedClient
+from fedn.reducer.enrolment import Site
+from fedn.reducer.rest.answers import arguments, body, nothing, page, reply, sliced
+from fedn.reducer.rest.gate import address, bearer, claims
+from fedn.reducer.rest.openapi import describe
+from fedn.reducer.services import services
+
+blueprint = Blueprint("joining", __name__)
+
+
+@blueprint.get("/ca")
+@describe("The federation's authority", text="application/x-pem-file")
+def ca() -> Response:
+    return Response(services().enrolment.ca_pem, mimetype="application/x-pem-file")
+
+
+@blueprint.post("/enrol")
+@describe("Enrol a site", request=EnrolRequest, reply=EnrolReply)
+def enrol() -> Response:
+    return reply(services().enrolment.enrol(body(EnrolRequest)))
+
+
+@blueprint.post("/token")
+@describe("Get a token", request=TokenRequest, reply=TokenReply)
+def token() -> Response:
+    """For an assertion of a site, or for the admin secret as bearer."""
+    wanted, parts = body(TokenRequest), services()
+    if wanted.grant == "assertion":
+        return reply(parts.enrolment.renew(wanted.assertion))
+    parts.admin_guard.check(bearer(), address())
+    return reply(parts.enrolment.person_token(Role(wanted.role)))
+
+
+@blueprint.post("/join-strings")
+@describe("Make a join string", request=JoinRequest, reply=JoinReply)
+def join_string() -> Response:
+    parts = services()
+    url = body(JoinRequest).url or parts.url()
+    fingerprint = parts.enrolment.ca_fingerprint if parts.settings.tls else ""
+    join = JoinString(url, fingerprint, parts.enrolment_secret)
+    return reply(JoinReply(join=join.encode(), url=join.url, ca_fingerprint=fingerprint))
+
+
+# Combiners
+
+
+@blueprint.post("/combiners")
+@describe("Add a combiner", request=CombinerRegistration, reply=RegistrationReply)
+def add_combiner() -> Response:
+    registration, parts = body(CombinerRegistration), services()
+    _check_own(registration.name)
+    parts.registry.register(registration)
+    return reply(_registered())
+
+
+@blueprint.post("/combiners/<name>/heartbeat")
+@describe("Say that a combiner lives", request=CombinerHeartbeat, reply=RegistrationReply)
+def heartbeat(name: str) -> Response:
+    _check_own(name)
+    services().registry.heartbeat(name, body(CombinerHeartbeat))
+    return reply(_registered())
+
+
+@blueprint.get("/combiners")
+@describe("List combiners", reply=CombinerPage, query=("limit", "offset"))
+def combiners() -> Response:
+    limit, offset = page()
+    return sliced([record.view() for record in services().registry.combiners()], limit, offset)
+
+
+@blueprint.get("/combiners/<name>")
+@describe("Show a combiner", reply=CombinerView)
+def combiner(name: str) -> Response:
+    arguments()
+    return reply(services().registry.get(name).view())
+
+
+@blueprint.delete("/combiners/<name>")
+@describe("Remove a combiner and free its name")
+def remove_combiner(name: str) -> Response:
+    parts = services()
+    parts.registry.remove(name)
+    if any(site.name == name for site in parts.enrolment.sites(Role.COMBINER)):
+        parts.enrolment.forget(Role.COMBINER, name)
+    return nothing()
+
+
+def _registered() -> RegistrationReply:
+    parts = services()
+    return RegistrationReply(federation=parts.settings.federation, epoch=parts.epoch)
+
+
+def _check_own(name: str) -> None:
+    """A combiner speaks for itself only."""
+    subject = claims().subject
+    if subject != name:
+        raise Forbidden(
+            "not_your_name",
+            f"the token is {subject!r}'s, and speaks for no other",
+            fix="Use the name that the combiner was enrolled with.",
+            where={"combiner": name},
+        )
+
+
+# Clients
+
+
+@blueprint.post("/assignments")
+@describe("Ask where to attach", request=AssignmentRequest, reply=Assignment)
+def assign() -> Response:
+    return reply(assignment(body(AssignmentRequest)))
+
+
+def assignment(wanted: AssignmentRequest) -> Assignment:
+    """Where the calling client shall attach. A GET keeps no place for it."""
+    parts, caller = services(), claims()
+    head = parts.trail.head()
+    trail_head, trail_length = (GENESIS, 0) if head is None else (head.hash, head.index + 1)
+    found = parts.assigner.assign(caller.subject, wanted.preferred, wanted.avoid, promise=request.method == "POST")
+    if isinstance(found, Refusal):
+        return Assignment(
+            status="retry",
+            code=found.code,
+            reason=found.reason,
+            retry_after_s=found.retry_after_s,
+            trail_head=trail_head,
+            trail_length=trail_length,
+        )
+    fresh = parts.enrolment.client_token(caller)
+    package = parts.catalog.active()
+    return Assignment(
+        status="assigned",
+        combiner=found.name,
+        host=found.host,
+        port=found.port,
+        ca=parts.enrolment.ca_pem if parts.settings.tls else "",
+        token=fresh.token,
+        expires_at=fresh.expires_at,
+        package_id=package.package_id if package else "",
+        helper=package.helper if package else "",
+        trail_head=trail_head,
+        trail_length=trail_length,
+    )
+
+
+@blueprint.get("/clients")
+@describe("List clients", reply=ClientPage, query=("limit", "offset"))
+def clients() -> Response:
+    limit, offset = page()
+    return sliced(client_views(), limit, offset)
+
+
+@blueprint.get("/clients/<name>")
+@describe("Show a client", reply=ClientView)
+def client(name: str) -> Response:
+    arguments()
+    site = services().enrolment.site(Role.CLIENT, name)
+    return reply(_client_view(site, _attached()))
+
+
+@blueprint.delete("/clients/<name>")
+@describe("Forget a client and free its name")
+def remove_client(name: str) -> Response:
+    services().enrolment.forget(Role.CLIENT, name)
+    return nothing()
+
+
+def client_views() -> list[ClientView]:
+    """Enrolled clients by name, with where they are attached."""
+    attached = _attached()
+    return [_client_view(site, attached) for site in services().enrolment.sites(Role.CLIENT)]
+
+
+def _attached() -> Mapping[str, AttachedClient]:
+    return {client.client: client for client in services().sessions.attached_clients()}
+
+
+def _client_view(site: Site, attached: Mapping[str, AttachedClient]) -> ClientView:
+    place = attached.get(site.name)
+    seen = max(services().enrolment.last_seen(Role.CLIENT, site.name), site.enrolled_at)
+    view = ClientView(name=site.name, key_id=site.key_id, enrolled_at=site.enrolled_at, last_seen=seen)
+    if place is None:
+        return view
+    return view.model_copy(
+        update={
+            "attached": True,
+            "combiner": place.combiner,
+            "since": place.since,
+            "kinds": tuple(sorted(place.kinds)),
+            "attributes": place.attributes,
+        }
+    )

@@ -1,0 +1,203 @@
+"""Models and the trail: list, show, download, seed, verify; and what clients found of the models."""
+
+import threading
+from collections.abc import Iterator
+
+from flask import Blueprint, Response
+
+from fedn.models.files import to_npz
+from fedn.models.wire import decode
+from fedn.protocol.errors import Conflict, InvalidInput, NotFound
+from fedn.protocol.rest import (
+    API_PREFIX,
+    MAX_PAGE,
+    ModelPage,
+    ModelView,
+    TensorView,
+    TrailKey,
+    TrailPage,
+    TrailVerification,
+    ValidationPage,
+)
+from fedn.protocol.tasks import weighted_mean
+from fedn.protocol.trail import TrailEntry
+from fedn.reducer.rest.answers import arguments, created, listing, page, reply, whole
+from fedn.reducer.rest.openapi import describe
+from fedn.reducer.rest.transfers import stored_object, uploaded
+from fedn.reducer.services import services
+
+blueprint = Blueprint("models", __name__)
+
+_converting = threading.Lock()
+"""One model at a time is held in memory for its conversion to npz."""
+
+
+@blueprint.get("/models")
+@describe("List global models, the latest first", reply=ModelPage, query=("limit", "offset"))
+def models() -> Response:
+    limit, offset = page()
+    views, total = latest_models(limit, offset)
+    return listing(views, total=total, limit=limit, offset=offset)
+
+
+def latest_models(limit: int, offset: int = 0) -> tuple[list[ModelView], int]:
+    """(models from the latest on, number of all)."""
+    trail = services().trail
+    head = trail.head()
+    total = 0 if head is None else head.index + 1
+    stop = max(0, total - offset)
+    start = max(0, stop - limit)
+    entries = trail.entries(start, stop - start) if stop > start else []
+    return [_view(entry, head=entry.index == total - 1) for entry in reversed(entries)], total
+
+
+@blueprint.post("/models")
+@describe(
+    "Seed: upload a model (safetensors or npz) that becomes the global model",
+    upload="application/octet-stream",
+    reply=ModelView,
+    status=201,
+)
+def seed() -> Response:
+    view = receive_seed()
+    return created(view, view.links["self"])
+
+
+def receive_seed() -> ModelView:
+    """Takes the seed in the request: its raw body, or the file `seed` of a form.
+
+    Raises:
+        Conflict: (`session_running`) a running session goes on from the model that is there.
+        InvalidInput: what is wrong with the file.
+    """
+    parts = services()
+    running = parts.sessions.running()
+    if running is not None:
+        raise Conflict(
+            "session_running",
+            "while a session runs, no seed can take the place of its model",
+            fix=f"Wait for its end, or stop it: fedn session stop {running.id}",
+            where={"session": running.id},
+        )
+    with uploaded("seed", what="model", max_bytes=int(parts.settings.max_model_bytes)) as path:
+        entry = parts.catalog.add_seed_file(path)
+    return _shown(entry)
+
+
+@blueprint.get("/models/<model_id>")
+@describe("Show a model: its tensors, and what clients found of it", reply=ModelView)
+def show(model_id: str) -> Response:
+    arguments()
+    return reply(_shown(services().trail.entry_of(model_id)))
+
+
+@blueprint.get("/models/<model_id>/download")
+@describe("Download a model", text="application/octet-stream", query=("format",))
+def download(model_id: str) -> Response:
+    wanted = arguments("format").get("format", "safetensors")
+    services().trail.entry_of(model_id)
+    file_name = f"{model_id.partition(':')[2][:16]}.{wanted}"
+    if wanted == "safetensors":
+        return stored_object(model_id, file_name)
+    if wanted == "npz":
+        return _as_npz(model_id, file_name)
+    raise InvalidInput(
+        "bad_argument",
+        f"there is no model format {wanted[:40]!r}",
+        fix="Use safetensors or npz.",
+        where={"field": "format"},
+    )
+
+
+def _as_npz(model_id: str, file_name: str) -> Response:
+    with _converting:
+        data = to_npz(decode(b"".join(services().models.read(model_id))))
+    answer = Response(_pieces(data), mimetype="application/octet-stream")
+    answer.content_length = len(data)
+    answer.headers.set("Content-Disposition", "attachment", filename=file_name)
+    return answer
+
+
+def _pieces(data: memoryview, size: int = 1 << 20) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield bytes(data[start : start + size])
+
+
+def _view(entry: TrailEntry, *, head: bool) -> ModelView:
+    own = f"{API_PREFIX}/models/{entry.model_id}"
+    return ModelView(
+        model_id=entry.model_id,
+        index=entry.index,
+        entry_hash=entry.hash,
+        kind=entry.kind,
+        session=entry.session,
+        round=entry.round,
+        parent=entry.parent,
+        time=entry.time,
+        metrics=entry.metrics,
+        contributions=sum(len(model.contributions) for model in entry.combiner_models),
+        head=head,
+        links={"self": own, "download": f"{own}/download"},
+    )
+
+
+def _shown(entry: TrailEntry) -> ModelView:
+    parts = services()
+    latest = parts.trail.head()
+    validations = parts.trail.validations(entry_hash=entry.hash, limit=MAX_PAGE)
+    found = {
+        "validation": weighted_mean([(record.num_examples or 1, record.metrics) for record in validations]),
+        "num_validations": len(validations),
+    }
+    try:
+        spec = parts.catalog.model_spec(entry.model_id)
+    except NotFound:
+        pass
+    else:
+        tensors = (TensorView(name=item.name, dtype=str(item.dtype), shape=item.shape) for item in spec.tensors)
+        found |= {"size_bytes": spec.size_bytes, "tensors": tuple(tensors)}
+    return _view(entry, head=latest is not None and latest.hash == entry.hash).model_copy(update=found)
+
+
+# The trail
+
+
+@blueprint.get("/trail")
+@describe("Entries of the trail, by index", reply=TrailPage, query=("start", "limit"))
+def trail() -> Response:
+    given = arguments("start", "limit")
+    start = whole(given, "start", 0)
+    limit = whole(given, "limit", MAX_PAGE, least=1, most=MAX_PAGE)
+    chain = services().trail
+    head = chain.head()
+    total = 0 if head is None else head.index + 1
+    return listing(chain.entries(start, limit), total=total, limit=limit, offset=start)
+
+
+@blueprint.get("/trail/verify")
+@describe("Check the whole trail", reply=TrailVerification, query=("head",))
+def verify() -> Response:
+    head = arguments("head").get("head")
+    chain = services().trail
+    verified = chain.verify(head or None)
+    return reply(
+        TrailVerification(federation=chain.federation, length=verified.length, head=verified.head, key_id=chain.key_id)
+    )
+
+
+@blueprint.get("/trail/key")
+@describe("Whose signatures the trail bears", reply=TrailKey)
+def trail_key() -> Response:
+    arguments()
+    chain = services().trail
+    public_key = chain.public_key_pem.decode("ascii")
+    return reply(TrailKey(federation=chain.federation, key_id=chain.key_id, public_key=public_key))
+
+
+@blueprint.get("/validations")
+@describe("List what clients found of the models, by time", reply=ValidationPage, query=("limit", "offset"))
+def validations() -> Response:
+    limit, offset = page()
+    chain = services().trail
+    found = chain.validations(limit=limit, offset=offset)
+    return listing(found, total=chain.count_validations(), limit=limit, offset=offset)

@@ -1,0 +1,185 @@
+"""The HTTPS server: cheroot with a bounded pool of threads, TLS handshakes off the accepting thread, and room for
+event streams.
+
+A new connection waits in the selector until its first bytes are there, and the handshake is done by a worker: neither
+a silent nor a broken peer keeps others waiting, and none of them leaves a traceback.
+"""
+
+import logging
+import socket
+import ssl
+import threading
+from typing import Any
+
+from cheroot import wsgi
+from cheroot.makefile import MakeFile
+from cheroot.server import HTTPConnection
+from cheroot.ssl import Adapter
+from cheroot.workers.threadpool import ThreadPool
+
+from fedn.protocol.errors import InvalidInput
+
+log = logging.getLogger(__name__)
+
+_HANDSHAKE_S = 10.0
+_IDLE_S = 30.0
+"""Seconds without a byte after which a connection, or a transfer on it, is given up."""
+_STOP_S = 5.0
+_MAX_HEADER_BYTES = 64 << 10
+_MAX_WAITING = 1024
+"""Connections with a request that wait for a thread; more are answered with 503."""
+
+_PLAIN_ANSWER = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"This port speaks HTTPS only: use https://\n"
+)
+
+
+class RestServer:
+    """Serves a WSGI app until it is stopped.
+
+    Args:
+        app: the WSGI app.
+        bind: address to listen at.
+        port: 0 takes any free one.
+        threads: requests answered at once, event streams apart.
+        max_streams: event streams at once; each needs a thread of its own while it is open.
+        context: TLS; None serves plain HTTP.
+    """
+
+    def __init__(
+        self, app: Any, *, bind: str, port: int, threads: int, max_streams: int, context: ssl.SSLContext | None
+    ) -> None:
+        self._threads = threads
+        self._growing = threading.Lock()
+        self._server = _Server((bind, port), app, context, threads, max_streams)
+        self._thread = threading.Thread(target=self._serve, name="rest")
+
+    def start(self) -> None:
+        """Listens. InvalidInput (`cannot_listen`) where the address is taken or is not this machine's."""
+        try:
+            self._server.prepare()
+        except OSError as error:
+            host, port = self._server.bind_addr
+            raise InvalidInput(
+                "cannot_listen",
+                f"the reducer cannot listen: {error}",
+                fix="Choose another bind or port, or stop the program that listens there.",
+                where={"address": f"{host}:{port}"},
+            ) from error
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.bind_addr[1])
+
+    def make_room(self, streams: int) -> None:
+        """Sees to it that `threads` requests can be answered beside so many open event streams."""
+        pool = self._server.requests
+        with self._growing:
+            missing = self._threads + streams - len(pool._threads)
+            if missing > 0:
+                pool.grow(missing)
+
+    def stop(self) -> None:
+        """Stops listening, lets running requests end for 5 seconds, then cuts them off."""
+        self._server.stop()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _serve(self) -> None:
+        self._server.serve()
+
+
+class _TlsAdapter(Adapter):  # type: ignore[misc]  # cheroot has no types
+    """Wraps sockets without a handshake: the worker that takes the connection does it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.context = context
+
+    def bind(self, sock: socket.socket) -> socket.socket:
+        return sock
+
+    def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
+        return self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), {}
+
+    def get_environ(self) -> dict[str, str]:
+        return {"wsgi.url_scheme": "https", "HTTPS": "on"}
+
+    def makefile(self, sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
+        return MakeFile(sock, mode, bufsize)
+
+
+class _Connection(HTTPConnection):  # type: ignore[misc]
+    """A connection that may still have its handshake before it."""
+
+    fresh = True
+    """Not read from yet."""
+    _handshaken = False
+
+    def communicate(self) -> bool:
+        if isinstance(self.socket, ssl.SSLSocket) and not self._handshaken and not self._shake_hands(self.socket):
+            return False
+        return bool(super().communicate())
+
+    def _shake_hands(self, sock: ssl.SSLSocket) -> bool:
+        """Whether the peer speaks TLS and shows no wrong certificate."""
+        sock.settimeout(_HANDSHAKE_S)
+        try:
+            sock.do_handshake()
+        except ssl.SSLError as error:
+            log.debug("no TLS handshake with %s: %s", self.remote_addr, error)
+            if error.reason == "HTTP_REQUEST":
+                _answer_plainly(sock)
+            return False
+        except OSError as error:
+            log.debug("%s went away in the handshake: %s", self.remote_addr, error)
+            return False
+        sock.settimeout(self.server.timeout)
+        self._handshaken = True
+        certificate = sock.getpeercert(binary_form=True)
+        shown = {"SSL_CLIENT_CERT": ssl.DER_cert_to_PEM_cert(certificate)} if certificate else {}
+        self.ssl_env = self.server.ssl_adapter.get_environ() | shown
+        return True
+
+
+class _Server(wsgi.Server):  # type: ignore[misc]
+    ConnectionClass = _Connection
+
+    def __init__(
+        self, address: tuple[str, int], app: Any, context: ssl.SSLContext | None, threads: int, max_streams: int
+    ) -> None:
+        super().__init__(
+            address,
+            app,
+            numthreads=threads,
+            server_name="fedn",
+            request_queue_size=256,
+            timeout=_IDLE_S,
+            shutdown_timeout=_STOP_S,
+        )
+        self.requests = ThreadPool(self, min=threads, max=threads + max_streams, accepted_queue_size=_MAX_WAITING)
+        self.max_request_header_size = _MAX_HEADER_BYTES
+        self.software = "fedn"
+        if context is not None:
+            self.ssl_adapter = _TlsAdapter(context)
+
+    def process_conn(self, conn: Any) -> None:
+        if conn.fresh:
+            # Nobody is kept waiting by a peer that says nothing: a worker takes it once there is something to read.
+            conn.fresh = False
+            self.put_conn(conn)
+        else:
+            super().process_conn(conn)
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """cheroot's own words; what peers do wrong is no warning of ours."""
+        log.log(level if traceback else logging.DEBUG, "%s", msg, exc_info=traceback)
+
+
+def _answer_plainly(sock: ssl.SSLSocket) -> None:
+    """Tells a peer that does not speak TLS, in plain HTTP."""
+    try:
+        socket.socket.sendall(sock, _PLAIN_ANSWER)
+    except OSError as error:
+        log.debug("the peer did not wait for the answer: %s", error)

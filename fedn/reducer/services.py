@@ -1,0 +1,61 @@
+"""The reducer's parts by name, as the REST API and the pages see them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import current_app
+
+from fedn.plan.settings import ReducerSettings
+from fedn.reducer.assignment import Assigner
+from fedn.reducer.catalog import Catalog
+from fedn.reducer.enrolment import Enrolment
+from fedn.reducer.events import EventLog
+from fedn.reducer.garbage import GarbageCollector
+from fedn.reducer.guard import SecretGuard
+from fedn.reducer.health import StoreHealth
+from fedn.reducer.metrics import Metrics
+from fedn.reducer.registry import Registry
+from fedn.reducer.sessions import Sessions
+from fedn.reducer.trail import Trail
+from fedn.reducer.uploads import Spool
+from fedn.stores.base import ModelStore
+
+_KEY = "fedn"
+
+
+@dataclass(frozen=True)
+class Services:
+    settings: ReducerSettings
+    enrolment: Enrolment
+    enrolment_guard: SecretGuard
+    enrolment_secret: str
+    """Goes into join strings."""
+    admin_guard: SecretGuard
+    registry: Registry
+    assigner: Assigner
+    sessions: Sessions
+    trail: Trail
+    catalog: Catalog
+    models: ModelStore
+    events: EventLog
+    garbage: GarbageCollector
+    health: StoreHealth
+    metrics: Metrics
+    spool: Spool
+    epoch: int
+    started_at: float
+    """Unix time in seconds."""
+    url: Callable[[], str]
+    """Address for join strings, once the port is known."""
+    make_room: Callable[[int], None]
+    """Called with the number of open event streams, before another one is served."""
+
+
+def services() -> Services:
+    """The parts behind the request that is being answered."""
+    found: Services = current_app.extensions[_KEY]
+    return found
+
+
+def register_services(extensions: dict[str, object], parts: Services) -> None:
+    extensions[_KEY] = parts

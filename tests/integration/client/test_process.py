@@ -1,0 +1,134 @@
+"""The client as a process: signals, a kill in the middle of a training, nothing left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from fedn.plan.settings import ClientSettings
+from tests.integration.client.conftest import model_of
+from tests.integration.client.stand_ins import FakeReducer, Place
+from tests.support.fake_combiner import PATIENCE_S, FakeCombiner, FakeStream, round_name, train_task
+
+MakeSettings = Callable[..., ClientSettings]
+SMALL, SMALL_BYTES = model_of(np.arange(4, dtype=np.float32))
+
+PROGRAM = """
+import json, os, sys
+from fedn.client.main import run
+from fedn.plan.settings import ClientSettings, load_settings
+
+sys.exit(run(load_settings(ClientSettings, file=None, environ={}, flags=json.loads(sys.argv[1]))))
+"""
+
+
+@contextmanager
+def program(settings: ClientSettings) -> Iterator[subprocess.Popen[bytes]]:
+    flags = {"join": settings.join, "name": settings.name, "learner": settings.learner}
+    flags["data_dir"] = str(settings.data_dir)
+    process = subprocess.Popen([sys.executable, "-c", PROGRAM, json.dumps(flags)], stderr=subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+async def in_training(combiner: FakeCombiner) -> FakeStream:
+    stream = await combiner.attached()
+    await stream.push(SMALL, SMALL_BYTES)
+    await stream.task(train_task("alice", SMALL, parameters={"step": "wait"}), round_name())
+    await stream.expect("task_progress", skip=["task_accepted"])
+    return stream
+
+
+def ended(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
+    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ends_on_a_signal_in_the_middle_of_a_training(
+    reducer: FakeReducer, settings: MakeSettings, number: signal.Signals
+) -> None:
+    async def scenario() -> None:
+        async with FakeCombiner(reducer.ca) as combiner:
+            reducer.places = [Place("fake", combiner.port)]
+            with program(settings()) as process:
+                stream = await in_training(combiner)
+                workers = psutil.Process(process.pid).children(recursive=True)
+                assert workers
+                process.send_signal(number)
+                await stream.expect("leave")
+                assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
+                assert ended(workers)
+
+    asyncio.run(scenario())
+
+
+def test_killed_client_takes_its_worker_along_and_does_the_task_after_its_restart(
+    reducer: FakeReducer, settings: MakeSettings
+) -> None:
+    mine = settings()
+
+    async def scenario() -> None:
+        async with FakeCombiner(reducer.ca) as combiner:
+            reducer.places = [Place("fake", combiner.port)]
+            with program(mine) as process:
+                await in_training(combiner)
+                workers = psutil.Process(process.pid).children(recursive=True)
+                os.kill(process.pid, signal.SIGKILL)
+                assert workers and await asyncio.to_thread(ended, workers)
+            (mine.data_dir / "work" / "go").touch()
+            with program(mine):
+                stream = await combiner.attached()
+                await stream.push(SMALL, SMALL_BYTES)
+                await stream.task(train_task("alice", SMALL), round_name())
+                await stream.take("t1")
+
+    asyncio.run(scenario())
+
+
+def test_result_survives_a_kill_of_the_client(reducer: FakeReducer, settings: MakeSettings) -> None:
+    mine = settings()
+
+    async def scenario() -> None:
+        async with FakeCombiner(reducer.ca) as combiner:
+            reducer.places = [Place("fake", combiner.port)]
+            with program(mine) as process:
+                stream = await combiner.attached()
+                await stream.push(SMALL, SMALL_BYTES)
+                await stream.task(train_task("alice", SMALL), round_name())
+                first = await stream.expect("ready")
+                os.kill(process.pid, signal.SIGKILL)
+            with program(mine):
+                stream = await combiner.attached()
+                assert list(stream.hello.spooled_tasks) == ["t1"]
+                await stream.task(train_task("alice", SMALL), round_name())
+                ready, _ = await stream.take("t1")
+                assert ready.object_id == first.object_id
+
+    asyncio.run(scenario())
+    assert (mine.data_dir / "work" / "trained").read_text().split() == ["t1"]
+
+
+def test_client_that_cannot_go_on_says_why_in_one_line(
+    reducer: FakeReducer, settings: MakeSettings, tmp_path: Path
+) -> None:
+    with program(settings(learner=f"{tmp_path}/missing.py:Nothing")) as process:
+        assert process.wait(PATIENCE_S) == 1
+        assert process.stderr is not None
+        text = process.stderr.read().decode()
+    assert "bad_learner" in text.splitlines()[-1]
+    assert "Traceback" not in text
