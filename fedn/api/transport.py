@@ -202,23 +202,28 @@ def _text(value: object) -> str:
 
 def _tls_context(ca: str | bytes | Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
     try:
-        if ca is None:
-            context = ssl.create_default_context()
-        else:
-            pem = ca if isinstance(ca, str) and "-----BEGIN" in ca else ca.decode() if isinstance(ca, bytes) else None
-            context = ssl.create_default_context(cadata=pem or Path(str(ca)).read_text(encoding="ascii"))
+        context = ssl.create_default_context(cadata=None if ca is None else _pem(ca))
         if certificate is not None:
             context.load_cert_chain(certificate, key)
     except (OSError, ValueError) as error:
-        files = [str(name) for name in (ca, certificate, key) if name is not None and "-----" not in str(name)]
+        files = [str(name) for name in (ca, certificate, key) if isinstance(name, Path)]
         raise InvalidInput(
             "bad_certificate_file",
             f"a certificate or key cannot be read: {error}",
             fix="Give PEM files: the reducer writes its CA to ca.crt in its data directory.",
-            where={"file": ", ".join(files)},
+            where={"file": ", ".join(files)} if files else None,
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
+
+
+def _pem(ca: str | bytes | Path) -> str:
+    """The PEM text that `ca` is, or that the file it names holds."""
+    if isinstance(ca, bytes):
+        return ca.decode("ascii")
+    if isinstance(ca, str) and "-----BEGIN" in ca:
+        return ca
+    return Path(ca).read_text(encoding="ascii")
 
 
 def _tls_error(error: HTTPError, where: Mapping[str, object]) -> FednError:

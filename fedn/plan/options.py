@@ -4,6 +4,9 @@ A package of anybody adds an option by declaring an entry point in one of the gr
 """
 
 import difflib
+import sys
+from collections.abc import Mapping
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import cleandoc
 
@@ -55,7 +58,13 @@ def list_options(group: str) -> dict[str, str]:
     return described
 
 
-def _entries(group: str) -> dict[str, list[EntryPoint]]:
+def _entries(group: str) -> Mapping[str, list[EntryPoint]]:
+    return _scan(group, tuple(sys.path))
+
+
+@lru_cache(maxsize=16)
+def _scan(group: str, path: tuple[str, ...]) -> Mapping[str, list[EntryPoint]]:
+    """Reads the metadata of every installed package, which takes milliseconds: once for each search path."""
     found: dict[str, list[EntryPoint]] = {}
     for entry in entry_points(group=group):
         found.setdefault(entry.name, []).append(entry)

@@ -56,6 +56,7 @@ class EventLog:
         self._listeners: tuple[Listener, ...] = ()
         self._stopping = threading.Event()
         self._closed = False
+        self._readable = True
         self._writer = threading.Thread(target=self._write_all, name="event-writer")
 
     def start(self) -> None:
@@ -68,8 +69,15 @@ class EventLog:
         self._last = max(earlier, int(self._clock() * 1000))
         self._writer.start()
 
+    def end_subscriptions(self) -> None:
+        """Ends those that are open, and any that is opened from now on."""
+        with self._changed:
+            self._readable = False
+            self._changed.notify_all()
+
     def stop(self) -> None:
         """Ends all subscriptions, and writes what is not written yet as far as the store answers for 5 seconds."""
+        self.end_subscriptions()
         with self._changed:
             self._closed = True
             self._stopping.set()
@@ -147,8 +155,8 @@ class EventLog:
 
     def _wait(self, number: int, timeout_s: float) -> list[EventView] | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._last > number, timeout_s)
-            return None if self._closed else self._from(number, _BATCH)
+            self._changed.wait_for(lambda: not self._readable or self._last > number, timeout_s)
+            return self._from(number, _BATCH) if self._readable else None
 
     def _unsubscribe(self) -> None:
         with self._changed:

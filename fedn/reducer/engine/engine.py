@@ -33,9 +33,14 @@ CALL_TIMEOUT_S = 30.0
 class TlsFiles(Protocol):
     """The reducer's own certificate, as it dials combiners with it."""
 
-    ca_pem: bytes
-    cert_pem: bytes
-    key_pem: bytes
+    @property
+    def ca_pem(self) -> bytes: ...
+
+    @property
+    def cert_pem(self) -> bytes: ...
+
+    @property
+    def key_pem(self) -> bytes: ...
 
 
 class Engine:

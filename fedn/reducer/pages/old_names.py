@@ -6,12 +6,12 @@ They do what the REST API does, under their old names. A browser that sends a fo
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, redirect, request
+from flask import Blueprint, Response, request
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import InvalidInput, InvalidSettings, NotFound
 from fedn.protocol.rest import MAX_PAGE, AssignmentRequest, SessionStart
-from fedn.reducer.pages.render import html
+from fedn.reducer.pages.render import go_to, html
 from fedn.reducer.rest import joining, models, packages, sessions, status
 from fedn.reducer.rest.answers import arguments, created, json_object, payload_of, reply, wants_html, whole
 from fedn.reducer.rest.gate import CSRF_FIELD, claims
@@ -55,7 +55,7 @@ def assign() -> Response:
 @blueprint.post("/seed")
 def seed() -> Response:
     view = models.receive_seed()
-    return _to("/seed") if wants_html() else created(view, view.links["self"])
+    return go_to("/seed") if wants_html() else created(view, view.links["self"])
 
 
 @blueprint.post("/start")
@@ -63,7 +63,7 @@ def start() -> Response:
     """Form or JSON: the fields of a plan, FEDn's `round_timeout`, `timeout` and `task`, and `name`."""
     given = _form_or_json()
     view = sessions.start_session(SessionStart(name=given.pop("name", None) or None, plan=_plan_of(given)))
-    return _to(f"/dashboard?session={view.id}") if wants_html() else created(view, view.links["self"])
+    return go_to(f"/dashboard?session={view.id}") if wants_html() else created(view, view.links["self"])
 
 
 @blueprint.get("/context")
@@ -85,7 +85,7 @@ def context() -> Response:
 def upload_context() -> Response:
     view = packages.receive_package()
     location = f"/api/v1/packages/{view.package_id}/download"
-    return _to("/context") if wants_html() else created(view, location)
+    return go_to("/context") if wants_html() else created(view, location)
 
 
 @blueprint.get("/status")
@@ -132,8 +132,3 @@ def _plan_of(given: Mapping[str, Any]) -> dict[str, Any]:
         parameters = plan.get("parameters")
         plan["parameters"] = {**(parameters if isinstance(parameters, dict) else {}), "task": given["task"]}
     return plan
-
-
-def _to(path: str) -> Response:
-    answer: Response = redirect(path, 303, Response)
-    return answer

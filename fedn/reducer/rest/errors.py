@@ -3,12 +3,12 @@
 import logging
 from urllib.parse import quote
 
-from flask import Flask, Response, redirect, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound
 from fedn.protocol.rest import API_PREFIX
-from fedn.reducer.pages.render import error_page
+from fedn.reducer.pages.render import error_page, go_to
 from fedn.reducer.rest.answers import problem, wants_html
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ def _answer(error: FednError) -> Response:
         log.warning("%s %s: %s", request.method, request.path, error)
     page = not request.path.startswith(API_PREFIX) and wants_html()
     if page and error.http_status == 401 and request.method == "GET" and request.path != "/login":
-        answer: Response = redirect(f"/login?next={quote(request.full_path.rstrip('?'))}", 303, Response)
-        return answer
+        return go_to(f"/login?next={quote(request.full_path.rstrip('?'))}")
     return error_page(error) if page else problem(error)
 
 

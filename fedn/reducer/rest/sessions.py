@@ -56,9 +56,8 @@ def _check_package(package_id: str) -> None:
     try:
         services().catalog.package(package_id)
     except NotFound as error:
-        raise InvalidInput(
-            error.code, error.message, fix=error.fix, where={**error.where, "field": "package_id"}
-        ) from error
+        where = {**error.where, "field": "package_id"}
+        raise InvalidInput(error.code, error.message, fix=error.fix, where=where) from error
 
 
 @blueprint.get("/sessions")
