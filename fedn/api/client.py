@@ -176,9 +176,13 @@ class APIClient:
     def start_session(
         self, plan: SessionPlan | Mapping[str, Any] | None = None, name: str | None = None
     ) -> rest.SessionView:
-        """Starts a session and returns at once. Conflict (`session_running`) where one runs already."""
-        given = plan.model_dump(mode="json", by_alias=True) if isinstance(plan, SessionPlan) else dict(plan or {})
-        request = payload_of(rest.SessionStart, name=name, plan=given)
+        """Starts a session and returns at once. Conflict (`session_running`) where one runs already.
+
+        A plan that was made without `package_id` gets the active package; one with None there gets none.
+        """
+        if isinstance(plan, SessionPlan):
+            plan = plan.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        request = payload_of(rest.SessionStart, name=name, plan=dict(plan or {}))
         return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request)
 
     def sessions(self) -> list[rest.SessionView]:

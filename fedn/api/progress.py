@@ -89,9 +89,9 @@ class SessionProgress:
                 self._validate(fields["model_id"], dict(fields.get("metrics", {})), fields.get("clients", 0))
             case "ledger_changed" if fields.get("state") in {"failed", "refused", "late", "disconnected"}:
                 reason = f": {fields['reason']}" if fields.get("reason") else ""
-                self.notes.append(f"round {int(fields['round']) + 1}: {fields['client']} {fields['state']}{reason}")
+                self.notes.append(f"{self._place(fields)}: {fields['client']} {fields['state']}{reason}")
             case "round_failed":
-                self.notes.append(f"round {int(fields['round']) + 1} failed: {fields.get('reason', '')}")
+                self.notes.append(f"{self._place(fields)} failed: {fields.get('reason', '')}")
             case "session_finished" | "session_failed" | "session_stopped":
                 self.state, self.reason = event.kind.removeprefix("session_"), str(fields.get("reason", ""))
             case "session_started":
@@ -99,6 +99,11 @@ class SessionProgress:
             case _:
                 pass
         return True
+
+    def _place(self, fields: dict[str, Any]) -> str:
+        """Rounds that train have the indexes below `rounds`; those above validate the last model or make the first."""
+        index = int(fields["round"])
+        return f"round {index + 1}" if index < self.rounds else "the last validation" if index == self.rounds else "seed"
 
     def _commit(self, index: int, model_id: str, updates: int, metrics: dict[str, float], total_ms: float) -> None:
         line = RoundLine(index, model_id, updates, metrics, total_ms)

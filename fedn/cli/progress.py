@@ -51,7 +51,7 @@ class _Lines:
 
     def print_new(self, progress: SessionProgress) -> None:
         for note in progress.notes[self._notes :]:
-            self._console.print(f"  ! {note}", style="yellow", markup=False)
+            self._console.print(f"  ! {note}", style="yellow", markup=False, soft_wrap=True)
         self._notes = len(progress.notes)
         newest = max(progress.lines, default=-1)
         for index in sorted(set(progress.lines) - self._printed):

@@ -62,7 +62,8 @@ class SessionPlan(BaseModel):
     seed_from_client: bool = False
     """Where the federation has no model yet, one client is asked to make the first."""
     package_id: str | None = None
-    """Digest of the compute package; None: the clients bring their own Learner."""
+    """Digest of the compute package; None: the federation's active one, if it has one. Clients that bring a Learner of
+    their own ignore it."""
     model_id: str | None = None
     """Model to start from; None: the head of the trail. Another one than the head is a rollback to it."""
 

@@ -11,6 +11,7 @@ from fedn.protocol.errors import Conflict, NotFound
 from fedn.protocol.names import check_name
 from fedn.protocol.rest import RoundView, SessionView
 from fedn.protocol.rounds import RoundKind
+from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.records import (
     ROUNDS,
     SESSIONS,
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 
 
 class Sessions:
-    def __init__(self, engine: "Engine", state: StateStore, trail: Trail) -> None:
+    def __init__(self, engine: "Engine", state: StateStore, trail: Trail, catalog: Catalog) -> None:
         self._engine = engine
         self._state = state
         self._trail = trail
+        self._catalog = catalog
 
     def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
         """Starts a session and answers at once.
@@ -48,8 +50,9 @@ class Sessions:
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
             InvalidInput: the plan's rule or scheduler is not there.
-            NotFound: (`no_such_model`) the plan's model is not in the trail.
+            NotFound: `no_such_model` (not in the trail), `no_such_package`.
         """
+        plan = self._with_package(plan)
         self._check(plan, kind)
         identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         record = SessionRecord(
@@ -62,6 +65,16 @@ class Sessions:
         )
         self._engine.call(self._engine.start_session(record))
         return session_view(record)
+
+    def _with_package(self, plan: SessionPlan) -> SessionPlan:
+        """The plan with the federation's active package where it names none, and with its package's helper."""
+        package = self._catalog.active() if plan.package_id is None else self._catalog.package(plan.package_id)
+        if package is None:
+            return plan
+        changes = {"package_id": package.package_id}
+        if package.helper and "helper" not in plan.model_fields_set:
+            changes["helper"] = package.helper
+        return plan.model_copy(update=changes)
 
     def _check(self, plan: SessionPlan, kind: RoundKind) -> None:
         get_rule(plan.rule.name, plan.rule.options)

@@ -93,7 +93,7 @@ class Engine:
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._thread_main, name="engine")
         self._failure: BaseException | None = None
-        self.sessions = Sessions(self, state, trail)
+        self.sessions = Sessions(self, state, trail, catalog)
 
     # From any thread
 
