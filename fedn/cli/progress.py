@@ -17,7 +17,7 @@ _FIRST = ("accuracy", "loss")
 def show_session(updates: Iterable[SessionProgress]) -> SessionProgress:
     """Shows a session until it ends and returns its last state.
 
-    A round's line is printed once its model was validated, or when the next one is; so nothing is printed twice.
+    A round's line is printed when its model was validated, or when it will not be any more.
     """
     console = Console(highlight=False)
     lines = _Lines(console)
@@ -56,7 +56,8 @@ class _Lines:
         newest = max(progress.lines, default=-1)
         for index in sorted(set(progress.lines) - self._printed):
             line = progress.lines[index]
-            if line.validations or index < newest or progress.done:
+            # The validation of a model comes with the round after it, and may be told just after that one's commit.
+            if line.validations or index + 1 < newest or progress.done:
                 self._print(line, progress.rounds)
                 self._printed.add(index)
 

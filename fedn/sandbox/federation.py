@@ -223,7 +223,7 @@ class Sandbox:
         self._start(name, ["client", "start", "--name", name, *arguments], {**join, **threads})
 
     def _folder(self, name: str) -> Path:
-        return self.options.data_dir / "sites" / name
+        return (self.options.data_dir / "sites" / name).resolve()
 
     def _start(self, name: str, arguments: list[str], environ: dict[str, str]) -> Program:
         program = Program(

@@ -178,8 +178,8 @@ class ProcessProxy:
 
 
 def _owner(port: int) -> int | None:
-    """The process whose end of a connection on 127.0.0.1 has this port."""
-    for connection in psutil.net_connections("tcp4"):
+    """The process whose end of a connection has this port. gRPC uses sockets of both families at once."""
+    for connection in psutil.net_connections("tcp"):
         if connection.laddr and connection.laddr.port == port and connection.pid:
             return int(connection.pid)
     return None

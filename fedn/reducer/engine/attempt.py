@@ -168,7 +168,8 @@ class RoundAttempt:
     def _too_few(self) -> Reason:
         progress = self._progress()
         why = "; ".join(str(error) for error in self._lost.values())
-        message = f"{progress.updated} of {progress.selected} clients updated, {progress.required} are required"
+        ended = progress.selected - progress.updated - progress.open
+        message = f"{ended} of {progress.selected} clients ended without an update, {progress.required} are required"
         return Reason(code="quorum_missed", message=f"{message}; {why}" if why else message)
 
     async def _abandon(

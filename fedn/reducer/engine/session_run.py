@@ -1,5 +1,6 @@
 """A running session: round after round until its plan is fulfilled, it is stopped, or it cannot go on."""
 
+import asyncio
 import logging
 import time
 
@@ -18,6 +19,9 @@ from fedn.scheduling.base import get_scheduler
 
 log = logging.getLogger(__name__)
 
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+"""Between attempts at a round, doubling: what just failed often needs a moment."""
 _INTERRUPTED = {RoundState.RUNNING, RoundState.AGGREGATING}
 PREDICTIONS = "predictions"
 
@@ -128,7 +132,10 @@ class SessionRun:
             else:
                 because = result.retry_because
             await run.fail(because)
-            log.warning("round %s is tried again: %s", run.record.name, because.message)
+            log.warning("round %s came to nothing: %s", run.record.name, because.message)
+            if number < last:
+                tries = number - (last - self._plan.max_attempts)
+                await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tries - 1)))  # a timer, for no event
         raise Unavailable(
             "round_failed",
             f"a round failed {self._plan.max_attempts} times, at last because {because.message}",

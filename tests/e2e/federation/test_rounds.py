@@ -85,7 +85,7 @@ def test_sessions_over_two_combiners(tmp_path):
         session = federation.run(rounds=1, clients_required=7, max_attempts=2)
         assert session.state == "failed"
         assert session.error.code == "round_failed"
-        assert "5 of 7" in session.error.message
+        assert "7 are required" in session.error.message
 
         # Stop and resume; roll back to an old model.
         federation.processes["failing"].stop()

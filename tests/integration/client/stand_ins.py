@@ -140,7 +140,7 @@ class FakeReducer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                bearer = self.headers["Authorization"].removeprefix("Bearer ")
+                bearer = (self.headers["Authorization"] or "").removeprefix("Bearer ")
                 reply = reducer.answer(self.path, body, bearer)
                 self._answer(json.dumps(reply).encode(), "application/json")
 

@@ -1,0 +1,184 @@
+"""A reducer's parts without server and engine: real stores and keys, sessions that only remember."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flask import Flask
+
+from fedn.network.tls import make_csr, new_private_key
+from fedn.network.tokens import Role
+from fedn.plan.session import SessionPlan
+from fedn.plan.settings import ReducerSettings
+from fedn.protocol.errors import Conflict, NotFound
+from fedn.protocol.rest import EnrolRequest, RoundView, SessionView
+from fedn.protocol.rounds import RoundKind
+from fedn.reducer.app import create_app
+from fedn.reducer.assignment import Assigner
+from fedn.reducer.catalog import Catalog
+from fedn.reducer.engine.roster import AttachedClient
+from fedn.reducer.enrolment import Enrolment
+from fedn.reducer.events import EventLog
+from fedn.reducer.garbage import GarbageCollector
+from fedn.reducer.guard import SecretGuard
+from fedn.reducer.health import StoreHealth
+from fedn.reducer.keys import load_keys
+from fedn.reducer.metrics import Metrics
+from fedn.reducer.registry import Registry
+from fedn.reducer.services import Services
+from fedn.reducer.trail import Trail
+from fedn.reducer.uploads import Spool
+from fedn.stores.memory import MemoryModelStore
+from fedn.stores.sqlite import SqliteStateStore
+
+ADMIN_SECRET = "an admin secret of the tests"
+ENROLMENT_SECRET = "an enrolment secret of the tests"
+
+
+@dataclass
+class FakeSessions:
+    """Sessions that start at once and never do anything."""
+
+    views: dict[str, SessionView] = field(default_factory=dict)
+    clients: list[AttachedClient] = field(default_factory=list)
+    views_of_rounds: list[RoundView] = field(default_factory=list)
+    plans: list[SessionPlan] = field(default_factory=list)
+
+    def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
+        if self.running() is not None:
+            raise Conflict("session_running", "a session is running already")
+        session = f"s-{len(self.views)}"
+        view = SessionView(
+            id=session,
+            name=name or session,
+            kind=kind,
+            state="running",
+            plan=plan.model_dump(mode="json", by_alias=True),
+            rounds_done=0,
+            rounds=plan.rounds,
+            created_at=time.time(),
+            links={"self": f"/api/v1/sessions/{session}"},
+        )
+        self.plans.append(plan)
+        self.views[session] = view
+        return view
+
+    def stop(self, session: str) -> SessionView:
+        view = self.views[session] = self.get(session).model_copy(update={"state": "stopped"})
+        return view
+
+    def resume(self, session: str) -> SessionView:
+        view = self.views[session] = self.get(session).model_copy(update={"state": "running"})
+        return view
+
+    def list(self, limit: int | None = None, offset: int = 0) -> list[SessionView]:
+        return list(self.views.values())[::-1][offset:][:limit]
+
+    def count(self) -> int:
+        return len(self.views)
+
+    def get(self, session: str) -> SessionView:
+        if session not in self.views:
+            raise NotFound("no_such_session", "there is no such session")
+        return self.views[session]
+
+    def running(self) -> SessionView | None:
+        return next((view for view in self.views.values() if view.state == "running"), None)
+
+    def rounds(self, session: str, limit: int | None = None, offset: int = 0) -> Sequence[RoundView]:
+        self.get(session)
+        return self.views_of_rounds[offset:][:limit]
+
+    def count_rounds(self, session: str) -> int:
+        return len(self.views_of_rounds)
+
+    def round(self, session: str, index: int) -> RoundView:
+        if index >= len(self.views_of_rounds):
+            raise NotFound("no_such_round", "the session has no such round")
+        return self.views_of_rounds[index]
+
+    def attached_clients(self) -> Sequence[AttachedClient]:
+        return self.clients
+
+
+@dataclass
+class Parts:
+    """What a test may look into."""
+
+    services: Services
+    app: Flask
+    sessions: FakeSessions
+    state: SqliteStateStore
+
+    def token(self, role: Role, name: str = "") -> str:
+        """A token of that role; that of a site is enrolled first, under its role's name where none is given."""
+        enrolment = self.services.enrolment
+        if role in {Role.ADMIN, Role.VIEWER}:
+            return enrolment.person_token(role).token
+        name = name or f"a {role.value}"
+        request = EnrolRequest(name=name, role=role.value, csr=make_csr(new_private_key(), name).decode())
+        return enrolment.enrol(request).token
+
+    def headers(self, role: Role, name: str = "") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(role, name)}"}
+
+    def close(self) -> None:
+        self.services.events.stop()
+        self.services.registry.stop()
+        self.state.close()
+
+
+def make_parts(folder: Path, **changes: object) -> Parts:
+    settings = ReducerSettings(data_dir=folder, **changes)  # type: ignore[arg-type]
+    keys = load_keys(settings)
+    state = SqliteStateStore(folder / "state.db")
+    models = MemoryModelStore()
+    events = EventLog(state, max_subscriptions=settings.max_event_streams, clock=time.time)
+    events.start()
+    trail = Trail(state, settings.federation, keys.trail, epoch=1)
+    catalog = Catalog(
+        state=state,
+        models=models,
+        trail=trail,
+        events=events,
+        algorithm=settings.digest,
+        max_model_bytes=int(settings.max_model_bytes),
+        max_package_bytes=int(settings.max_package_bytes),
+    )
+    enrolment = Enrolment(state, keys.authority, keys.tokens, federation=settings.federation, ttl_s=600)
+    enrolment.start()
+    registry = Registry(state, events, dead_after_s=settings.combiner_dead_after_s)
+    registry.start()
+    sessions = FakeSessions()
+    metrics = Metrics()
+    events.add_listener(metrics.note_event)
+    services = Services(
+        settings=settings,
+        enrolment=enrolment,
+        enrolment_guard=SecretGuard(ENROLMENT_SECRET, what="enrolment secret", fix="Look it up."),
+        enrolment_secret=ENROLMENT_SECRET,
+        admin_guard=SecretGuard(ADMIN_SECRET, what="admin secret", fix="Look it up."),
+        registry=registry,
+        assigner=Assigner(registry, sessions.attached_clients),
+        sessions=sessions,  # type: ignore[arg-type]
+        trail=trail,
+        catalog=catalog,
+        models=models,
+        events=events,
+        garbage=GarbageCollector(
+            state=state,
+            models=models,
+            trail=trail,
+            catalog=catalog,
+            session_runs=lambda: sessions.running() is not None,
+        ),
+        health=StoreHealth(state, models),
+        metrics=metrics,
+        spool=Spool(folder / "spool"),
+        epoch=1,
+        started_at=time.time(),
+        url=lambda: "https://reducer.example.org:8090",
+        make_room=lambda streams: None,
+    )
+    return Parts(services, create_app(services), sessions, state)
