@@ -59,7 +59,7 @@ def measure(params: int, clients: int, combiners: int, rounds: int) -> dict[str,
                 raise SystemExit(f"the session {view.state}: {view.error}")
             views = api.rounds(session)
             memory = [
-                psutil.Process(p.pid).memory_info().rss for p in sandbox.programs if p.name.startswith("combiner")
+                psutil.Process(p.pid).memory_info().rss for p in sandbox._programs if p.name.startswith("combiner")
             ]
             final = Path(folder) / "final.safetensors"
             api.download_model(view.model_id, final)

@@ -277,7 +277,7 @@ class ClientSettings(SiteSettings):
     memory_bytes: Size | None = None
     """Address space of a task's process; None: no limit."""
     output_bytes: Size = ByteSize(10 * MIB)
-    """Of what a task prints, the end of this length is kept."""
+    """So much of what a task prints goes to the client's log; the rest is dropped."""
     package_pins: list[Digest] = Field(default_factory=list)
     """Digests of the compute packages that may run here; empty: any that the federation chose."""
     attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)

@@ -21,8 +21,10 @@ _MAX_FORM_BYTES = 1 << 20
 
 def create_app(parts: Services) -> Flask:
     """The WSGI app of one reducer."""
-    app = Flask("fedn.reducer", static_folder="pages/static", template_folder="pages/templates")
+    app = Flask("fedn.reducer", static_folder=None, template_folder="pages/templates")
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.static_folder = "pages/static"
+    app.add_url_rule("/static/<path:filename>", endpoint="static", view_func=app.send_static_file)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_FORM_BYTES
     app.url_map.strict_slashes = True
     register_services(app.extensions, parts)

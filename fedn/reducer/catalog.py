@@ -72,7 +72,7 @@ class Catalog:
             LimitExceeded: (`model_too_large`).
         """
         buffer = self._converted(data) if data.startswith(_ZIP_MAGICS) else data
-        spec = self._spec_of(buffer, data)
+        spec = self._checked(lambda: read_spec(buffer), data)
         check = FiniteCheck(spec)
         check.feed(0, buffer)
         _finish(check)
@@ -84,7 +84,7 @@ class Catalog:
             if file.read(4) in _ZIP_MAGICS:
                 return self.add_seed(bytes(self._converted(path)))
             size = path.stat().st_size
-            spec = self._spec_of(_header(file, size), path, size)
+            spec = self._checked(lambda: read_spec(_header(file, size), size), path)
             model_id = _digest_checked(file, spec, self._algorithm)
 
             def pieces() -> Iterable[bytes]:
@@ -96,9 +96,9 @@ class Catalog:
     def _converted(self, source: bytes | Path) -> bytearray:
         return encode(read_tensors(source, max_bytes=self._max_model_bytes))
 
-    def _spec_of(self, buffer: bytes | bytearray, source: bytes | Path, size_bytes: int | None = None) -> ModelSpec:
+    def _checked(self, read: Callable[[], ModelSpec], source: bytes | Path) -> ModelSpec:
         try:
-            return read_spec(buffer, size_bytes)
+            return read()
         except InvalidInput:
             # It is no safetensors: the reader of all formats tells pickles and others by their names.
             read_tensors(source, max_bytes=self._max_model_bytes)

@@ -6,7 +6,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -93,10 +93,12 @@ class Sandbox:
         join = {"FEDN_JOIN": self.api.join_string(self.url).join}
         for number in range(1, self.options.combiners + 1):
             self._start_combiner(f"combiner-{number}", join)
+        threading.Thread(target=self._watch_events, name="sandbox events", daemon=True).start()
+        # A client that asks for its combiner too early waits for seconds before it asks again.
+        self._wait_until(deadline, "combiners", self.options.combiners, lambda: self.api.status().combiners_alive)
         for number in range(1, self.options.clients + 1):
             self._start_client(number, join)
-        threading.Thread(target=self._watch_events, name="sandbox events", daemon=True).start()
-        self._wait_for_clients(deadline)
+        self._wait_until(deadline, "clients", self.options.clients, lambda: self.api.status().clients_attached)
 
     def begin_session(self, plan: SessionPlan) -> str:
         """Starts a session; id of it, or of one that was running when the sandbox ended before, which goes on."""
@@ -217,7 +219,9 @@ class Sandbox:
         data = data_path(
             self.project, name, number - 1, options.clients, options.seed, self.options.data_dir / "data" / name
         )
-        arguments = ["--data-dir", str(self._folder(name)), "--data-path", str(data.resolve())]
+        # A fixed place for each client, so that sums come out the same in each run. It may still fail over to another.
+        combiner = f"combiner-{(number - 1) % options.combiners + 1}"
+        arguments = ["--combiner", combiner, "--data-dir", str(self._folder(name)), "--data-path", str(data.resolve())]
         # One thread each for numerical libraries: many clients share this machine, and sums stay in one order.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self._start(name, ["client", "start", "--name", name, *arguments], {**join, **threads})
@@ -244,16 +248,13 @@ class Sandbox:
             if not self._closing:
                 self._happened.put(error)
 
-    def _wait_for_clients(self, deadline: float) -> None:
-        """Every event is a reason to look again; so is a second, for what attached before events were watched."""
-        while True:
-            attached = self.api.status().clients_attached
-            if attached >= self.options.clients:
-                return
+    def _wait_until(self, deadline: float, what: str, wanted: int, count: Callable[[], int]) -> None:
+        """Every event is a reason to look again; so is a second, for what happened before events were watched."""
+        while (there := count()) < wanted:
             if time.monotonic() > deadline:
                 raise Unavailable(
                     "sandbox_not_ready",
-                    f"only {attached} of {self.options.clients} clients are attached after {READY_WITHIN_S:g} s",
+                    f"only {there} of {wanted} {what} are there after {READY_WITHIN_S:g} s",
                     fix=f"Read the logs in {self.options.data_dir / 'logs'}; fewer clients start faster (--clients).",
                 )
             happened = self._next(1.0)

@@ -152,14 +152,16 @@ class Federation:
         self.processes[name] = Process(name, arguments, self.folder)
         return self.processes[name]
 
-    def add_client(self, name: str, *flags: str, learner: type = CountingLearner) -> Process:
+    def add_client(self, name: str, *flags: str, learner: type | None = CountingLearner) -> Process:
+        """A client with a Learner of its own; without one, it takes the federation's compute package."""
         data = self.data_of(name)
         data.mkdir(parents=True, exist_ok=True)
         arguments = [
             *("client", "start", "--join", self._join, "--name", name, "--data-dir", str(self.folder / name)),
-            *("--data-path", str(data), "--learner", f"{LEARNERS}:{learner.__name__}", "--package", "none"),
-            *("--log-format", "json", *flags),
+            *("--data-path", str(data), "--log-format", "json", *flags),
         ]
+        if learner is not None:
+            arguments += ["--learner", f"{LEARNERS}:{learner.__name__}", "--package", "none"]
         self.processes[name] = Process(name, arguments, self.folder)
         return self.processes[name]
 

@@ -1,0 +1,199 @@
+"""The HTTPS server by itself, with real sockets: handshakes, silent peers, streams, stopping."""
+
+import logging
+import queue
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from fedn.network.tls import CertificateAuthority, client_context, make_csr, new_private_key, server_context
+from fedn.protocol.errors import InvalidInput
+from fedn.reducer.server import RestServer
+
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of a federation: its authority, a certificate of the server, one of a client, and that of a stranger."""
+    authority = CertificateAuthority.create_or_load(tmp_path, "fed")
+    stranger = CertificateAuthority.create_or_load(tmp_path / "stranger", "other")
+    for name, role, hosts, signer in (
+        ("server", "reducer", ["localhost"], authority),
+        ("client", "client", [], authority),
+        ("impostor", "client", [], stranger),
+    ):
+        key = new_private_key()
+        (tmp_path / f"{name}.key").write_bytes(key)
+        certificate = signer.sign(make_csr(key, name), name=name, role=role, hosts=hosts, valid_days=1)
+        (tmp_path / f"{name}.crt").write_bytes(certificate)
+    return tmp_path
+
+
+@pytest.fixture
+def serve(folder: Path) -> Iterator[Callable[..., RestServer]]:
+    with ExitStack() as exits:
+
+        def start(app: Any, *, mutual: bool = False, threads: int = 2, max_streams: int = 4) -> RestServer:
+            context = server_context(folder / "server.crt", folder / "server.key", folder / "ca.crt", mutual)
+            server = RestServer(
+                app, bind="127.0.0.1", port=0, threads=threads, max_streams=max_streams, context=context
+            )
+            server.start()
+            exits.callback(server.stop)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def pool(folder: Path) -> Iterator[urllib3.PoolManager]:
+    with urllib3.PoolManager(ssl_context=client_context((folder / "ca.crt").read_bytes()), retries=False) as made:
+        yield made
+
+
+def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    body = environ.get("SSL_CLIENT_CERT", "nobody").encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def get(pool: urllib3.PoolManager, server: RestServer, path: str = "/") -> bytes:
+    return pool.request("GET", f"https://localhost:{server.port}{path}", timeout=WAIT_S).data
+
+
+def connect(server: RestServer) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S)
+
+
+def test_peers_that_break_the_handshake_harm_nobody(
+    serve: Callable[..., RestServer], pool: urllib3.PoolManager, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    server = serve(hello)
+    with connect(server) as rubbish:
+        rubbish.sendall(b"\x16\x03\x01\xff\xff rubbish")
+        rubbish.shutdown(socket.SHUT_WR)
+        while rubbish.recv(100):
+            pass
+    with connect(server) as leaving:
+        leaving.sendall(b"\x16")
+    with connect(server) as distrustful:
+        context = ssl.create_default_context()
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(distrustful, server_hostname="localhost")
+    assert get(pool, server) == b"nobody"
+    assert caplog.records == []
+
+
+def test_plain_http_is_told_to_use_https(serve: Callable[..., RestServer]) -> None:
+    server = serve(hello)
+    with connect(server) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while piece := plain.recv(1000):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 400 ") and b"https://" in answer
+
+
+def test_silent_peers_keep_nobody_waiting(serve: Callable[..., RestServer], pool: urllib3.PoolManager) -> None:
+    server = serve(hello, threads=2)
+    with ExitStack() as silent:
+        for _ in range(50):
+            silent.enter_context(connect(server))
+        assert get(pool, server) == b"nobody"
+
+
+def test_a_client_certificate_is_seen_and_a_strangers_refused(
+    serve: Callable[..., RestServer], pool: urllib3.PoolManager, folder: Path
+) -> None:
+    server = serve(hello, mutual=True)
+    ca = (folder / "ca.crt").read_bytes()
+    assert get(pool, server) == b"nobody"
+    own = client_context(ca, folder / "client.crt", folder / "client.key")
+    with urllib3.PoolManager(ssl_context=own, retries=False) as mine:
+        shown = get(mine, server)
+    assert ssl.PEM_cert_to_DER_cert(shown.decode()) == ssl.PEM_cert_to_DER_cert((folder / "client.crt").read_text())
+    foreign = client_context(ca, folder / "impostor.crt", folder / "impostor.key")
+    with urllib3.PoolManager(ssl_context=foreign, retries=False) as other, pytest.raises(urllib3.exceptions.HTTPError):
+        get(other, server)
+    assert get(pool, server) == b"nobody"
+
+
+class Streams:
+    """An app whose /stream lasts until the test lets it go; everything else answers at once."""
+
+    def __init__(self) -> None:
+        self.server: RestServer | None = None
+        self.open = 0
+        self.gone = threading.Semaphore(0)
+        self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"] != "/stream":
+            return hello(environ, start_response)
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        assert self.server is not None
+        self.open += 1
+        self.server.make_room(self.open)
+        return self._stream()
+
+    def _stream(self) -> Iterator[bytes]:
+        try:
+            yield b"first\n"
+            while True:
+                yield self.pieces.get()
+        finally:
+            self.gone.release()
+
+
+def test_open_streams_take_no_thread_from_requests(serve: Callable[..., RestServer], folder: Path) -> None:
+    app = Streams()
+    server = app.server = serve(app, threads=2, max_streams=4)
+    context = client_context((folder / "ca.crt").read_bytes())
+    with urllib3.PoolManager(ssl_context=context, retries=False, maxsize=8) as pool:
+        streams = [
+            pool.request("GET", f"https://localhost:{server.port}/stream", preload_content=False, timeout=WAIT_S)
+            for _ in range(4)
+        ]
+        assert [stream.read1(100) for stream in streams] == [b"first\n"] * 4
+        assert get(pool, server) == b"nobody"
+        app.pieces.put(b"at once\n")
+        app.pieces.put(b"at once\n")
+        app.pieces.put(b"at once\n")
+        app.pieces.put(b"at once\n")
+        assert [stream.read1(100) for stream in streams] == [b"at once\n"] * 4
+        for stream in streams:
+            stream.close()
+        # The next pieces meet closed connections: the streams end.
+        for _ in range(40):
+            app.pieces.put(b"x" * 100_000)
+        for _ in range(4):
+            assert app.gone.acquire(timeout=WAIT_S)
+        assert get(pool, server) == b"nobody"
+
+
+def test_a_large_body_that_nobody_wants_is_not_read(serve: Callable[..., RestServer], folder: Path) -> None:
+    def refuse(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("403 Forbidden", [("Content-Length", "0"), ("Connection", "close")])
+        return [b""]
+
+    server = serve(refuse)
+    context = client_context((folder / "ca.crt").read_bytes())
+    with connect(server) as raw, context.wrap_socket(raw, server_hostname="localhost") as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000000\r\n\r\nbeginning")
+        assert sock.recv(100).startswith(b"HTTP/1.1 403 ")
+
+
+def test_an_address_in_use_is_told(serve: Callable[..., RestServer], folder: Path) -> None:
+    server = serve(hello)
+    second = RestServer(hello, bind="127.0.0.1", port=server.port, threads=2, max_streams=1, context=None)
+    with pytest.raises(InvalidInput, match="cannot_listen"):
+        second.start()
