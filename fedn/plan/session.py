@@ -53,6 +53,8 @@ class SessionPlan(BaseModel):
     reducer_mean: Literal["weighted", "plain"] = "weighted"
     """How combiner models become one: by their weights (equal to flat FedAvg), or each counting the same."""
     sum_dtype: Literal["float64", "float32"] = "float64"
+    keep_combiner_models: bool = False
+    """Store the combiner models too, not only their digests."""
     seed: int = Field(default=0, ge=0)
     """Of every random choice on the servers; also handed to the clients as parameter `seed`."""
     deterministic: bool = False

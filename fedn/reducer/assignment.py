@@ -57,7 +57,7 @@ class Assigner:
     def assign(
         self, client: str, preferred: str = "", avoid: Sequence[str] = (), *, promise: bool = True
     ) -> CombinerRecord | Refusal:
-        """A living combiner with a free place, or why there is none.
+        """A living combiner with a free place, or why there is none. What a running session fixed weighs most.
 
         Args:
             preferred: the combiner that the client wants: no other is assigned, unless `avoid` names it.
@@ -68,7 +68,10 @@ class Assigner:
         alive = [record for record in records if record.alive]
         with self._lock:
             taken = self._taken(client)
-            if preferred and preferred not in avoid:
+            fixed = self._registry.place_of(client)
+            if fixed is not None and any(record.name == fixed for record in alive):
+                chosen: CombinerRecord | Refusal = _preferred(fixed, records, taken)
+            elif preferred and preferred not in avoid:
                 chosen = _preferred(preferred, records, taken)
             else:
                 chosen = _least_packed(alive, taken, avoid)

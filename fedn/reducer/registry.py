@@ -5,7 +5,7 @@ Places are kept in the state store, so that a restarted reducer finds its combin
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from fedn.protocol.errors import Conflict, NotFound
@@ -70,6 +70,7 @@ class Registry:
         self._dead_after_s = dead_after_s
         self._clock = clock
         self._records: dict[str, CombinerRecord] = {}
+        self._places: dict[str, str] = {}
         self._callbacks: list[Callable[[], object]] = []
         self._writing = threading.Lock()
         """Orders what is written; `_changed` is never held while a store is waited for."""
@@ -175,6 +176,11 @@ class Registry:
         if up and not before.alive:
             self._events.publish("combiner_added", combiner=name, host=record.host, port=record.port)
 
+    def place(self, places: Mapping[str, str]) -> None:
+        """Said by the engine: which client belongs to which combiner, where a session fixes that; empty: nowhere."""
+        with self._changed:
+            self._places = dict(places)
+
     def remove(self, name: str) -> None:
         """Forgets a combiner. NotFound (`no_such_combiner`)."""
         with self._writing:
@@ -186,6 +192,11 @@ class Registry:
         self._tell()
 
     # What others ask
+
+    def place_of(self, client: str) -> str | None:
+        """The combiner that a running session fixed for this client."""
+        with self._changed:
+            return self._places.get(client)
 
     def combiners(self) -> list[CombinerRecord]:
         """By name."""

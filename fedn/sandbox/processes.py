@@ -22,7 +22,7 @@ class Program:
     Args:
         name: of the program and of its log file.
         arguments: of `fedn`.
-        log: file for its output, written anew.
+        log: file for its output, written anew; its process id goes into a file beside it, with suffix .pid.
         environ: beside the environment of this process without its fedn settings.
         on_exit: called once, from another thread, when it has ended.
     """
@@ -50,6 +50,7 @@ class Program:
                 env={**inherited, **environ, "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,
             )
+        log.with_suffix(".pid").write_text(f"{self._process.pid}\n")
         self._on_exit = on_exit
         self._waiter = threading.Thread(target=self._wait, name=f"wait for {name}", daemon=True)
         self._waiter.start()

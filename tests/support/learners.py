@@ -50,6 +50,15 @@ class CountingLearner(Learner):
         return [weights[0] * 2]
 
 
+class NoisyLearner(CountingLearner):
+    """Adds noise that its seed gives, so that every rounding error would show."""
+
+    def train(self, weights, context):
+        noise = np.random.default_rng(context.seed)
+        examples = 7 + sum(context.client.encode())
+        return [w + noise.normal(size=w.shape).astype(w.dtype) for w in weights], {}, {"num_examples": examples}
+
+
 class FailingLearner(CountingLearner):
     """Raises in every training."""
 

@@ -49,14 +49,6 @@ class RunningSandbox:
         """Every process below it."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def program(self, name: str) -> psutil.Process:
-        """The program of this name, such as client-1 or reducer."""
-        for child in self.children():
-            words = child.cmdline()
-            if name in words or (name == "reducer" and words[-20:].count("reducer") and "start" in words):
-                return child
-        raise AssertionError(f"no program {name}")
-
 
 def fedn(*arguments: str, cwd: Path, timeout_s: float = WITHIN_S) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end."""

@@ -79,6 +79,9 @@ def _write(
 ) -> TrailEntry:
     with context.catalog.changing:
         context.models.put(aggregated.model.model_id, [aggregated.buffer], len(aggregated.buffer))
+        for part in result.parts:
+            if plan.keep_combiner_models and part.tensors is not None:
+                context.models.put(part.model.model_id, [part.tensors], len(part.tensors))
         return context.trail.append_round(
             session=run.record.name.session,
             round=run.record.name.index,

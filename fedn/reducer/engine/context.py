@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -39,6 +39,8 @@ class EngineContext:
         catalog: Catalog,
         roster: Roster,
         link: Callable[[str], CombinerLink],
+        linked: Callable[[], list[str]],
+        place: Callable[[Mapping[str, str]], None],
         epoch: int,
         algorithm: str,
         max_model_bytes: int,
@@ -51,6 +53,10 @@ class EngineContext:
         self.roster = roster
         self.objects = ObjectCache(models, self.store)
         self.link = link
+        self.linked = linked
+        """Names of the combiners with an open link, sorted."""
+        self.place = place
+        """Fixes which client belongs to which combiner."""
         self.epoch = epoch
         self.algorithm = algorithm
         self.max_model_bytes = max_model_bytes

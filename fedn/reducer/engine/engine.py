@@ -81,6 +81,8 @@ class Engine:
             catalog=catalog,
             roster=self.roster,
             link=self._link,
+            linked=lambda: sorted(name for name, link in self._links.items() if link.connection is not None),
+            place=registry.place,
             epoch=epoch,
             algorithm=settings.digest,
             max_model_bytes=settings.max_model_bytes,
@@ -177,7 +179,8 @@ class Engine:
 
     def _detach(self, client: str, combiner: str) -> None:
         if combiner in self._links:
-            self._tell(self._links[combiner].detach_client(client))
+            message = "the client is attached to another combiner"
+            self._tell(self._links[combiner].detach_client(client, "replaced", message))
 
     def _tell(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something small that nobody waits for, and keeps hold of it until it is done."""

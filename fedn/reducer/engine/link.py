@@ -114,11 +114,11 @@ class CombinerLink:
             except TimeoutError:
                 continue
 
-    async def detach_client(self, client: str) -> None:
-        """Tells the combiner that a client of its list is elsewhere now."""
+    async def detach_client(self, client: str, code: str, message: str) -> None:
+        """Tells the combiner to send a client away."""
         if self._connection is not None:
             with contextlib.suppress(LinkDown):  # with the link, the combiner's whole list goes
-                await self._connection.detach_client(client, "replaced", "the client is attached to another combiner")
+                await self._connection.detach_client(client, code, message)
 
     async def close(self) -> None:
         self._task.cancel()

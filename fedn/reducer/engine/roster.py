@@ -6,7 +6,7 @@ engine's loop, but for `snapshot`, which any thread may call.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fedn.protocol.tasks import TaskKind
@@ -90,6 +90,20 @@ class Roster:
         now = time.monotonic()
         self._missing = {client: until for client, until in self._missing.items() if until > now}
         return max(self._missing.values(), default=0.0)
+
+    async def placed(self, places: Mapping[str, str], timeout_s: float) -> list[str]:
+        """Waits until each client is at its combiner; the clients that are not, when `timeout_s` is over."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._misplaced(places):
+                    await self._changed.wait()
+        except TimeoutError:
+            return self._misplaced(places)
+        return []
+
+    def _misplaced(self, places: Mapping[str, str]) -> list[str]:
+        found = {client.client: client.combiner for client in self.snapshot()}
+        return [client for client, combiner in places.items() if found.get(client) != combiner]
 
     async def gather(self, kind: TaskKind, required: int, timeout_s: float) -> dict[str, AttachedClient]:
         """Clients able to do this kind of task, once there are enough and none that just went missing is awaited.

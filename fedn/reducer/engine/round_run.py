@@ -1,6 +1,7 @@
 """One round from the search for clients to the record of its end: attempts, ledger, and what is written down of it."""
 
 import time
+from collections.abc import Mapping
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Unavailable
@@ -10,6 +11,7 @@ from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.part import RoundPart
 from fedn.reducer.engine.records import ROUNDS, RoundRecord, load_round
+from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.tasks import assign_tasks, round_spec
 from fedn.scheduling.base import Scheduler
 from fedn.scheduling.cohort import select_cohort
@@ -105,7 +107,30 @@ class RoundRun:
                 where={"session": name.session, "round": name.index},
             )
         requested = {RoundKind.TRAIN: plan.clients_requested, RoundKind.INIT: 1}.get(kind)
-        return select_cohort(list(able), requested, seed=plan.seed, round_index=name.index)
+        cohort = select_cohort(list(able), requested, seed=plan.seed, round_index=name.index)
+        if plan.deterministic and kind is RoundKind.TRAIN:
+            await self._settle(able)
+        return cohort
+
+    async def _settle(self, able: Mapping[str, AttachedClient]) -> None:
+        """Brings every client to the combiner that its place in the sorted names gives it.
+
+        How clients are spread decides how sums are rounded: a run that shall repeat to the bit needs the same spread.
+        """
+        context, combiners = self._context, self._context.linked()
+        places = {client: combiners[at % len(combiners)] for at, client in enumerate(sorted(able))}
+        context.place(places)
+        for client, attached in able.items():
+            if attached.combiner != places[client]:
+                moving = "the session is deterministic, and gives each client its combiner"
+                await context.link(attached.combiner).detach_client(client, "reassigned", moving)
+        if missing := await context.roster.placed(places, self._plan.wait_for_clients_s):
+            raise Unavailable(
+                "clients_not_placed",
+                f"{len(missing)} clients did not come to their combiner, among them {missing[0]}",
+                fix="Let clients prefer no combiner, and give each combiner places enough; then resume the session.",
+                where={"session": self.record.name.session, "round": self.record.name.index},
+            )
 
     def _required(self) -> int:
         """The quorum of this round, in clients that do what the round is for."""

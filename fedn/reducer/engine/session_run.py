@@ -56,6 +56,7 @@ class SessionRun:
         await self._end(SessionState.STOPPED, None)
 
     async def _end(self, state: SessionState, error: Reason | None) -> None:
+        self._context.place({})
         if self.round is not None:
             await self.round.cancel()
         await self._save(state=state, error=error, ended_at=time.time())

@@ -23,7 +23,7 @@ def test_the_default_sandbox_reads_digits_and_its_trail_verifies(tmp_path: Path)
 
 @pytest.mark.timeout(600)
 def test_equal_seeds_give_equal_models_and_a_second_start_goes_on(tmp_path: Path) -> None:
-    arguments = ("sandbox", "--exit", "--rounds", "2", "--clients", "3", "--deterministic", "--seed", "7")
+    arguments = ("sandbox", "--exit", "--rounds", "2", "--clients", "3", "--seed", "7")
     models = []
     for name in ("one", "two"):
         done = fedn(*arguments, "--data-dir", name, cwd=tmp_path)
@@ -49,6 +49,18 @@ def test_all_children_end_with_the_sandbox(tmp_path: Path, number: signal.Signal
         assert not alive
         assert len(gone) == len(children)
         sandbox.process.wait(timeout=30)
+
+
+@pytest.mark.timeout(600)
+def test_a_session_goes_on_when_a_client_and_a_combiner_are_killed(tmp_path: Path) -> None:
+    with running_sandbox(tmp_path, "--clients", "3", "--rounds", "40", "--exit") as sandbox:
+        sandbox.wait_for("Session ")
+        for name in ("client-3", "combiner-1"):
+            psutil.Process(int((tmp_path / "fedn-sandbox" / "logs" / f"{name}.pid").read_text())).kill()
+            sandbox.wait_for(f"{name} has ended (signal SIGKILL)")
+        sandbox.wait_for("Finished: 40 of 40 rounds")
+        sandbox.wait_for("The trail is whole: 41 models")
+        assert sandbox.process.wait(timeout=60) == 0
 
 
 @pytest.mark.timeout(600)

@@ -120,6 +120,6 @@ def test_a_round_that_is_there_twice_is_found():
 
 
 def test_canonical_json_depends_on_the_value_alone():
-    assert canonical_json({"b": 1.0, "a": "ä"}) == canonical_json(dict(a="ä", b=1.0)) == '{"a":"ä","b":1.0}'.encode()
+    assert canonical_json({"b": 1.0, "a": "ä"}) == canonical_json({"a": "ä", "b": 1.0}) == '{"a":"ä","b":1.0}'.encode()
     with pytest.raises(ValueError, match="JSON"):
         canonical_json({"x": float("nan")})

@@ -4,7 +4,7 @@ Clients do no training: each adds a constant of its own to the received float32 
 round lasts from its predecessor's commit to its own, so everything counts: the choice of the cohort, dispatch,
 transfers, checks, the sum, the durable commit.
 
-    python benchmarks/noop_rounds.py --params 10k --clients 5 --combiners 2 --rounds 50 --out results.jsonl
+    make bench ARGS="rounds --params 10k --clients 5 --combiners 2 --rounds 50 --out results.jsonl"
 
 Each run appends one JSON line: system, params, clients, combiners, rounds, round_s (median of rounds 2…N), p90_s,
 first_s, agg_s, commit_s, server_rss_mb (the largest combiner), max_err, all_rounds.
@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from noop.learner import STEP, make_model
 
+from benchmarks.noop.learner import STEP, make_model
 from fedn.models.files import read_tensors, write_tensors
 from fedn.plan.session import SessionPlan
 from fedn.sandbox.federation import Sandbox, SandboxOptions
@@ -34,6 +34,11 @@ def parse_count(text: str) -> int:
     """'10M' -> 10_000_000"""
     factor = {"k": 10**3, "M": 10**6}.get(text[-1])
     return int(float(text[:-1]) * factor) if factor else int(text)
+
+
+def rss_of(pid: int) -> int:
+    """Resident memory in bytes."""
+    return int(psutil.Process(pid).memory_info().rss)
 
 
 def measure(params: int, clients: int, combiners: int, rounds: int) -> dict[str, object]:
@@ -86,22 +91,20 @@ def measure(params: int, clients: int, combiners: int, rounds: int) -> dict[str,
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="rounds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--params", type=parse_count, default=10_000)
     parser.add_argument("--clients", type=int, default=5)
     parser.add_argument("--combiners", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    result = measure(arguments.params, arguments.clients, arguments.combiners, arguments.rounds)
-    if arguments.out is not None:
-        with arguments.out.open("a") as out:
+    given = parser.parse_args(arguments)
+    result = measure(given.params, given.clients, given.combiners, given.rounds)
+    if given.out is not None:
+        with given.out.open("a") as out:
             out.write(json.dumps(result) + "\n")
     shown = {key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()}
     shown.pop("all_rounds")
     print(json.dumps(shown, indent=2))
-
-
-if __name__ == "__main__":
-    main()
