@@ -101,9 +101,11 @@ class SessionProgress:
         return True
 
     def _place(self, fields: dict[str, Any]) -> str:
-        """Rounds that train have the indexes below `rounds`; those above validate the last model or make the first."""
+        """In words: the indexes behind those that train validate the last model, and make the first one."""
         index = int(fields["round"])
-        return f"round {index + 1}" if index < self.rounds else "the last validation" if index == self.rounds else "seed"
+        if index < self.rounds:
+            return f"round {index + 1}"
+        return "the last validation" if index == self.rounds else "the first model"
 
     def _commit(self, index: int, model_id: str, updates: int, metrics: dict[str, float], total_ms: float) -> None:
         line = RoundLine(index, model_id, updates, metrics, total_ms)

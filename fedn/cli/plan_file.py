@@ -1,5 +1,6 @@
 """Plans from a YAML file and flags, checked as a whole before anything is sent."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,14 @@ def make_plan(content: Mapping[str, Any], *, source: str) -> SessionPlan:
 
 def _problem(detail: Mapping[str, Any]) -> FednError:
     field = ".".join(map(str, detail["loc"]))
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    fix = "`fedn plan fields` lists what a plan may say."
     if detail["type"] == "extra_forbidden":
         message = "a plan has no such field"
-    else:
-        message = str(detail["msg"]).removeprefix("Value error, ")
-    return InvalidInput(
-        "bad_plan", message, fix="`fedn plan fields` lists what a plan may say.", where={"field": field or "(plan)"}
-    )
+        known = [info.alias or name for name, info in SessionPlan.model_fields.items()]
+        if near := difflib.get_close_matches(field, known, n=1):
+            fix = f"Did you mean {near[0]!r}? {fix}"
+    return InvalidInput("bad_plan", message, fix=fix, where={"field": field or "(plan)"})
 
 
 def parse_values(items: Sequence[str]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class ClientAgent:
     """
 
     def __init__(self, settings: ClientSettings) -> None:
-        self._settings = settings
+        self._settings = settings.anchored()
         self._stopping = asyncio.Event()
         self._attached = asyncio.Event()
         self._stream: CombinerStream | None = None

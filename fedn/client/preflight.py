@@ -59,7 +59,7 @@ def preflight(settings: ClientSettings) -> list[Check]:
 
 class _Preflight:
     def __init__(self, settings: ClientSettings) -> None:
-        self._settings = settings
+        self._settings = settings.anchored()
         self._stack = ExitStack()
         self._checks: list[Check] = []
         self._join: JoinString | None = None
@@ -79,7 +79,8 @@ class _Preflight:
             await self._check("enrolment", self._enrolment, "reducer", "data_dir")
             await self._check("assignment", self._assigned, "enrolment")
             await self._check("combiner", self._combiner, "assignment")
-            await self._check("code", self._code, "data_dir")
+            # Only the reducer knows which package it is, where the client brings no code of its own.
+            await self._check("code", self._code, "data_dir", *(() if self._own_code else ("assignment",)))
         return self._checks
 
     async def _check(self, name: str, look: Callable[[], Awaitable[str]], *needs: str) -> None:
@@ -186,10 +187,7 @@ class _Preflight:
     async def _code(self) -> str:
         """Loads the learner or makes the package ready, exactly as the client would."""
         package_id = self._assignment.package_id if self._assignment is not None else ""
-        own = self._settings.learner is not None or self._settings.package not in {"remote", "none"}
-        if not own and not package_id:
-            if self._assignment is None:
-                raise Unavailable("package_unknown", "which compute package is used could not be asked")
+        if not self._own_code and not package_id:
             return "the federation has no compute package yet; one is fetched when a session uses it"
         runtimes = Runtimes(self._settings, self._settings.data_dir, self._fetch)
         started = time.monotonic()
@@ -201,6 +199,10 @@ class _Preflight:
         finally:
             await runtimes.close()
         return f"loaded in {time.monotonic() - started:.1f} s; can do: {kinds}"
+
+    @property
+    def _own_code(self) -> bool:
+        return self._settings.learner is not None or self._settings.package not in {"remote", "none"}
 
     async def _fetch(self, package_id: str, kind: common.ObjectKind) -> Held:
         assert self._site is not None

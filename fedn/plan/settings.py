@@ -285,6 +285,11 @@ class ClientSettings(SiteSettings):
     progress_s: Seconds = 30.0
     """Seconds without a byte after which a transfer counts as stuck."""
 
+    def anchored(self) -> "ClientSettings":
+        """The same with absolute paths: a client's code runs in folders of its own."""
+        data_path = self.data_path.absolute() if self.data_path is not None else None
+        return self.model_copy(update={"data_dir": self.data_dir.absolute(), "data_path": data_path})
+
     @field_validator("name", mode="before")
     @classmethod
     def _named(cls, name: object, info: ValidationInfo) -> object:

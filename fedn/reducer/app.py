@@ -15,7 +15,6 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-_LARGEST_REST_BYTES = 1 << 20
 _MAX_FORM_BYTES = 1 << 20
 
 
@@ -50,10 +49,6 @@ def _finish(answer: Response) -> Response:
     headers["Referrer-Policy"] = "same-origin"
     if request.endpoint != "static":
         headers["Cache-Control"] = "no-store"
-    # What is left of a body that nobody wants would be read to its end, to find the next request behind it.
-    left = getattr(request.environ.get("wsgi.input"), "remaining", 0)
-    if left > _LARGEST_REST_BYTES or request.environ.get("wsgi.input_terminated"):
-        headers["Connection"] = "close"
     rule = request.url_rule.rule if request.url_rule is not None else "(none)"
     method = request.method if request.method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "(other)"
     services().metrics.note_request(

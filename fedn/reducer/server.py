@@ -9,15 +9,17 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from typing import Any
 
 from cheroot import wsgi
 from cheroot.makefile import MakeFile
-from cheroot.server import HTTPConnection
+from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
 
 from fedn.protocol.errors import InvalidInput
+from fedn.reducer.chunked import ChunkedBody
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,11 @@ _IDLE_S = 30
 """Seconds without a byte after which a connection, or a transfer on it, is given up."""
 _STOP_S = 5
 _MAX_HEADER_BYTES = 64 << 10
+_MAX_UNREAD_BYTES = 1 << 20
+"""Of a body that the app did not read: more of it ends the connection."""
+_LINGER_S = 2.0
+_LINGER_BYTES = 16 << 20
+"""So long, and so many bytes, a peer that is still sending is listened to, that it may see our answer."""
 _MAX_WAITING = 1024
 """Connections with a request that wait for a thread; more are answered with 503."""
 
@@ -127,11 +134,34 @@ def _makefile(sock: socket.socket, mode: str, bufsize: int) -> Any:
     return _Writer(sock) if "w" in mode else MakeFile(sock, mode, bufsize)
 
 
+class _Request(HTTPRequest):
+    """A request whose body may be left unread. cheroot would read all of it into memory, to find what follows."""
+
+    def send_headers(self) -> None:
+        if isinstance(self.rfile, ChunkedBody):
+            self.conn.unread = not self.rfile.ended
+        else:
+            self.conn.unread = getattr(self.rfile, "remaining", 0) > _MAX_UNREAD_BYTES
+        self.close_connection = self.close_connection or self.conn.unread
+        super().send_headers()
+
+
+class _Gateway(wsgi.Gateway_10):
+    def __init__(self, request: _Request) -> None:
+        if request.chunked_read:
+            request.rfile = ChunkedBody(request.conn.rfile)
+        super().__init__(request)
+
+
 class _Connection(HTTPConnection):
     """A connection that may still have its handshake before it."""
 
+    RequestHandlerClass = _Request
+
     fresh = True
     """Not read from yet."""
+    unread = False
+    """The peer may still be sending a body that nobody reads."""
     _handshaken = False
 
     def __init__(self, server: Any, sock: socket.socket, makefile: Any = _makefile) -> None:
@@ -141,6 +171,25 @@ class _Connection(HTTPConnection):
         if isinstance(self.socket, ssl.SSLSocket) and not self._handshaken and not self._shake_hands(self.socket):
             return False
         return bool(super().communicate())  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        if self.unread:
+            self._linger()
+        super().close()
+
+    def _linger(self) -> None:
+        """Closing at once would reset the connection, and the peer would never see why."""
+        give_up, left = time.monotonic() + _LINGER_S, _LINGER_BYTES
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+            while left > 0 and (rest_s := give_up - time.monotonic()) > 0:
+                self.socket.settimeout(rest_s)
+                piece = self.socket.recv(1 << 16)
+                if not piece:
+                    break
+                left -= len(piece)
+        except OSError as error:
+            log.debug("%s did not wait for the answer: %s", self.remote_addr, error)
 
     def _shake_hands(self, sock: ssl.SSLSocket) -> bool:
         """Whether the peer speaks TLS and shows no wrong certificate."""
@@ -179,10 +228,20 @@ class _Server(wsgi.Server):
             shutdown_timeout=_STOP_S,
         )
         self.requests = ThreadPool(self, min=threads, max=threads + max_streams, accepted_queue_size=_MAX_WAITING)
+        self.gateway = _Gateway
         self.max_request_header_size = _MAX_HEADER_BYTES
         self.software = "fedn"
         if context is not None:
             self.ssl_adapter = _TlsAdapter(context)
+
+    @staticmethod
+    def bind_socket(socket_: socket.socket, bind_addr: tuple[str, int]) -> socket.socket:
+        try:
+            socket_.bind(bind_addr)
+        except OSError:
+            socket_.close()
+            raise
+        return socket_
 
     def process_conn(self, conn: Any) -> None:
         if conn.fresh:

@@ -107,7 +107,9 @@ class RoundRun:
                 where={"session": name.session, "round": name.index},
             )
         requested = {RoundKind.TRAIN: plan.clients_requested, RoundKind.INIT: 1}.get(kind)
-        cohort = select_cohort(list(able), requested, seed=plan.seed, round_index=name.index)
+        # A first model that one client could not make is asked of another one.
+        turn = name.index + (name.attempt if kind is RoundKind.INIT else 0)
+        cohort = select_cohort(list(able), requested, seed=plan.seed, round_index=turn)
         if plan.deterministic and kind is RoundKind.TRAIN:
             await self._settle(able)
         return cohort

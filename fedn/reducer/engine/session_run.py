@@ -100,7 +100,15 @@ class SessionRun:
                 fix="Upload one with `fedn model seed FILE`, or set seed_from_client in the plan.",
                 where={"session": self.record.id},
             )
-        result = await self._ask(RoundKind.INIT, self._plan.rounds + 1, None)
+        attempts = self._plan.max_attempts
+        while True:
+            try:
+                result = await self._ask(RoundKind.INIT, self._plan.rounds + 1, None)
+                break
+            except Unavailable as error:
+                attempts -= 1
+                if error.code != "round_failed" or not attempts:
+                    raise
         tensors = next(part.tensors for part in result.parts if part.tensors is not None)
         return await self._context.store(lambda: self._context.catalog.add_seed(bytes(tensors)))
 

@@ -6,7 +6,7 @@ from urllib.parse import quote
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
-from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound
+from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from fedn.protocol.rest import API_PREFIX
 from fedn.reducer.pages.render import error_page, go_to
 from fedn.reducer.rest.answers import problem, wants_html
@@ -18,6 +18,10 @@ class _MethodNotAllowed(InvalidInput):
     http_status = 405
 
 
+class _TimedOut(Unavailable):
+    http_status = 408
+
+
 class _BadRequest(InvalidInput):
     http_status = 400
 
@@ -25,6 +29,8 @@ class _BadRequest(InvalidInput):
 def install_errors(app: Flask) -> None:
     app.register_error_handler(FednError, _answer)
     app.register_error_handler(HTTPException, lambda error: _answer(_translated(error)))
+    app.register_error_handler(ConnectionError, _broken_off)
+    app.register_error_handler(TimeoutError, _broken_off)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -35,6 +41,14 @@ def _answer(error: FednError) -> Response:
     if page and error.http_status == 401 and request.method == "GET" and request.path != "/login":
         return go_to(f"/login?next={quote(request.full_path.rstrip('?'))}")
     return error_page(error) if page else problem(error)
+
+
+def _broken_off(error: OSError) -> Response:
+    """The caller stopped sending; our own peers, the stores, have errors of their own."""
+    log.info("%s %s broke off: %s", request.method, request.path, error)
+    return _answer(
+        _TimedOut("request_broken_off", "the body did not come to its end", fix="Check the network, and send it again.")
+    )
 
 
 def _unforeseen(error: Exception) -> Response:

@@ -54,7 +54,7 @@ def test_all_children_end_with_the_sandbox(tmp_path: Path, number: signal.Signal
 @pytest.mark.timeout(600)
 def test_a_session_goes_on_when_a_client_and_a_combiner_are_killed(tmp_path: Path) -> None:
     with running_sandbox(tmp_path, "--clients", "3", "--rounds", "40", "--exit") as sandbox:
-        sandbox.wait_for("Session ")
+        sandbox.wait_for(" 1/40 ")
         for name in ("client-3", "combiner-1"):
             psutil.Process(int((tmp_path / "fedn-sandbox" / "logs" / f"{name}.pid").read_text())).kill()
             sandbox.wait_for(f"{name} has ended (signal SIGKILL)")

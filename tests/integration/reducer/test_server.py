@@ -1,5 +1,6 @@
 """The HTTPS server by itself, with real sockets: handshakes, silent peers, streams, stopping."""
 
+import io
 import logging
 import queue
 import socket
@@ -132,24 +133,30 @@ class Streams:
 
     def __init__(self) -> None:
         self.server: RestServer | None = None
-        self.open = 0
         self.gone = threading.Semaphore(0)
-        self.pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.pieces: list[queue.SimpleQueue[bytes]] = []
+        """Of each stream."""
+
+    def send(self, piece: bytes) -> None:
+        """To every stream."""
+        for pieces in self.pieces:
+            pieces.put(piece)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"] != "/stream":
             return hello(environ, start_response)
         start_response("200 OK", [("Content-Type", "text/event-stream")])
         assert self.server is not None
-        self.open += 1
-        self.server.make_room(self.open)
-        return self._stream()
+        pieces: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.pieces.append(pieces)
+        self.server.make_room(len(self.pieces))
+        return self._stream(pieces)
 
-    def _stream(self) -> Iterator[bytes]:
+    def _stream(self, pieces: "queue.SimpleQueue[bytes]") -> Iterator[bytes]:
         try:
             yield b"first\n"
-            while True:
-                yield self.pieces.get()
+            while piece := pieces.get(timeout=WAIT_S):
+                yield piece
         finally:
             self.gone.release()
 
@@ -165,31 +172,50 @@ def test_open_streams_take_no_thread_from_requests(serve: Callable[..., RestServ
         ]
         assert [stream.read1(100) for stream in streams] == [b"first\n"] * 4
         assert get(pool, server) == b"nobody"
-        app.pieces.put(b"at once\n")
-        app.pieces.put(b"at once\n")
-        app.pieces.put(b"at once\n")
-        app.pieces.put(b"at once\n")
+        app.send(b"at once\n")
         assert [stream.read1(100) for stream in streams] == [b"at once\n"] * 4
         for stream in streams:
             stream.close()
         # The next pieces meet closed connections: the streams end.
-        for _ in range(40):
-            app.pieces.put(b"x" * 100_000)
+        for _ in range(100):
+            app.send(b"x" * 100_000)
         for _ in range(4):
             assert app.gone.acquire(timeout=WAIT_S)
         assert get(pool, server) == b"nobody"
 
 
-def test_a_large_body_that_nobody_wants_is_not_read(serve: Callable[..., RestServer], folder: Path) -> None:
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 8000000000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n1dcd65000\r\n"]
+)
+def test_a_large_body_that_nobody_wants_is_not_read(
+    serve: Callable[..., RestServer], folder: Path, framing: bytes
+) -> None:
     def refuse(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        start_response("403 Forbidden", [("Content-Length", "0"), ("Connection", "close")])
+        start_response("403 Forbidden", [("Content-Length", "0")])
         return [b""]
 
     server = serve(refuse)
     context = client_context((folder / "ca.crt").read_bytes())
     with connect(server) as raw, context.wrap_socket(raw, server_hostname="localhost") as sock:
-        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000000000\r\n\r\nbeginning")
-        assert sock.recv(100).startswith(b"HTTP/1.1 403 ")
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + framing + b"x" * 3_000_000)
+        answer = sock.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 403 ") and b"Connection: close" in answer
+
+
+def test_bodies_in_chunks_are_read_and_the_connection_stays(serve: Callable[..., RestServer], folder: Path) -> None:
+    def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        body = environ["wsgi.input"].read()
+        start_response("200 OK", [("Content-Length", str(len(body)))])
+        return [body]
+
+    server = serve(echo)
+    context = client_context((folder / "ca.crt").read_bytes())
+    with urllib3.PoolManager(ssl_context=context, retries=False, maxsize=1) as pool:
+        for _ in range(3):
+            body = io.BytesIO(bytes(range(256)) * 10_000)
+            answer = pool.request("POST", f"https://localhost:{server.port}/", body=body, timeout=WAIT_S)
+            assert answer.data == body.getvalue()
+        assert pool.connection_from_host("localhost", server.port, "https").num_connections == 1
 
 
 def test_an_address_in_use_is_told(serve: Callable[..., RestServer], folder: Path) -> None:

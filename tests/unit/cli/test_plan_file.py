@@ -16,6 +16,12 @@ def test_every_fault_of_a_plan_is_told() -> None:
     assert {problem.where["field"] for problem in caught.value.problems} == {"rounds", "round_timeout", "sum_dtype"}
 
 
+def test_a_misspelt_field_is_guessed() -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        make_plan({"rouns": 3}, source="flags")
+    assert "Did you mean 'rounds'?" in caught.value.problems[0].fix
+
+
 def test_values_are_numbers_truths_lists_and_texts() -> None:
     given = parse_values(["a=3", "b=0.5", "c=true", "d=[1, 2]", "e=adam", "f=x=y"])
     assert given == {"a": 3, "b": 0.5, "c": True, "d": [1, 2], "e": "adam", "f": "x=y"}
