@@ -185,6 +185,24 @@ class APIClient:
         request = payload_of(rest.SessionStart, name=name, plan=dict(plan or {}))
         return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request)
 
+    def start_predictions(
+        self, model_id: str | None = None, name: str | None = None, parameters: Mapping[str, Any] | None = None
+    ) -> rest.SessionView:
+        """Starts a session of one round in which clients predict with a model; None: the head of the trail."""
+        plan = {"model_id": model_id, "parameters": dict(parameters or {})}
+        request = payload_of(rest.SessionStart, name=name, kind="predict", plan=plan)
+        return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request)
+
+    def predictions(self, session: str) -> list[rest.PredictionView]:
+        """Who predicted what in a session of kind predict."""
+        return list(all_pages(self._http, api_path("sessions", session, "predictions"), rest.PredictionPage))
+
+    def download_prediction(self, prediction: rest.PredictionView, target: Path) -> int:
+        """Writes what a client predicted to a safetensors file, atomically and checked by its digest; its bytes."""
+        path = api_path("sessions", prediction.session, "predictions", prediction.client, "download")
+        with self._http.stream("GET", path) as answer:
+            return save_stream(answer, target, prediction.object_id)
+
     def sessions(self) -> list[rest.SessionView]:
         return list(all_pages(self._http, api_path("sessions"), rest.SessionPage))
 

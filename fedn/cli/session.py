@@ -150,6 +150,50 @@ def resume(context: click.Context, name: str | None, watch: bool, api: APIClient
         context.exit(_watch(api, view.id))
 
 
+@session.command()
+@click.option("--model", "model_id", help="Model to predict with; by default the head of the trail.")
+@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="For the clients' code.")
+@click.option(
+    "--out", "folder", type=click.Path(path_type=Path, file_okay=False), help="Write each client's tensors here."
+)
+@reducer_options
+@click.pass_context
+def predict(
+    context: click.Context,
+    model_id: str | None,
+    parameters: tuple[str, ...],
+    folder: Path | None,
+    api: APIClient,
+    out: Output,
+) -> None:
+    """Let the clients predict with a model, each on its own data.
+
+    \b
+    fedn session predict --out predictions     one safetensors file a client
+
+    Clients whose code has no `predict` fail with that reason; see `fedn session show --round 1`.
+    """
+    view = api.start_predictions(model_id, parameters=parse_values(parameters))
+    out.say(f"Session {view.id}: clients predict …")
+    for _ in follow_session(api, view.id):
+        pass  # to its end
+    view = api.session(view.id)
+    found = api.predictions(view.id)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for prediction in found:
+            api.download_prediction(prediction, folder / f"{prediction.client}.safetensors")
+    if out.json:
+        out.data({"session": view, "predictions": found})
+    else:
+        out.table(
+            ["client", "bytes", "object"],
+            [[one.client, one.size_bytes, short_id(one.object_id)] for one in found],
+            empty=view.error.message if view.error is not None else "Nobody predicted anything.",
+        )
+    context.exit(Status.OK if view.state == "finished" else Status.FAILED)
+
+
 def _find(api: APIClient, name: str | None) -> SessionView:
     if name is not None:
         return api.session(name)

@@ -71,6 +71,8 @@ _API: dict[tuple[str, str], Access] = {
     ("GET", "/sessions/<session>/rounds"): READERS,
     ("GET", "/sessions/<session>/rounds/<int:index>"): READERS,
     ("GET", "/sessions/<session>/validations"): READERS,
+    ("GET", "/sessions/<session>/predictions"): READERS,
+    ("GET", "/sessions/<session>/predictions/<client>/download"): READERS,
     ("GET", "/models"): READERS,
     ("POST", "/models"): ADMIN,
     ("GET", "/models/<model_id>"): READERS,

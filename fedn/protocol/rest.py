@@ -225,7 +225,7 @@ class SessionStart(Frozen):
     kind: Literal["train", "validate", "predict"] = "train"
     """`validate` and `predict`: a session of one such round, about the plan's model or the head."""
     plan: dict[str, Any] = Field(default_factory=dict)
-    """A `fedn.plan.session.SessionPlan`; missing fields have its defaults, and those of the active package."""
+    """A `fedn.plan.session.SessionPlan`; missing fields have its defaults."""
 
 
 class SessionView(Frozen):
@@ -264,6 +264,17 @@ class RoundView(Frozen):
     error: Reason | None = None
     started_at: float
     ended_at: float | None = None
+
+
+class PredictionView(Frozen):
+    """What one client predicted, in a session of kind `predict`."""
+
+    session: str
+    client: str
+    object_id: str
+    """Digest of the tensors (safetensors) that it predicted."""
+    size_bytes: int
+    metrics: Metrics = Field(default_factory=dict)
 
 
 # Models and the trail
@@ -405,6 +416,7 @@ RoundPage = Page[RoundView]
 CombinerPage = Page[CombinerView]
 ClientPage = Page[ClientView]
 PackagePage = Page[PackageView]
+PredictionPage = Page[PredictionView]
 ValidationPage = Page[ValidationRecord]
 
 

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import signal
 import threading
-import time
 from types import FrameType
 
 from fedn.api.context import Context, write_context
@@ -15,22 +14,10 @@ from fedn.plan.settings import ReducerSettings
 from fedn.plan.settings_base import is_loopback
 from fedn.protocol.errors import Conflict
 from fedn.reducer.app import create_app
-from fedn.reducer.assignment import Assigner
-from fedn.reducer.catalog import Catalog
-from fedn.reducer.engine.engine import Engine
-from fedn.reducer.enrolment import Enrolment
-from fedn.reducer.events import EventLog
-from fedn.reducer.garbage import GarbageCollector
-from fedn.reducer.guard import SecretGuard
-from fedn.reducer.health import StoreHealth
+from fedn.reducer.assembly import make_services, start_core
 from fedn.reducer.keys import load_keys, load_secrets
 from fedn.reducer.lease import LeaseKeeper
-from fedn.reducer.metrics import Metrics
-from fedn.reducer.registry import Registry
 from fedn.reducer.server import RestServer
-from fedn.reducer.services import Services
-from fedn.reducer.trail import Trail
-from fedn.reducer.uploads import Spool
 from fedn.stores.base import StateStore
 from fedn.stores.open import open_model_store, open_state_store
 
@@ -90,92 +77,25 @@ class Reducer:
         epoch = lease.acquire(STORE_PATIENCE_S)
         _check_federation(state, settings.federation)
 
-        events = EventLog(state, max_subscriptions=settings.max_event_streams, clock=time.time)
-        exits.callback(events.stop)
-        events.start()
-        trail = Trail(state, settings.federation, keys.trail, epoch)
-        catalog = Catalog(
-            state=state,
-            models=models,
-            trail=trail,
-            events=events,
-            algorithm=settings.digest,
-            max_model_bytes=int(settings.max_model_bytes),
-            max_package_bytes=int(settings.max_package_bytes),
-        )
-        enrolment = Enrolment(
-            state, keys.authority, keys.tokens, federation=settings.federation, ttl_s=settings.token_ttl_s
-        )
-        enrolment.start()
-        registry = Registry(state, events, dead_after_s=settings.combiner_dead_after_s)
-        engine = Engine(
-            state=state,
-            models=models,
-            trail=trail,
-            registry=registry,
-            events=events,
-            catalog=catalog,
-            tokens=keys.tokens,
-            tls=keys.certificate if settings.tls else None,
-            epoch=epoch,
-            settings=settings,
-        )
-        registry.start()
-        exits.callback(registry.stop)
-        engine.start()
-        exits.callback(engine.stop)
-        exits.callback(registry.stop)  # first, so that it tells no engine that has ended; again does no harm
+        core = start_core(settings, keys, state, models, epoch, exits)
 
-        metrics = Metrics()
-        events.add_listener(metrics.note_event)
-        sessions = engine.sessions
-        parts = Services(
-            settings=settings,
-            enrolment=enrolment,
-            enrolment_guard=SecretGuard(
-                secrets.enrolment, what="enrolment secret", fix="Use the join string that `fedn token create` prints."
-            ),
-            enrolment_secret=secrets.enrolment,
-            admin_guard=SecretGuard(
-                secrets.admin, what="admin secret", fix="It is in secrets/admin of the reducer's data directory."
-            ),
-            registry=registry,
-            assigner=Assigner(registry, sessions.attached_clients),
-            sessions=sessions,
-            trail=trail,
-            catalog=catalog,
-            models=models,
-            events=events,
-            garbage=GarbageCollector(
-                state=state,
-                models=models,
-                trail=trail,
-                catalog=catalog,
-                session_runs=lambda: sessions.running() is not None,
-            ),
-            health=StoreHealth(state, models),
-            metrics=metrics,
-            spool=Spool(settings.data_dir / "spool"),
-            epoch=epoch,
-            started_at=time.time(),
-            url=lambda: self.url,
-            make_room=lambda streams: server.make_room(streams),
-        )
-        metrics.add_gauges(lambda: _gauges(parts))
+        def make_room(streams: int) -> None:
+            server.make_room(streams)
+
+        parts = make_services(core, secrets, url=lambda: self.url, make_room=make_room)
         own = keys.certificate
+        tls = server_context(own.cert_path, own.key_path, own.ca_path, settings.mutual_tls) if settings.tls else None
         server = self._server = RestServer(
             create_app(parts),
             bind=settings.bind,
             port=settings.port,
             threads=settings.rest_threads,
             max_streams=settings.max_event_streams,
-            context=server_context(own.cert_path, own.key_path, own.ca_path, settings.mutual_tls)
-            if settings.tls
-            else None,
+            context=tls,
         )
         server.start()
         exits.callback(server.stop)
-        exits.callback(events.end_subscriptions)
+        exits.callback(core.events.end_subscriptions)
         context = Context(_local_url(settings, server.port), own.ca_path if settings.tls else None, secrets.admin)
         write_context(settings.data_dir / "admin.json", context)
         log.info("the reducer of %s listens at %s (epoch %d)", settings.federation, self.url, epoch)
@@ -228,16 +148,3 @@ def _local_url(settings: ReducerSettings, port: int) -> str:
         return settings.url(port)
     shown = f"[{local}]" if ":" in local else local
     return f"{'https' if settings.tls else 'http'}://{shown}:{port}"
-
-
-def _gauges(parts: Services) -> dict[str, tuple[str, float]]:
-    combiners = parts.registry.combiners()
-    head = parts.trail.head()
-    return {
-        "fedn_combiners": ("Combiners known", len(combiners)),
-        "fedn_combiners_alive": ("Combiners alive", sum(record.alive for record in combiners)),
-        "fedn_clients_attached": ("Clients attached to combiners", len(parts.sessions.attached_clients())),
-        "fedn_trail_length": ("Entries of the trail", 0 if head is None else head.index + 1),
-        "fedn_session_running": ("1 while a session runs", float(parts.sessions.running() is not None)),
-        "fedn_event_streams": ("Open event streams", parts.events.subscriptions),
-    }

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from fedn.aggregation.base import get_rule
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict, NotFound
+from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.names import check_name
-from fedn.protocol.rest import RoundView, SessionView
+from fedn.protocol.rest import PredictionView, RoundView, SessionView
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.records import (
@@ -26,7 +26,7 @@ from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.session_run import PREDICTIONS
 from fedn.reducer.trail import Trail
 from fedn.scheduling.base import get_scheduler
-from fedn.stores.base import Document, StateStore
+from fedn.stores.base import StateStore
 
 if TYPE_CHECKING:
     from fedn.reducer.engine.engine import Engine
@@ -49,8 +49,7 @@ class Sessions:
 
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
-            InvalidInput: the plan's rule or scheduler is not there.
-            NotFound: `no_such_model` (not in the trail), `no_such_package`.
+            InvalidInput: the plan names a rule, scheduler, model or package that is not there.
         """
         plan = self._with_package(plan)
         self._check(plan, kind)
@@ -68,7 +67,10 @@ class Sessions:
 
     def _with_package(self, plan: SessionPlan) -> SessionPlan:
         """The plan with the federation's active package where it names none, and with its package's helper."""
-        package = self._catalog.active() if plan.package_id is None else self._catalog.package(plan.package_id)
+        try:
+            package = self._catalog.active() if plan.package_id is None else self._catalog.package(plan.package_id)
+        except NotFound as error:
+            raise _in_field("package_id", error) from error
         if package is None:
             return plan
         changes = {"package_id": package.package_id}
@@ -87,7 +89,10 @@ class Sessions:
                 fix="Upload one with `fedn model seed FILE`, or set seed_from_client in the plan.",
             )
         if plan.model_id is not None:
-            self._trail.entry_of(plan.model_id)
+            try:
+                self._trail.entry_of(plan.model_id)
+            except NotFound as error:
+                raise _in_field("model_id", error) from error
 
     def stop(self, session: str) -> SessionView:
         """Ends a running session now. Conflict (`session_not_running`)."""
@@ -147,10 +152,23 @@ class Sessions:
             raise NotFound("no_such_round", "the session has no such round", where={"session": session, "round": index})
         return round_view(record)
 
-    def predictions(self, session: str) -> Sequence[Document]:
-        """Documents {session, client, object_id, size_bytes, metrics} of a session of kind predict."""
+    def predictions(self, session: str) -> Sequence[PredictionView]:
+        """What each client predicted in a session of kind predict, by client."""
         self._record(session)
-        return self._state.find(PREDICTIONS, {"session": session}, order_by="client")
+        found = self._state.find(PREDICTIONS, {"session": session}, order_by="client")
+        return [PredictionView.model_validate(document) for document in found]
+
+    def prediction(self, session: str, client: str) -> PredictionView:
+        """NotFound (`no_such_prediction`)."""
+        for view in self.predictions(session):
+            if view.client == client:
+                return view
+        raise NotFound(
+            "no_such_prediction",
+            "the client predicted nothing in this session",
+            fix="See who did: GET /api/v1/sessions/<session>/predictions.",
+            where={"session": session, "client": client},
+        )
 
     def attached_clients(self) -> Sequence[AttachedClient]:
         """Clients with an open stream to a combiner, by name."""
@@ -178,6 +196,11 @@ class Sessions:
         if run is None or (run.record.name.session, run.record.name.index) != (session, index):
             return None
         return run.record.model_copy(update={"ledger": run.ledger})
+
+
+def _in_field(field: str, error: NotFound) -> InvalidInput:
+    """What a plan names is not there: a fault of the plan."""
+    return InvalidInput(error.code, error.message, fix=error.fix, where={"field": field, **error.where})
 
 
 def session_view(record: SessionRecord) -> SessionView:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from fedn.plan.session import SessionPlan
+from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import Frozen, RoundName, TaskSpec
 from fedn.stores.base import StateStore
@@ -72,7 +73,7 @@ class RoundRecord(Frozen):
         return round_key(self.name.session, self.name.index)
 
     def document(self) -> dict[str, Any]:
-        document = self.model_dump(mode="json")
+        document: dict[str, Any] = as_json(self)  # a metric may be NaN, which no store takes as a number
         document["session"], document["index"] = self.name.session, self.name.index
         return document
 

@@ -6,6 +6,7 @@ import time
 
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, Unavailable
+from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.tasks import UpdateMetadata
 from fedn.protocol.trail import TrailEntry
@@ -208,7 +209,7 @@ class SessionRun:
                     "client": client,
                     "object_id": entry.update_id,
                     "size_bytes": len(tensors),
-                    "metrics": entry.metadata.metrics if entry.metadata else {},
+                    "metrics": as_json(entry.metadata.metrics) if entry.metadata else {},
                 }
                 with self._context.catalog.changing:
                     self._context.models.put(entry.update_id, [tensors], len(tensors))

@@ -107,8 +107,11 @@ def combiner(name: str) -> Response:
 @describe("Remove a combiner and free its name")
 def remove_combiner(name: str) -> Response:
     parts = services()
-    parts.registry.remove(name)
-    if any(site.name == name for site in parts.enrolment.sites(Role.COMBINER)):
+    registered = any(record.name == name for record in parts.registry.combiners())
+    enrolled = any(site.name == name for site in parts.enrolment.sites(Role.COMBINER))
+    if registered or not enrolled:
+        parts.registry.remove(name)
+    if enrolled:
         parts.enrolment.forget(Role.COMBINER, name)
     return nothing()
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from flask import Blueprint, Flask, Response, current_app
@@ -19,6 +18,7 @@ from fedn.reducer.rest.answers import arguments, reply
 blueprint = Blueprint("openapi", __name__)
 
 _ATTRIBUTE = "__openapi__"
+_EXTENSION = "fedn_openapi"
 _REF = "#/components/schemas/{model}"
 _CONVERTERS = {"int": "integer"}
 _GATES = {
@@ -63,12 +63,10 @@ def describe(summary: str, **fields: Any) -> Callable[[ViewT], ViewT]:
 @describe("This document", text="application/json")
 def openapi() -> Response:
     arguments()
-    return reply(_document_of(current_app._get_current_object()))  # type: ignore[attr-defined]
-
-
-@lru_cache(maxsize=4)
-def _document_of(app: Flask) -> dict[str, Any]:
-    return document(app)
+    known = current_app.extensions
+    if _EXTENSION not in known:
+        known[_EXTENSION] = document(current_app)
+    return reply(known[_EXTENSION])
 
 
 def document(app: Flask) -> dict[str, Any]:

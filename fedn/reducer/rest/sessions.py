@@ -1,12 +1,10 @@
 """Sessions and their rounds: start, stop, resume, and what became of them."""
 
-from typing import Any
-
 from flask import Blueprint, Response
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import InvalidInput, NotFound
 from fedn.protocol.rest import (
+    PredictionPage,
     RoundPage,
     RoundView,
     SessionPage,
@@ -17,6 +15,7 @@ from fedn.protocol.rest import (
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.rest.answers import arguments, body, created, listing, page, payload_of, reply
 from fedn.reducer.rest.openapi import describe
+from fedn.reducer.rest.transfers import stored_object
 from fedn.reducer.services import services
 
 blueprint = Blueprint("sessions", __name__)
@@ -30,34 +29,14 @@ def start() -> Response:
 
 
 def start_session(wanted: SessionStart) -> SessionView:
-    """Starts a session of a plan that is checked here.
+    """Starts a session.
 
     Raises:
         InvalidSettings: every fault of the plan.
-        InvalidInput: (`no_such_package`).
-        Conflict: `session_running`, `no_seed_model`.
+        As `Sessions.start`.
     """
-    plan = payload_of(SessionPlan, _completed(wanted.plan), what="the plan")
-    if plan.package_id is not None:
-        _check_package(plan.package_id)
+    plan = payload_of(SessionPlan, wanted.plan, what="the plan")
     return services().sessions.start(plan, wanted.name, RoundKind(wanted.kind))
-
-
-def _completed(plan: dict[str, Any]) -> dict[str, Any]:
-    """The plan with what the active package says, where the plan itself says nothing."""
-    package = services().catalog.active()
-    if package is None or "package_id" in plan:
-        return plan
-    helper = {"helper": package.helper} if package.helper else {}
-    return {**helper, **plan, "package_id": package.package_id}
-
-
-def _check_package(package_id: str) -> None:
-    try:
-        services().catalog.package(package_id)
-    except NotFound as error:
-        where = {**error.where, "field": "package_id"}
-        raise InvalidInput(error.code, error.message, fix=error.fix, where=where) from error
 
 
 @blueprint.get("/sessions")
@@ -111,3 +90,19 @@ def validations(session: str) -> Response:
     parts.sessions.get(session)
     found = parts.trail.validations(session=session, limit=limit, offset=offset)
     return listing(found, total=parts.trail.count_validations(session=session), limit=limit, offset=offset)
+
+
+@blueprint.get("/sessions/<session>/predictions")
+@describe("List what clients predicted, in a session of kind predict", reply=PredictionPage, query=("limit", "offset"))
+def predictions(session: str) -> Response:
+    limit, offset = page()
+    found = list(services().sessions.predictions(session))
+    return listing(found[offset : offset + limit], total=len(found), limit=limit, offset=offset)
+
+
+@blueprint.get("/sessions/<session>/predictions/<client>/download")
+@describe("Download what a client predicted (safetensors)", text="application/octet-stream")
+def download_prediction(session: str, client: str) -> Response:
+    arguments()
+    view = services().sessions.prediction(session, client)
+    return stored_object(view.object_id, f"{view.object_id.partition(':')[2][:16]}.safetensors")

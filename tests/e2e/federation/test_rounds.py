@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fedn.models.files import read_tensors
 from fedn.protocol.errors import Conflict, FednError
 from fedn.protocol.rounds import LedgerState
 from tests.support.federation import Federation, wait_for
@@ -116,3 +117,8 @@ def test_a_client_makes_the_first_model_and_predicts(tmp_path):
         assert federation.wait_ended(prediction.id).state == "finished"
         found = federation.api.predictions(prediction.id)
         assert sorted(one.client for one in found) == ["client-1", "client-2"]
+        target = tmp_path / "predicted.safetensors"
+        federation.api.download_prediction(found[1], target)
+        np.testing.assert_allclose(read_tensors(target)["0"], 4.0)
+        with pytest.raises(FednError, match="no_such_prediction"):
+            federation.api.download_prediction(found[1].model_copy(update={"client": "client-9"}), target)

@@ -402,7 +402,7 @@ def test_without_a_seed_a_client_is_asked_if_the_plan_says_so(tmp_path):
             view = await scene.run(RoundKind.PREDICT)
             assert view.state == "finished", view.error
             (found,) = scene.tier1.sessions.predictions(view.id)
-            predicted = decode(b"".join(scene.tier1.models.read(found["object_id"])))
+            predicted = decode(b"".join(scene.tier1.models.read(found.object_id)))
             np.testing.assert_allclose(predicted["p"], 4.0)
             view = await scene.run(RoundKind.VALIDATE)
             assert view.state == "finished", view.error

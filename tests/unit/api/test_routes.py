@@ -10,9 +10,11 @@ import pytest
 
 from fedn.api.client import APIClient
 from fedn.network.access import ROUTE_ACCESS
+from fedn.protocol.rest import PredictionView
 
 PREFIX = "/api/v1"
 
+PREDICTION = PredictionView(session="s", client="c", object_id="blake3:" + "0" * 64, size_bytes=1)
 CALLS: dict[str, Callable[[APIClient, Path], Any]] = {
     "ca": lambda api, file: api.ca(),
     "enrol": lambda api, file: api.enrol(name="c", role="client", csr="x", secret="s"),
@@ -38,6 +40,9 @@ CALLS: dict[str, Callable[[APIClient, Path], Any]] = {
     "round": lambda api, file: api.round("s", 0),
     "validations": lambda api, file: api.validations(),
     "validations of a session": lambda api, file: api.validations("s"),
+    "start_predictions": lambda api, file: api.start_predictions(),
+    "predictions": lambda api, file: api.predictions("s"),
+    "download_prediction": lambda api, file: api.download_prediction(PREDICTION, file),
     "models": lambda api, file: api.models(),
     "model": lambda api, file: api.model("m"),
     "download_model": lambda api, file: api.download_model("m", file),

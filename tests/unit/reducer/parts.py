@@ -12,7 +12,7 @@ from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, NotFound
-from fedn.protocol.rest import EnrolRequest, RoundView, SessionView
+from fedn.protocol.rest import EnrolRequest, PredictionView, RoundView, SessionView
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
@@ -92,6 +92,14 @@ class FakeSessions:
 
     def count_rounds(self, session: str) -> int:
         return len(self.views_of_rounds)
+
+    def predictions(self, session: str) -> Sequence[PredictionView]:
+        self.get(session)
+        return ()
+
+    def prediction(self, session: str, client: str) -> PredictionView:
+        self.get(session)
+        raise NotFound("no_such_prediction", "the client predicted nothing")
 
     def round(self, session: str, index: int) -> RoundView:
         if index >= len(self.views_of_rounds):

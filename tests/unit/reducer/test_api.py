@@ -111,6 +111,9 @@ def test_combiners_and_clients_are_listed_with_their_places(
     assert client.get(f"{API}/clients/a", headers=admin).json["attributes"] == {"site": "north"}
 
     assert client.delete(f"{API}/combiners/c", headers=admin).status_code == 204
+    assert client.delete(f"{API}/combiners/c", headers=admin).json["code"] == "no_such_combiner"
+    parts.token(Role.COMBINER, "never registered")
+    assert client.delete(f"{API}/combiners/never registered", headers=admin).status_code == 204
     assert client.delete(f"{API}/clients/a", headers=admin).status_code == 204
     assert client.get(f"{API}/clients/a", headers=admin).json["code"] == "no_such_client"
     assert client.post("/add", json=registration, headers=own).json["code"] == "site_forgotten"
@@ -223,23 +226,6 @@ def test_all_faults_of_a_plan_are_told_at_once(client: FlaskClient, admin: dict[
     problem = rest.ProblemView.model_validate(answer.json)
     assert problem.code == "invalid_settings"
     assert {fault.where["field"] for fault in problem.problems} == {"rounds", "colour", "sum_dtype"}
-
-
-def test_a_session_uses_the_active_package_unless_its_plan_says_otherwise(
-    parts: Parts, client: FlaskClient, admin: dict[str, str], tmp_path: Path
-) -> None:
-    package = make_package(tmp_path / "p", "learner: m:L\nhelper: sklearn\nname: digits\n")
-    view = rest.PackageView.model_validate(client.post(f"{API}/packages", data=package, headers=admin).json)
-    for plan in ({}, {"package_id": None}, {"helper": "numpy"}):
-        parts.sessions.views.clear()
-        assert client.post(f"{API}/sessions", json={"plan": plan}, headers=admin).status_code == 201
-    assert [(plan.package_id, plan.helper) for plan in parts.sessions.plans] == [
-        (view.package_id, "sklearn"),
-        (None, "numpy"),
-        (view.package_id, "numpy"),
-    ]
-    answer = client.post(f"{API}/sessions", json={"plan": {"package_id": "blake3:" + "0" * 64}}, headers=admin)
-    assert (answer.status_code, answer.json["code"]) == (422, "no_such_package")
 
 
 def test_a_package_goes_up_and_comes_down(

@@ -18,6 +18,10 @@ class Fixed:
 
     def __init__(self, *records: CombinerRecord) -> None:
         self._records = list(records)
+        self.places: dict[str, str] = {}
+
+    def place_of(self, client: str) -> str | None:
+        return self.places.get(client)
 
     def combiners(self) -> list[CombinerRecord]:
         return self._records
@@ -93,6 +97,14 @@ def test_a_preferred_combiner_that_cannot_be_had_is_a_reason(preferred: str, cod
     known = assigner(combiner("dead", alive=False), combiner("full", 1), combiner("free"), places=clients("full", 1))
     assert code_of(known.assign("me", preferred=preferred)) == code
     assert name_of(known.assign("me", preferred=preferred, avoid=[preferred])) == "free"
+
+
+def test_the_place_that_a_session_fixed_weighs_most_while_it_lives() -> None:
+    registry = Fixed(combiner("a"), combiner("b"), combiner("dead", alive=False))
+    registry.places = {"me": "b", "other": "dead"}
+    fixed = Assigner(registry, lambda: clients("b", 5))  # type: ignore[arg-type, return-value]
+    assert name_of(fixed.assign("me", preferred="a", avoid=["b"])) == "b"
+    assert name_of(fixed.assign("other")) == "a"
 
 
 def test_a_combiner_to_avoid_is_the_last_resort() -> None:
