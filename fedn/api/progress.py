@@ -39,6 +39,8 @@ class SessionProgress:
         self.state = RUNNING
         self.reason = ""
         """Why it failed."""
+        self.validated = True
+        """Whether its plan lets clients validate the models."""
         self.lines: dict[int, RoundLine] = {}
         self.activity = "waiting for clients"
         """What it does right now, in words."""
@@ -72,6 +74,7 @@ class SessionProgress:
     def adopt(self, view: SessionView) -> None:
         """Takes over a session's state."""
         self.state, self.rounds = view.state, view.rounds
+        self.validated = bool(view.plan.get("validate", True))
         self.reason = view.error.message if view.error else self.reason
 
     def apply(self, event: EventView) -> bool:

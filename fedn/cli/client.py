@@ -80,7 +80,7 @@ def list_clients(api: APIClient, out: Output) -> None:
                 view.name,
                 view.combiner if view.attached else "-",
                 ", ".join(view.kinds),
-                when(view.last_seen),
+                "now" if view.attached else when(view.last_seen),
                 ", ".join(f"{key}={value}" for key, value in view.attributes.items()),
             )
             for view in found

@@ -1,6 +1,8 @@
 """`fedn sandbox`: the whole platform on this machine, and a model trained on it."""
 
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -63,11 +65,11 @@ def sandbox(
     with Sandbox(opened, options) as federation:
         click.echo(f"Starting 1 reducer, {combiners} combiners and {clients} clients; logs in {data_dir / 'logs'} …")
         federation.start()
-        click.echo(f"All are there after {time.monotonic() - started:.1f} s. Dashboard: {federation.url}")
+        click.echo(f"All are there after {time.monotonic() - started:.1f} s.")
         status = _train(federation, rounds=rounds, deterministic=deterministic)
         click.echo(f"{time.monotonic() - started:.0f} s in all.")
         if not exit_at_end:
-            _say_how_to_go_on(data_dir)
+            _say_how_to_go_on(federation.url, data_dir)
             federation.serve()
     context.exit(status)
 
@@ -89,16 +91,34 @@ def _train(federation: "Sandbox", *, rounds: int | None, deterministic: bool) ->
     return Status.OK
 
 
-def _say_how_to_go_on(data_dir: Path) -> None:
+def _say_how_to_go_on(url: str, data_dir: Path) -> None:
     where = "" if data_dir == Path("fedn-sandbox") else f" --context {data_dir / 'admin.json'}"
+    commands = {
+        f"session show{where} --round 1": "who took part, with which weight",
+        f"session start{where} --rounds 5": "train on",
+        f"model download{where}": "the newest model",
+        f"trail verify{where}": "that nobody changed a model",
+    }
+    fedn = _this_program()
+    width = max(map(len, commands))
     click.echo(
-        "\nThe federation goes on. In another terminal, in this directory:\n"
-        f"  fedn session show{where} --round 1      who took part, with which weight\n"
-        f"  fedn session start{where} --rounds 5    train on\n"
-        f"  fedn model download{where}              the newest model\n"
-        f"  fedn trail verify{where}                that nobody changed a model\n"
-        f"The dashboard asks for the admin secret in {data_dir / 'admin.json'}. Ctrl-C ends everything."
+        f"\nDashboard: {url} (its certificate is this sandbox's own, so the browser warns: go on)\n"
+        f"Log in with the admin_secret in {data_dir / 'admin.json'}, or to look only with what this prints:\n"
+        f"  {fedn} token create{where} --role viewer\n"
+        "\nThe federation goes on. In another terminal, in this directory:"
     )
+    for command, what in commands.items():
+        click.echo(f"  {fedn} {command:<{width}}    {what}")
+    click.echo("Ctrl-C ends everything.")
+
+
+def _this_program() -> str:
+    """What to type in another terminal: the path, where its shell would not find this `fedn`, or another one."""
+    called = sys.argv[0]
+    found = shutil.which("fedn")
+    if Path(called).name != "fedn" or (found is not None and Path(found).resolve() == Path(called).resolve()):
+        return "fedn"
+    return called
 
 
 def _end_on_signals() -> None:

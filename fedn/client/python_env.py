@@ -56,13 +56,16 @@ async def make_environment(requirements_file: Path, folder: Path) -> Path:
 
 def read_requirements(path: Path) -> list[str]:
     """The pip requirements, without fedn itself. TaskFailed (`bad_python_env`) where the file is something else."""
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _bad(path, f"it cannot be read as text: {error}") from error
     if path.suffix == ".txt":
         lines: Any = [line.split("#")[0].strip() for line in text.splitlines()]
     else:
         try:
             content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise _bad(path, f"it is no YAML: {error}") from error
         lines = content.get("dependencies", []) if isinstance(content, dict) else None
     if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):

@@ -64,15 +64,16 @@ class Site:
 
     def endpoint(self, assignment: Assignment) -> Endpoint:
         """The combiner of an assignment, and how this site shows who it is."""
-        secure = bool(assignment.ca)
+        # Whoever joined over TLS trusts the authority of the join string, whatever an assignment says.
+        ca = self._identity.ca_pem if self._join.ca_fingerprint else assignment.ca.encode()
         return Endpoint(
             combiner=assignment.combiner,
             host=assignment.host,
             port=assignment.port,
             token=assignment.token,
-            ca=assignment.ca.encode(),
-            key=self._identity.key_pem if secure else None,
-            certificate=self._identity.certificate_pem if secure else None,
+            ca=ca,
+            key=self._identity.key_pem if ca else None,
+            certificate=self._identity.certificate_pem if ca else None,
         )
 
     def close(self) -> None:
@@ -99,7 +100,7 @@ class Site:
         self._identity.save_enrolment(
             federation=reply.federation,
             certificate=reply.certificate.encode(),
-            ca=reply.ca.encode(),
+            ca=ca or reply.ca.encode(),  # the one that the join string names, whatever the answer says
             token_key=reply.token_key.encode(),
         )
         self._api = self._connect(self._identity.ca_path if ca else None)

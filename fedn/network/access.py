@@ -14,7 +14,7 @@ from fedn.protocol.errors import Forbidden, InvalidInput, Unauthenticated
 
 
 class Gate(Enum):
-    """Calls that no role token opens."""
+    """Calls that no role opens."""
 
     PUBLIC = "public"
     """Anybody."""
@@ -22,11 +22,14 @@ class Gate(Enum):
     """Whoever sends the enrolment secret as bearer."""
     ADMIN_SECRET = "admin secret"  # noqa: S105 - names a gate
     """Whoever proves in the body what buys a token: the admin secret, or a site's assertion. The handler checks it."""
+    REDUCER = "reducer's own token"
+    """The reducer alone, by a token that it makes for its links and that opens nothing else (`Claims.link`)."""
 
 
 PUBLIC: Final = Gate.PUBLIC
 ENROLMENT_SECRET: Final = Gate.ENROLMENT_SECRET
 ADMIN_SECRET: Final = Gate.ADMIN_SECRET
+REDUCER: Final = Gate.REDUCER
 
 Access = frozenset[Role] | Gate
 
@@ -38,7 +41,7 @@ EVERY_ROLE: Final = frozenset(Role)
 
 RPC_ACCESS: Mapping[str, Access] = {
     "/fedn.v1.ClientService/Attach": CLIENT,
-    "/fedn.v1.CombinerService/Link": ADMIN,
+    "/fedn.v1.CombinerService/Link": REDUCER,
     "/grpc.health.v1.Health/Check": PUBLIC,
     "/grpc.health.v1.Health/Watch": PUBLIC,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": ADMIN,
@@ -185,12 +188,10 @@ def _lookup(access: Access | None, what: str) -> Access:
 
 
 def _authorize(access: Access, claims: Claims | None, what: str) -> None:
-    if access is PUBLIC:
+    if access is PUBLIC or (access is REDUCER and claims is not None and claims.link):
         return
     if isinstance(access, Gate):
-        raise Forbidden(
-            "secret_needed", f"this call is opened by the {access.value}, not by a token", where={"call": what}
-        )
+        raise Forbidden("secret_needed", f"this call is opened by the {access.value} alone", where={"call": what})
     if claims is None:
         raise Unauthenticated(
             "token_missing",
@@ -198,6 +199,8 @@ def _authorize(access: Access, claims: Claims | None, what: str) -> None:
             fix="Send the header `Authorization: Bearer TOKEN`; `fedn token create` makes one for a person.",
             where={"call": what},
         )
+    if claims.link:
+        raise Forbidden("link_token", "the reducer's token for its links opens nothing else", where={"call": what})
     if claims.role not in access:
         raise Forbidden(
             "role_not_allowed",

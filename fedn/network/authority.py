@@ -153,6 +153,12 @@ def _key_usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
+def check_host(host: str) -> str:
+    """The host itself, if it is a host name or an IP address; InvalidInput (`bad_host`) otherwise."""
+    _alternative_name(host)
+    return host
+
+
 def _alternative_names(hosts: Sequence[str]) -> list[x509.GeneralName]:
     if len(hosts) > _MAX_HOSTS:
         raise InvalidInput("bad_host", f"{len(hosts)} hosts in one certificate", fix=f"Use {_MAX_HOSTS} at the most.")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from fedn.network import keys
-from fedn.network.authority import REDUCER, CertificateAuthority, Clock
+from fedn.network.authority import REDUCER, CertificateAuthority, Clock, check_host
 from fedn.network.keys import (
     certificate_ends_at,
     fingerprint,
@@ -27,6 +27,7 @@ __all__ = [
     "CertificateAuthority",
     "Clock",
     "certificate_ends_at",
+    "check_host",
     "client_context",
     "fetch_pinned_ca",
     "fingerprint",

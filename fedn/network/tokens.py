@@ -53,6 +53,8 @@ class Claims:
     expires_at: float
     """Unix time in seconds."""
     token_id: str
+    link: bool = False
+    """Made by the reducer for its own links: opens these, and nothing that the role opens."""
 
 
 class TokenIssuer:
@@ -62,11 +64,15 @@ class TokenIssuer:
         private_key_pem: the federation's Ed25519 key (`create_or_load_signing_key`).
         federation: issuer and audience of each token.
         clock: Unix time in seconds.
+        link: whether the tokens are for the reducer's links (`Claims.link`).
     """
 
-    def __init__(self, private_key_pem: bytes, federation: str, *, clock: Clock = time.time) -> None:
+    def __init__(
+        self, private_key_pem: bytes, federation: str, *, clock: Clock = time.time, link: bool = False
+    ) -> None:
         self._key = _private_key(private_key_pem)
         self._federation = federation
+        self._audience = _link_audience(federation) if link else federation
         self._clock = clock
 
     @property
@@ -78,7 +84,7 @@ class TokenIssuer:
         now = self._clock()
         claims = {
             "iss": self._federation,
-            "aud": self._federation,
+            "aud": self._audience,
             "sub": subject,
             "role": role.value,
             "key_id": key_id,
@@ -115,14 +121,15 @@ class TokenVerifier:
                 "no token was given",
                 fix="Send the header `Authorization: Bearer TOKEN`; `fedn token create` makes one for a person.",
             )
-        claims = _decode(token, self._key, _ALGORITHM, audience=self._federation, now=self._clock())
+        link = _link_audience(self._federation)
+        claims = _decode(token, self._key, _ALGORITHM, audience=(self._federation, link), now=self._clock())
         try:
             role, key_id = Role(claims.get("role", "")), claims.get("key_id", "")
         except ValueError as error:
             raise _bad_token("it names no role that is known") from error
         if claims["iss"] != self._federation or not isinstance(key_id, str) or not claims["sub"]:
             raise _bad_token("it was made for something else")
-        return Claims(claims["sub"], role, key_id, float(claims["exp"]), claims["jti"])
+        return Claims(claims["sub"], role, key_id, float(claims["exp"]), claims["jti"], link=claims["aud"] == link)
 
 
 def make_assertion(private_key_pem: bytes, name: str, audience: str, *, clock: Clock = time.time) -> str:
@@ -162,7 +169,7 @@ def verify_assertion(assertion: str, public_key_pem: bytes, audience: str, *, cl
     Raises:
         Unauthenticated: `token_expired` or `token_bad`.
     """
-    claims = _decode(assertion, public_key_pem, _ASSERTION_ALGORITHM, audience=audience, now=clock())
+    claims = _decode(assertion, public_key_pem, _ASSERTION_ALGORITHM, audience=(audience,), now=clock())
     if claims["iss"] != claims["sub"] or claims["exp"] - claims["iat"] > ASSERTION_TTL_S:
         raise _bad_token("it claims more than a site may claim for itself")
     return str(claims["sub"])
@@ -214,8 +221,13 @@ def verify_signature(public_key_pem: bytes, signature: bytes, data: bytes) -> No
         ) from error
 
 
-def _decode(token: str, key: Any, algorithm: str, *, audience: str, now: float) -> dict[str, Any]:
-    """Claims of a token whose signature, audience and times are right."""
+def _link_audience(federation: str) -> str:
+    # A combiner that is shown such a token gets nothing with it at the reducer.
+    return f"{federation}/link"
+
+
+def _decode(token: str, key: Any, algorithm: str, *, audience: tuple[str, ...], now: float) -> dict[str, Any]:
+    """Claims of a token whose signature, audience (one of those) and times are right."""
     if len(token) > _MAX_TOKEN_CHARACTERS:
         raise _bad_token("it is too long")
     # Times are checked below, against the caller's clock and with a code of their own for `expired`.
@@ -231,7 +243,7 @@ def _decode(token: str, key: Any, algorithm: str, *, audience: str, now: float) 
         raise _bad_token("it is meant for another federation") from error
     except jwt.InvalidTokenError as error:
         raise _bad_token("its signature or form is wrong") from error
-    if not all(isinstance(claims[name], str) for name in ("iss", "sub", "jti")):
+    if not all(isinstance(claims[name], str) for name in ("iss", "aud", "sub", "jti")):
         raise _bad_token("its form is wrong")
     if not all(_is_time(claims[name]) for name in ("iat", "exp")):
         raise _bad_token("its times are not numbers")

@@ -69,7 +69,7 @@ def start_core(
         registry=registry,
         events=events,
         catalog=catalog,
-        tokens=keys.tokens,
+        tokens=keys.link_tokens,
         tls=keys.certificate if settings.tls else None,
         epoch=epoch,
         settings=settings,

@@ -38,6 +38,8 @@ class Secrets:
 class Keys:
     authority: CertificateAuthority
     tokens: TokenIssuer
+    link_tokens: TokenIssuer
+    """For the engine: combiners see them, and must gain nothing by that."""
     trail: Signer
     certificate: OwnCertificate
     instance: str
@@ -64,9 +66,11 @@ def load_keys(settings: ReducerSettings) -> Keys:
     folder = settings.data_dir
     make_private_folder(folder)
     authority = CertificateAuthority.create_or_load(folder, settings.federation)
+    signing_key = create_or_load_signing_key(folder / "tokens.key")
     return Keys(
         authority=authority,
-        tokens=TokenIssuer(create_or_load_signing_key(folder / "tokens.key"), settings.federation),
+        tokens=TokenIssuer(signing_key, settings.federation),
+        link_tokens=TokenIssuer(signing_key, settings.federation, link=True),
         trail=Signer(folder / "trail.key"),
         certificate=_own_certificate(authority, settings),
         instance=create_or_load(folder / "instance", lambda: random_bytes.token_hex(8).encode()).decode(),

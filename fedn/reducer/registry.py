@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from fedn.network.tls import check_host
 from fedn.protocol.errors import Conflict, NotFound
 from fedn.protocol.names import check_name
 from fedn.protocol.rest import CombinerHeartbeat, CombinerRegistration, CombinerView
@@ -99,8 +100,10 @@ class Registry:
 
         Raises:
             Conflict: (`address_taken`) a living combiner of another name is at that address.
+            InvalidInput: `bad_name`; `bad_host` (gRPC would take `unix:…` or `xds:…` for more than a host).
         """
         check_name(registration.name, what="combiner")
+        check_host(registration.host)
         now = self._clock()
         with self._writing:
             with self._changed:

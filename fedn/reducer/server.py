@@ -5,6 +5,7 @@ A new connection waits in the selector until its first bytes are there, and the 
 a silent nor a broken peer keeps others waiting, and none of them leaves a traceback.
 """
 
+import io
 import logging
 import socket
 import ssl
@@ -13,7 +14,7 @@ import time
 from typing import Any
 
 from cheroot import wsgi
-from cheroot.makefile import MakeFile
+from cheroot.makefile import StreamReader
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.ssl import Adapter
 from cheroot.workers.threadpool import ThreadPool
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _HANDSHAKE_S = 10.0
 _IDLE_S = 30
 """Seconds without a byte after which a connection, or a transfer on it, is given up."""
+_LEAST_BYTES_S = 4 << 10
+"""Bytes a second that a request has to bring. Slower ones use up the patience of _IDLE_S, and then time out."""
 _STOP_S = 5
 _MAX_HEADER_BYTES = 64 << 10
 _MAX_UNREAD_BYTES = 1 << 20
@@ -130,12 +133,60 @@ class _Writer:
         return len(data)
 
 
+class _PacedSocket(socket.SocketIO):
+    """Reads from a socket, with bounded patience: a few peers that drip their requests would hold every thread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock, "r")
+        self._socket = sock
+        self._patience_s = float(_IDLE_S)
+
+    def renew_patience(self) -> None:
+        """A new request begins."""
+        self._patience_s = float(_IDLE_S)
+
+    def readinto(self, buffer: Any) -> int | None:
+        if self._patience_s <= 0:
+            raise TimeoutError("timed out")
+        begun = time.monotonic()
+        self._socket.settimeout(self._patience_s)
+        count = super().readinto(buffer)
+        self._socket.settimeout(_IDLE_S)
+        waited_s = time.monotonic() - begun
+        self._patience_s = min(self._patience_s - waited_s + (count or 0) / _LEAST_BYTES_S, float(_IDLE_S))
+        return count
+
+
+class _Reader(StreamReader):
+    """cheroot's, on a paced socket."""
+
+    def __init__(self, sock: socket.socket, bufsize: int) -> None:
+        self._paced = _PacedSocket(sock)
+        # Past cheroot's own constructor, which would open the socket in its way.
+        super(StreamReader, self).__init__(self._paced, bufsize if bufsize > 0 else io.DEFAULT_BUFFER_SIZE)
+        self.bytes_read = 0
+
+    def renew_patience(self) -> None:
+        self._paced.renew_patience()
+
+
 def _makefile(sock: socket.socket, mode: str, bufsize: int) -> Any:
-    return _Writer(sock) if "w" in mode else MakeFile(sock, mode, bufsize)
+    return _Writer(sock) if "w" in mode else _Reader(sock, bufsize)
 
 
 class _Request(HTTPRequest):
     """A request whose body may be left unread. cheroot would read all of it into memory, to find what follows."""
+
+    def read_request_headers(self) -> bool:
+        """Whether they are good. cheroot would read a body of -1 bytes until the peer ends, however much that is."""
+        if not super().read_request_headers():  # type: ignore[no-untyped-call]
+            return False
+        length = self.inheaders.get(b"Content-Length")
+        # With two lengths, a proxy before us could see another request than we do.
+        if length is None or (length.isdigit() and b"Transfer-Encoding" not in self.inheaders):
+            return True
+        self.simple_response("400 Bad Request", "The length of the body is not clear.")
+        return False
 
     def send_headers(self) -> None:
         if isinstance(self.rfile, ChunkedBody):
@@ -170,6 +221,7 @@ class _Connection(HTTPConnection):
     def communicate(self) -> bool:
         if isinstance(self.socket, ssl.SSLSocket) and not self._handshaken and not self._shake_hands(self.socket):
             return False
+        self.rfile.renew_patience()
         return bool(super().communicate())  # type: ignore[no-untyped-call]
 
     def close(self) -> None:

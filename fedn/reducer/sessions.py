@@ -135,7 +135,7 @@ class Sessions:
         """In order; the running one as it is now."""
         self._record(session)
         documents = self._state.find(ROUNDS, {"session": session}, order_by="index", limit=limit, offset=offset)
-        stored = [read_round(document) for document in documents]
+        stored = [read_round(self._state, document) for document in documents]
         return [round_view(self._live_round(session, record.name.index) or record) for record in stored]
 
     def count_rounds(self, session: str) -> int:

@@ -74,6 +74,11 @@ class Sandbox:
         return self._api
 
     @property
+    def programs(self) -> tuple[Program, ...]:
+        """What runs: the reducer, combiners, clients, in the order of their start."""
+        return tuple(self._programs)
+
+    @property
     def context_file(self) -> Path:
         """The context file (admin.json) that commands find the reducer by."""
         return self.options.data_dir / "admin.json"

@@ -46,6 +46,7 @@ class RoundAttempt:
         self._scheduler = scheduler
         self._required = required
         self._on_ledger = on_ledger
+        self._makes_model = counts in {TaskKind.TRAIN, TaskKind.INIT}
         self._ledger = {entry.client: entry for entry in record.ledger}
         self._counted = {
             task.client: combiner
@@ -54,6 +55,11 @@ class RoundAttempt:
             if task.kind is counts
         }
         self._asked = {task.client: combiner for combiner, tasks in record.assignments.items() for task in tasks}
+        # Kept up to date with the ledger: a count over thousands of clients at each of their changes takes minutes.
+        states = {client: self._ledger[client].state for client in self._asked}
+        self._updated = sum(states[client] is LedgerState.UPDATED for client in self._counted)
+        self._open = sum(not states[client].final for client in self._counted)
+        self._pending = sum(not state.final for state in states.values())
         self._lost: dict[str, PartLost] = {}
         self._changed = asyncio.Event()
         self._last_update = time.monotonic()
@@ -68,11 +74,19 @@ class RoundAttempt:
         before = self._ledger.get(entry.client)
         if before is None or before.combiner != entry.combiner or before.state is LedgerState.NOT_SELECTED:
             return  # a combiner speaks only of clients that it was given
-        self._ledger[entry.client] = entry
         if entry.state.final:
             self._last_update = time.monotonic()
-        self._on_ledger(entry)
+        self._enter(before, entry)
         self._changed.set()
+
+    def _enter(self, before: LedgerEntry, entry: LedgerEntry) -> None:
+        self._ledger[entry.client] = entry
+        ended = before.state.final - entry.state.final
+        self._pending += ended
+        if entry.client in self._counted:
+            self._open += ended
+            self._updated += (entry.state is LedgerState.UPDATED) - (before.state is LedgerState.UPDATED)
+        self._on_ledger(entry)
 
     async def run(self, parts: Mapping[str, RoundPart]) -> AttemptResult:
         """Runs the parts to the scheduler's verdict. Cancelling it cancels them, and tells the combiners."""
@@ -122,8 +136,7 @@ class RoundAttempt:
     def _note_end(self, name: str, task: asyncio.Task[PartResult]) -> None:
         error = task.exception()
         if error is None:
-            counted = {part.client for part in task.result().model.contributions}
-            self._note_uncounted(name, counted if task.result().tensors is not None else None)
+            self._note_uncounted(name, task.result())
         elif isinstance(error, PartLost):
             self._lost[name] = error
             reason = Reason(code=error.code, message=error.message, fix=error.fix)
@@ -133,8 +146,15 @@ class RoundAttempt:
         else:
             raise error
 
-    def _note_uncounted(self, name: str, counted: set[str] | None) -> None:
-        """A part is over: what its combiner never reported will not come; what it did not count does not count."""
+    def _note_uncounted(self, name: str, result: PartResult) -> None:
+        """A part is over: what its combiner never reported will not come; what it did not count does not count.
+
+        Where the round is to make a model, an update that was reported and of which no combiner model came is lost.
+        """
+        counted = {part.client for part in result.model.contributions} if result.tensors is not None else set()
+        why = "the combiner model does not count this update"
+        if result.tensors is None:
+            why = f"no combiner model came of this update ({result.reason or 'no reason was given'})"
         for client, combiner in self._asked.items():
             if combiner != name:
                 continue
@@ -142,8 +162,10 @@ class RoundAttempt:
             if not state.final:
                 reason = Reason(code="no_answer", message="the round ended before the client answered")
                 self._override(client, LedgerState.LATE, reason)
-            elif state is LedgerState.UPDATED and client in self._counted and client not in (counted or {client}):
-                reason = Reason(code="not_counted", message="the combiner model does not count this update")
+            elif (
+                self._makes_model and state is LedgerState.UPDATED and client in self._counted and client not in counted
+            ):
+                reason = Reason(code="not_counted", message=why, fix="See the combiner's log.")
                 self._override(client, LedgerState.REFUSED, reason)
 
     def _override(self, client: str, state: LedgerState, reason: Reason) -> None:
@@ -151,16 +173,13 @@ class RoundAttempt:
         if before.state is not LedgerState.UPDATED and before.state.final:
             return
         entry = before.model_copy(update={"state": state, "reason": reason, "updated_at": time.time()})
-        self._ledger[client] = entry
-        self._on_ledger(entry)
+        self._enter(before, entry)
 
     def _progress(self) -> Progress:
-        states = [self._ledger[client].state for client in self._counted]
-        every = [self._ledger[client].state for client in self._asked]
         return Progress(
-            updated=sum(state is LedgerState.UPDATED for state in states),
-            open=sum(not state.final for state in states),
-            pending=sum(not state.final for state in every),
+            updated=self._updated,
+            open=self._open,
+            pending=self._pending,
             required=self._required,
             selected=len(self._counted),
         )

@@ -5,7 +5,7 @@ import time
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rounds import RoundState
-from fedn.protocol.tasks import weighted_mean
+from fedn.protocol.tasks import TaskKind, weighted_mean
 from fedn.protocol.trail import TrailEntry, ValidationRecord
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.context import EngineContext
@@ -14,7 +14,7 @@ from fedn.reducer.engine.global_model import (
     GlobalModel,
     aggregate,
     incoming_validations,
-    training_metrics,
+    round_metrics,
 )
 from fedn.reducer.engine.round_run import RoundRun
 
@@ -32,7 +32,7 @@ async def commit_round(
     """
     run.change(state=RoundState.AGGREGATING)
     aggregated = await asyncio.to_thread(aggregate, result.parts, base.spec, plan, context.algorithm)
-    metrics = training_metrics(result.ledger)
+    metrics = round_metrics(result.ledger, run.record.task_kinds, TaskKind.TRAIN)
     started = time.perf_counter()
     entry = await context.store(lambda: _write(run, result, head, aggregated, metrics, plan, context))
     commit_ms = (time.perf_counter() - started) * 1e3
@@ -95,7 +95,6 @@ def _write(
 
 def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, context: EngineContext) -> None:
     """Appends what clients found of the model that the round started from, to that model's trail entry."""
-    kinds = {task.client: task.kind for tasks in run.record.assignments.values() for task in tasks}
     now = time.time()
     records = [
         ValidationRecord(
@@ -108,7 +107,7 @@ def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, 
             num_examples=examples,
             time=now,
         )
-        for client, examples, metrics in incoming_validations(result.ledger, kinds)
+        for client, examples, metrics in incoming_validations(result.ledger, run.record.task_kinds)
     ]
     if not records:
         return

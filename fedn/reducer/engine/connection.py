@@ -11,10 +11,10 @@ from typing import Any, Protocol
 import grpc
 
 from fedn.network.convert import round_from_wire, round_to_wire
-from fedn.network.frames import decode_control, decode_piece
+from fedn.network.frames import MAX_MESSAGE_BYTES, decode_control, decode_piece
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
-from fedn.protocol.errors import FednError, InvalidInput, NotFound, Unavailable
+from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from fedn.protocol.tasks import RoundName
 from fedn.reducer.engine.objects import Download, SharedObject
 
@@ -79,7 +79,10 @@ class Connection:
         self._statuses: dict[RoundName, asyncio.Future[link.RoundStatus]] = {}
         self._events: dict[RoundName, asyncio.Queue[link.RoundEvent | None]] = {}
         self._download: Download | None = None
+        self._arriving: Download | None = None
+        """The download that the pieces belong to; None while they are of an object that nobody waits for any more."""
         self._incoming: asyncio.Future[link.LinkFrame] | None = None
+        self._writing: set[asyncio.Task[None]] = set()
         self._down: str | None = None
 
     async def open(self, federation: str, epoch: int, timeout_s: float) -> link.LinkWelcome:
@@ -104,11 +107,13 @@ class Connection:
     async def serve(self) -> None:
         """Reads until the stream ends; then everybody who waits gets LinkDown."""
         try:
-            while isinstance(message := await self._stream.read(), bytes):
+            while self._down is None and isinstance(message := await self._stream.read(), bytes):
                 self._receive(message)
             self._fail("the combiner ended the stream")
         except grpc.aio.AioRpcError as error:
             self._fail(f"{error.code().name}: {error.details()}")
+        except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
+            self._fail(str(error))
         except FednError as error:
             self._fail(str(error))
         finally:
@@ -118,8 +123,8 @@ class Connection:
     def _receive(self, message: bytes) -> None:
         piece = decode_piece(message)
         if piece is not None:
-            if self._download is not None:
-                self._download.feed(*piece)
+            if self._arriving is not None:
+                self._arriving.feed(*piece)
             return
         frame = decode_control(link.LinkFrame, message)
         match frame.WhichOneof("control"):
@@ -135,15 +140,25 @@ class Connection:
                 future = self._statuses.get(round_from_wire(frame.refused.round))
                 if future is not None and not future.done():
                     future.set_exception(refusal)
-            case "object" | "missing":
-                if self._incoming is not None and not self._incoming.done():
-                    self._incoming.set_result(frame)
+            case "object":
+                wanted = self._download
+                place = (frame.object.object_id, frame.object.offset)
+                self._arriving = wanted if wanted and (wanted.object_id, wanted.received) == place else None
+                if self._arriving is not None:
+                    self._answer_fetch(frame)
+            case "missing":
+                if self._download is not None and frame.missing.object_id == self._download.object_id:
+                    self._answer_fetch(frame)
             case "attached":
                 self._clients.snapshot(list(frame.attached.clients))
             case "client":
                 self._clients.changed(frame.client)
             case "problem":
                 self._fail(f"{frame.problem.message} [{frame.problem.code}]")
+
+    def _answer_fetch(self, frame: link.LinkFrame) -> None:
+        if self._incoming is not None and not self._incoming.done():
+            self._incoming.set_result(frame)
 
     def _resolve_status(self, name: RoundName, status: link.RoundStatus) -> None:
         future = self._statuses.get(name)
@@ -168,14 +183,27 @@ class Connection:
         await self._write(frame.SerializeToString())
 
     async def _write(self, message: bytes) -> None:
+        self._check_up()
+        # A write that is cancelled ends the whole stream: whoever gives up waiting leaves it to finish by itself.
+        writing = asyncio.create_task(self._write_whole(message))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        await asyncio.shield(writing)
+        self._check_up()
+
+    def _check_up(self) -> None:
         if self._down is not None:
             raise LinkDown(self.combiner, self._down)
+
+    async def _write_whole(self, message: bytes) -> None:
         try:
             async with self._write_lock:
-                await self._stream.write(message)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+                if self._down is None:
+                    await self._stream.write(message)
+        except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             self._fail(str(error))
-            raise LinkDown(self.combiner, self._down or "closed") from error
+        except asyncio.CancelledError:
+            self._fail("closed")  # the stream was cancelled, on this side; nobody cancels this task
 
     async def _ask_status(self, name: RoundName, frame: link.ReducerFrame) -> link.RoundStatus:
         future: asyncio.Future[link.RoundStatus] = asyncio.get_running_loop().create_future()
@@ -190,7 +218,15 @@ class Connection:
 
     async def start_round(self, start: link.StartRound) -> link.RoundStatus:
         """Asks for a round; the reply says which objects the combiner needs for it."""
-        return await self._ask_status(round_from_wire(start.round), link.ReducerFrame(start=start))
+        frame = link.ReducerFrame(start=start)
+        if frame.ByteSize() > MAX_MESSAGE_BYTES:
+            raise LimitExceeded(
+                "round_too_large",
+                f"the {len(start.tasks)} tasks for one combiner do not fit one message of {MAX_MESSAGE_BYTES} bytes",
+                fix="Spread the clients over more combiners, or give the clients' code fewer parameters.",
+                where={"combiner": self.combiner},
+            )
+        return await self._ask_status(round_from_wire(start.round), frame)
 
     async def watch(self, name: RoundName, from_event: int) -> link.RoundStatus:
         """Asks for a round's events from that number on. RoundRefused where the combiner does not hold the round."""
@@ -247,7 +283,7 @@ class Connection:
                 if not download.done.is_set():
                     self._incoming.result()
             finally:
-                self._download = None
+                self._download = self._arriving = None
                 if self._incoming.done() and not self._incoming.cancelled():
                     self._incoming.exception()
                 self._incoming = None

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
@@ -90,6 +91,8 @@ class Engine:
         self._small: set[asyncio.Task[None]] = set()
         self._run: SessionRun | None = None
         self._running: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        """The end of the session that somebody stopped, which may wait for a store that is away."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending: asyncio.Event | None = None
         self._started = threading.Event()
@@ -159,9 +162,15 @@ class Engine:
             await self._cancel_running()
 
     async def _cancel_running(self) -> None:
-        if self._running is not None and not self._running.done():
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        for task in (self._stopping, self._running):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a session runs, or is being stopped."""
+        return any(task is not None and not task.done() for task in (self._running, self._stopping))
 
     def _sync_links(self) -> None:
         """Makes the links those of the registry's combiners."""
@@ -218,14 +227,15 @@ class Engine:
             message=f"{type(error).__name__}: {error}",
             fix="This is a fault of fedn: report it with the reducer's log; the session can be resumed.",
         )
-        broken = run.record.model_copy(update={"state": SessionState.FAILED, "error": reason})
+        changes = {"state": SessionState.FAILED, "error": reason, "ended_at": time.time()}
+        broken = run.record.model_copy(update=changes)
         run.record = broken
         self._context.store_later(lambda: self._state.put(SESSIONS, broken.id, broken.document()))
         self._events.publish("session_failed", session=broken.id, reason=reason.message)
 
     async def start_session(self, record: SessionRecord) -> None:
         """Makes the session durable and runs it. Conflict (`session_running`) where one runs."""
-        if self._running is not None and not self._running.done() and self._run is not None:
+        if self._busy and self._run is not None:
             raise Conflict(
                 "session_running",
                 "a session is running already",
@@ -245,13 +255,24 @@ class Engine:
         await run.run()
 
     async def stop_session(self, session: str) -> None:
-        """Ends the running session now; its combiners are told to cancel the round."""
-        if self._run is None or self._running is None or self._running.done() or self._run.record.id != session:
+        """Ends the running session now; its combiners are told to cancel the round.
+
+        It ends also where the caller does not wait for it; until then no other session starts.
+        """
+        run, running = self._run, self._running
+        if run is None or running is None or not self._busy or run.record.id != session:
             raise Conflict(
                 "session_not_running",
                 "the session is not running",
                 fix="See its state: fedn session show " + session,
                 where={"session": session},
             )
-        await self._cancel_running()
-        await self._run.stop()
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.create_task(self._stop(run, running), name=f"stop {session}")
+            self._stopping.add_done_callback(lambda task: self._note_end(run, task))
+        await asyncio.shield(self._stopping)
+
+    async def _stop(self, run: SessionRun, running: asyncio.Task[None]) -> None:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await run.stop()

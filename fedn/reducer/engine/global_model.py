@@ -1,7 +1,7 @@
 """Combiner models become the next global model: checked, averaged, encoded. Pure, but for the time it takes."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedn.aggregation.combine import combine
@@ -12,7 +12,7 @@ from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict
 from fedn.protocol.rounds import LedgerEntry, LedgerState
-from fedn.protocol.tasks import TaskKind, weighted_mean
+from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
 from fedn.reducer.engine.objects import SharedObject, share
 from fedn.reducer.engine.part import PartResult
 
@@ -77,19 +77,29 @@ def read_shared_spec(shared: SharedObject) -> ModelSpec:
     return read_spec(beginning, shared.size_bytes)
 
 
-def training_metrics(ledger: Sequence[LedgerEntry]) -> dict[str, float]:
-    """Mean of each training metric over the updates that count, by examples; non-finite values are left out."""
+def round_metrics(ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind], of: TaskKind) -> dict[str, float]:
+    """Mean of each metric over the answers to tasks of one kind, by examples; non-finite values are left out.
+
+    Of a training round: over the updates. What clients that only validate say is of another model than the updates.
+    """
     return weighted_mean(
         [
-            (entry.metadata.num_examples, entry.metadata.metrics)
+            (_examples(entry.metadata, of), entry.metadata.metrics)
             for entry in ledger
-            if entry.state is LedgerState.UPDATED and entry.metadata is not None
+            if entry.state is LedgerState.UPDATED and entry.metadata is not None and kinds.get(entry.client) is of
         ]
     )
 
 
+def _examples(metadata: UpdateMetadata, kind: TaskKind) -> int:
+    """What an answer is weighted by; a client says of a validation how much it was done on in either field."""
+    if kind is TaskKind.VALIDATE:
+        return metadata.num_validation_examples or metadata.num_examples
+    return metadata.num_examples
+
+
 def incoming_validations(
-    ledger: Sequence[LedgerEntry], kinds: dict[str, TaskKind]
+    ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind]
 ) -> list[tuple[str, int, dict[str, float]]]:
     """(client, examples, metrics) of each client that validated the model which the round started from."""
     found = []
@@ -98,7 +108,7 @@ def incoming_validations(
         if entry.state is not LedgerState.UPDATED or metadata is None:
             continue
         if kinds.get(entry.client) is TaskKind.VALIDATE:
-            found.append((entry.client, metadata.num_validation_examples or metadata.num_examples, metadata.metrics))
+            found.append((entry.client, _examples(metadata, TaskKind.VALIDATE), metadata.metrics))
         elif metadata.validation:
             found.append((entry.client, metadata.num_validation_examples, metadata.validation))
     return found

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import grpc
 
-from fedn.network.convert import kind_from_wire
+from fedn.network.convert import kind_from_wire, kind_to_wire
 from fedn.network.frames import MAX_MESSAGE_BYTES
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.tokens import Role, TokenIssuer
 from fedn.protocol.errors import FednError
+from fedn.protocol.tasks import TaskKind
 from fedn.reducer.engine.connection import Connection, LinkDown, RoundRefused
 from fedn.reducer.engine.roster import AttachedClient, Roster
 from fedn.reducer.registry import CombinerRecord
@@ -35,6 +36,7 @@ CHANNEL_OPTIONS = (
 _FIRST_RETRY_S = 0.1
 _LONGEST_RETRY_S = 2.0
 _WELCOME_S = 10.0
+_KNOWN_KINDS = {kind_to_wire(kind) for kind in TaskKind}
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class CombinerLink:
             try:
                 await self._serve_once()
                 failures = 0
-            except (FednError, grpc.aio.AioRpcError) as error:
+            except (FednError, grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
                 level = logging.DEBUG if failures else logging.WARNING
                 log.log(level, "no link to combiner %s: %s", self.name, _text(error))
             failures += 1
@@ -217,10 +219,11 @@ class CombinerLink:
         self._on_state(self.name, True, self._attached)
 
     def _attached_client(self, message: link.AttachedClient) -> AttachedClient:
+        """What a client says of itself must not cost the link: a kind of task that we do not know is never asked."""
         return AttachedClient(
             client=message.client,
             combiner=self.name,
-            kinds=frozenset(kind_from_wire(kind) for kind in message.kinds),
+            kinds=frozenset(kind_from_wire(kind) for kind in message.kinds if kind in _KNOWN_KINDS),
             attributes=dict(message.attributes),
             since=message.since_unix_s,
         )

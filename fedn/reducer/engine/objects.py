@@ -103,6 +103,9 @@ class Download:
         self.buffer = bytearray(size_bytes)
         self.received = 0
         self.done = asyncio.Event()
+        self.damages = 0
+        """Times that it arrived as something else."""
+        self.on_progress: Callable[[], None] = lambda: None
         self._hasher = Hasher(check_digest(object_id)[0])
 
     def feed(self, offset: int, data: memoryview) -> None:
@@ -112,6 +115,7 @@ class Download:
         self.buffer[offset : offset + len(data)] = data
         self._hasher.update(data)
         self.received += len(data)
+        self.on_progress()
         if self.received == len(self.buffer):
             if self._hasher.digest() != self.object_id:
                 self._hasher, self.received = Hasher(check_digest(self.object_id)[0]), 0
@@ -119,6 +123,7 @@ class Download:
             self.done.set()
 
     def _damaged(self, why: str) -> IntegrityError:
+        self.damages += 1
         return IntegrityError(
             "transfer_damaged",
             f"an object did not arrive as it was sent: {why}",

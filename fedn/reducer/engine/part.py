@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fedn.network.convert import ledger_from_wire, result_from_wire, spec_to_wire
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
-from fedn.protocol.errors import FednError, InvalidInput, Unavailable
+from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, Unavailable
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState, RoundSpec
 from fedn.protocol.tasks import TaskKind
 from fedn.reducer.engine.connection import Connection, LinkDown
@@ -17,7 +17,11 @@ from fedn.reducer.engine.link import CombinerLink
 from fedn.reducer.engine.objects import Download, ObjectCache
 
 SILENCE_S = 30.0
-"""A combiner closes a round at its deadline by itself; if it has not said so this much later, it is given up."""
+"""A combiner closes a round at its deadline by itself; if it has not said so this much later, it is given up. So is one
+whose result does not come: not a byte of it, or no link, for so long."""
+_REASON_CHARS = 4000
+_MAX_DAMAGES = 3
+"""Times that a result may arrive as something else."""
 
 
 class PartLost(Unavailable):
@@ -33,6 +37,8 @@ class PartResult:
     """The combiner model's bytes; None where no update counted or none was asked for."""
     predictions: dict[str, bytearray]
     """Client name to the tensors that it predicted, in a round of kind predict."""
+    reason: str = ""
+    """Why the combiner's round ended, in its own words."""
 
 
 class RoundPart:
@@ -65,6 +71,9 @@ class RoundPart:
         self._closes_at = time.monotonic() + spec.deadline_s
         self._next_event = 1
         self._done: link.RoundDone | None = None
+        self._progress_at = 0.0
+        """Monotonic time of the last sign that the result comes."""
+        self._close_reason: str | None = None
         self._downloads: dict[str, Download] = {}
         self._updates: dict[str, LedgerEntry] = {}
 
@@ -81,10 +90,12 @@ class RoundPart:
                 raise self._lost("combiner_lost", f"the combiner is gone: {error.message}") from error
             try:
                 return await self._advance(connection)
-            except LinkDown:
-                continue
+            except LinkDown as error:
+                if time.monotonic() >= self._gives_up_at:
+                    raise self._lost("combiner_lost", f"the combiner is gone: {error.message}") from error
             except TimeoutError as error:
-                raise self._lost("combiner_silent", "the combiner did not close the round in time") from error
+                what = "close the round in time" if self._done is None else f"send its result for {SILENCE_S:g} s"
+                raise self._lost("combiner_silent", f"the combiner did not {what}") from error
             except FednError as error:
                 if isinstance(error, PartLost):
                     raise
@@ -94,6 +105,9 @@ class RoundPart:
 
     @property
     def _gives_up_at(self) -> float:
+        """Monotonic time. The round's deadline ends with the round: after it, only progress counts."""
+        if self._done is not None:
+            return self._progress_at + SILENCE_S
         return self._closes_at + self._spec.upload_grace_s + SILENCE_S
 
     async def _advance(self, connection: Connection) -> PartResult:
@@ -101,6 +115,7 @@ class RoundPart:
             async with asyncio.timeout_at(self._gives_up_at - time.monotonic() + asyncio.get_running_loop().time()):
                 await self._begin(connection)
                 self._done = await self._follow(connection)
+                self._progress_at = time.monotonic()
         return await self._collect(connection, self._done)
 
     async def _begin(self, connection: Connection) -> None:
@@ -117,6 +132,8 @@ class RoundPart:
         if self._instance is None:
             self._instance = connection.instance
             self._on_instance(self._link.name, connection.instance)
+        if self._close_reason is not None:
+            await connection.close_round(name, self._close_reason)  # it may have been lost with the last link
         for object_id in status.needed_objects:
             await connection.push(await self._objects.get(object_id, self._kind_of(object_id)))
 
@@ -132,7 +149,7 @@ class RoundPart:
             self._next_event = event.number + 1
             if event.HasField("done"):
                 return event.done
-            entry = ledger_from_wire(event.ledger, combiner=self._link.name, updated_at=event.time_unix_s)
+            entry = _bounded(ledger_from_wire(event.ledger, combiner=self._link.name, updated_at=event.time_unix_s))
             if entry.state is LedgerState.UPDATED:
                 self._updates[entry.client] = entry
             self._on_ledger(entry)
@@ -148,14 +165,28 @@ class RoundPart:
         tensors = None
         if model.model_id and TaskKind.PREDICT not in kinds:
             tensors = await self._fetch(connection, model.model_id, model.size_bytes)
-        return PartResult(model, tensors, predictions)
+        return PartResult(model, tensors, predictions, done.reason)
 
     async def _fetch(self, connection: Connection, object_id: str, size_bytes: int) -> bytearray:
         download = self._downloads.get(object_id)
         if download is None:
             download = self._downloads[object_id] = Download(object_id, size_bytes, self._max_model_bytes)
+        if download.damages >= _MAX_DAMAGES:
+            raise IntegrityError("transfer_damaged", f"its result arrived damaged {download.damages} times")
         if not download.done.is_set():
-            await connection.fetch(download)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(SILENCE_S) as silence:
+
+                def progress() -> None:
+                    self._progress_at = time.monotonic()
+                    if not silence.expired():
+                        silence.reschedule(loop.time() + SILENCE_S)
+
+                download.on_progress = progress
+                try:
+                    await connection.fetch(download)
+                finally:
+                    download.on_progress = _nothing
         return download.buffer
 
     def _check(self, model: CombinerModel) -> None:
@@ -174,6 +205,7 @@ class RoundPart:
 
     async def close(self, reason: str) -> None:
         """No more updates are waited for."""
+        self._close_reason = reason
         if self._link.connection is not None and self._done is None:
             await _quietly(self._link.connection.close_round(self._spec.name, reason))
 
@@ -181,11 +213,30 @@ class RoundPart:
         """The combiner may forget the round; told if it can be reached, and it forgets by itself otherwise."""
         if self._link.connection is not None:
             await _quietly(self._link.connection.cancel_round(self._spec.name, reason))
+        # A round that is only cancelled is kept, with its models, for as long as the link that watches it is there.
+        await self.acknowledge()
 
     async def acknowledge(self) -> None:
-        """The result is durable; the combiner may forget the round."""
+        """The round is over for the reducer; the combiner may forget it."""
         if self._link.connection is not None:
             await _quietly(self._link.connection.acknowledge_commit(self._spec.name))
+
+
+def _bounded(entry: LedgerEntry) -> LedgerEntry:
+    """With no more words than a ledger has room for: what a client says of its failure may be of any length."""
+    reason = entry.reason
+    if reason is None or max(len(reason.code), len(reason.message), len(reason.fix)) <= _REASON_CHARS:
+        return entry
+    cut = {
+        "code": reason.code[:_REASON_CHARS],
+        "message": reason.message[:_REASON_CHARS],
+        "fix": reason.fix[:_REASON_CHARS],
+    }
+    return entry.model_copy(update={"reason": reason.model_copy(update=cut)})
+
+
+def _nothing() -> None:
+    """Nobody waits for a download's progress."""
 
 
 async def _quietly(sending: Awaitable[None]) -> None:

@@ -3,6 +3,8 @@
 A round's record is durable before its combiners are told to start, so that a reducer that comes back finds them.
 """
 
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -11,11 +13,16 @@ from pydantic import Field
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState
-from fedn.protocol.tasks import Frozen, RoundName, TaskSpec
+from fedn.protocol.tasks import Frozen, RoundName, TaskKind, TaskSpec
 from fedn.stores.base import StateStore
 
 SESSIONS = "sessions"
 ROUNDS = "rounds"
+LEDGERS = "ledgers"
+"""What of a round's ledger does not fit its document: a round of thousands of clients has more to tell than that."""
+
+LEDGER_BYTES = 1 << 20
+"""JSON text of a ledger in one document, about."""
 
 
 class SessionState(StrEnum):
@@ -72,10 +79,10 @@ class RoundRecord(Frozen):
     def key(self) -> str:
         return round_key(self.name.session, self.name.index)
 
-    def document(self) -> dict[str, Any]:
-        document: dict[str, Any] = as_json(self)  # a metric may be NaN, which no store takes as a number
-        document["session"], document["index"] = self.name.session, self.name.index
-        return document
+    @property
+    def task_kinds(self) -> dict[str, TaskKind]:
+        """Client name to the kind of its task."""
+        return {task.client: task.kind for tasks in self.assignments.values() for task in tasks}
 
 
 def round_key(session: str, index: int) -> str:
@@ -87,10 +94,72 @@ def read_session(document: dict[str, Any]) -> SessionRecord:
     return SessionRecord.model_validate(document)
 
 
-def read_round(document: dict[str, Any]) -> RoundRecord:
-    return RoundRecord.model_validate({k: v for k, v in document.items() if k not in {"session", "index"}})
+def save_round(state: StateStore, record: RoundRecord) -> None:
+    """Writes the record down; the document of the round itself comes last."""
+    document: dict[str, Any] = as_json(record.model_copy(update={"ledger": (), "assignments": {}}))
+    document["session"], document["index"] = record.name.session, record.name.index
+    document["assignments"] = {combiner: _pack_tasks(tasks) for combiner, tasks in record.assignments.items()}
+    first, *rest = _ledger_parts(record.ledger)
+    document["ledger"], document["ledger_parts"] = first, len(rest)
+    for number, entries in enumerate(rest):
+        part = {"session": record.name.session, "index": record.name.index, "entries": entries}
+        state.put(LEDGERS, _part_key(record.key, number), part)
+    state.put(ROUNDS, record.key, document)
+
+
+def read_round(state: StateStore, document: dict[str, Any]) -> RoundRecord:
+    """The record of a document of ROUNDS, with what of its ledger is kept elsewhere."""
+    fields = {name: value for name, value in document.items() if name not in {"session", "index", "ledger_parts"}}
+    key = round_key(document["session"], document["index"])
+    parts = [state.get(LEDGERS, _part_key(key, number)) for number in range(document["ledger_parts"])]
+    fields["ledger"] = [*document["ledger"], *(entry for part in parts if part for entry in part["entries"])]
+    fields["assignments"] = {combiner: _unpack_tasks(like) for combiner, like in document["assignments"].items()}
+    return RoundRecord.model_validate(fields)
 
 
 def load_round(state: StateStore, session: str, index: int) -> RoundRecord | None:
     document = state.get(ROUNDS, round_key(session, index))
-    return read_round(document) if document else None
+    return read_round(state, document) if document else None
+
+
+def _part_key(key: str, number: int) -> str:
+    return f"{key}/{number:06d}"
+
+
+def _ledger_parts(ledger: Iterable[LedgerEntry]) -> list[list[Any]]:
+    """The entries as JSON, in order, in parts of at most LEDGER_BYTES, or of one entry; at least one part."""
+    parts: list[list[Any]] = [[]]
+    size_bytes = 0
+    for entry in ledger:
+        # A metric may be NaN, which no store takes as a number; what has its default value need not be said.
+        value = as_json(entry)
+        value = {name: said for name, said in value.items() if name in entry.model_fields_set}
+        length = len(json.dumps(value, ensure_ascii=False).encode())
+        if parts[-1] and size_bytes + length > LEDGER_BYTES:
+            parts.append([])
+            size_bytes = 0
+        parts[-1].append(value)
+        size_bytes += length
+    return parts
+
+
+def _pack_tasks(tasks: Sequence[TaskSpec]) -> list[dict[str, Any]]:
+    """What tasks have in common is said once: `like` (its `task_id` lacks the client's name, with which each ends),
+    and `budgets`, from client to step budget."""
+    groups: dict[str, dict[str, Any]] = {}
+    for task in tasks:
+        shared = {"task_id": task.task_id.removesuffix(task.client), "client": "", "step_budget": None}
+        like = as_json(task.model_copy(update=shared))
+        group = groups.setdefault(json.dumps(like, sort_keys=True), {"like": like, "budgets": {}})
+        group["budgets"][task.client] = task.step_budget
+    return list(groups.values())
+
+
+def _unpack_tasks(groups: Sequence[Mapping[str, Any]]) -> tuple[TaskSpec, ...]:
+    found = []
+    for group in groups:
+        like = TaskSpec.model_validate(group["like"])
+        for client, budget in group["budgets"].items():
+            own = {"task_id": like.task_id + client, "client": client, "step_budget": budget}
+            found.append(like.model_copy(update=own))
+    return tuple(sorted(found, key=lambda task: task.client))

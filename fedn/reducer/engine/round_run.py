@@ -1,16 +1,17 @@
 """One round from the search for clients to the record of its end: attempts, ledger, and what is written down of it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Unavailable
-from fedn.protocol.rounds import LedgerEntry, Reason, RoundKind, RoundState
+from fedn.protocol.errors import NotFound, Unavailable
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, UpdateMetadata
+from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.part import RoundPart
-from fedn.reducer.engine.records import ROUNDS, RoundRecord, load_round
+from fedn.reducer.engine.records import RoundRecord, load_round, save_round
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.tasks import assign_tasks, round_spec
 from fedn.scheduling.base import Scheduler
@@ -56,8 +57,14 @@ class RoundRun:
         return await self._execute(again=False)
 
     async def reattach(self, record: RoundRecord) -> AttemptResult:
-        """Goes on with the attempt that another reducer process left running."""
-        self.record = record
+        """Goes on with the attempt that another reducer process left running; the combiners tell its events again."""
+        begun = tuple(
+            LedgerEntry(client=e.client, combiner=e.combiner, task_id=e.task_id, state=LedgerState.SELECTED)
+            if e.task_id
+            else e
+            for e in record.ledger
+        )
+        self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
         return await self._execute(again=True)
 
     async def _open(self, number: int, base_model_id: str) -> None:
@@ -98,7 +105,10 @@ class RoundRun:
     async def _gather(self, name: RoundName) -> list[str]:
         plan, kind = self._plan, self.record.kind
         required = plan.clients_required if kind is RoundKind.TRAIN else 1
-        able = await self._context.roster.gather(TaskKind(kind.value), required, plan.wait_for_clients_s)
+        roster = self._context.roster
+        if kind is RoundKind.VALIDATE and roster.snapshot() and not roster.able(TaskKind.VALIDATE):
+            required = 0  # clients are there, and none of them validates: there is nobody to wait for
+        able = await roster.gather(TaskKind(kind.value), required, plan.wait_for_clients_s)
         if len(able) < required and kind is not RoundKind.VALIDATE:
             raise Unavailable(
                 "too_few_clients",
@@ -148,6 +158,11 @@ class RoundRun:
 
     async def _execute(self, *, again: bool) -> AttemptResult:
         record = self.record
+        try:
+            links = {combiner: self._context.link(combiner) for combiner in record.assignments}
+        except NotFound as error:  # removed since the round was written down
+            gone = Reason(code=error.code, message=str(error), fix=error.fix)
+            return AttemptResult((), record.ledger, gone, 0.0, 0.0)
         attempt = RoundAttempt(
             record,
             self._scheduler,
@@ -158,13 +173,14 @@ class RoundRun:
         self._attempt = attempt
         self._parts = {
             combiner: RoundPart(
-                self._context.link(combiner),
+                links[combiner],
                 round_spec(self._plan, record.name, tasks, max(1.0, record.deadline_at - time.time())),
                 self._context.objects,
                 max_model_bytes=self._context.max_model_bytes,
                 on_ledger=attempt.note,
                 on_instance=self._note_instance,
-                instance=record.instances.get(combiner, "") if again else None,
+                # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
+                instance=record.instances.get(combiner) if again else None,
             )
             for combiner, tasks in record.assignments.items()
         }
@@ -197,22 +213,64 @@ class RoundRun:
         """This attempt came to nothing."""
         self.change(state=RoundState.FAILED, error=reason, ledger=self.ledger, ended_at=time.time())
         await self.save()
+        await self._dismiss("the reducer gave this attempt up")
 
     async def cancel(self) -> None:
-        """The session was stopped, or failed, while the round ran."""
-        if self.record.state not in _ENDED:
-            self.change(state=RoundState.CANCELLED, ledger=self.ledger, ended_at=time.time())
-            await self.save()
+        """The session was stopped, or failed, while the round ran. One that is in the trail already stays committed."""
+        if self.record.state in _ENDED:
+            return
+        head = await self._context.store(self._context.trail.head)
+        if head is not None and (head.session, head.round) == (self.record.name.session, self.record.name.index):
+            await self.settle(head)
+            return
+        self.change(state=RoundState.CANCELLED, ledger=self.ledger, ended_at=time.time())
+        await self.save()
+        await self._dismiss("the session ended")
+
+    async def _dismiss(self, reason: str) -> None:
+        parts, self._parts = self._parts, {}
+        for part in parts.values():
+            await part.cancel(reason)
+
+    async def settle(self, entry: TrailEntry) -> None:
+        """The round is in the trail, and its record does not say so: its end is written down as the entry tells it."""
+        self.change(
+            state=RoundState.COMMITTED,
+            ledger=settled_ledger(self.ledger, entry),
+            combiner_models=entry.combiner_models,
+            model_id=entry.model_id,
+            metrics=dict(entry.metrics),
+            error=None,
+            ended_at=entry.time,
+        )
+        await self.save()
+        await self.acknowledge()
 
     async def acknowledge(self) -> None:
-        """The round is durable: the combiners may forget it."""
-        for part in self._parts.values():
+        """The round is durable: the combiners may forget it, and so may we what they sent."""
+        parts, self._parts = self._parts, {}
+        for part in parts.values():
             await part.acknowledge()
 
     async def save(self) -> None:
         record = self.record
-        await self._context.store(lambda: self._context.state.put(ROUNDS, record.key, record.document()))
+        await self._context.store(lambda: save_round(self._context.state, record))
 
     def save_later(self) -> None:
         record = self.record
-        self._context.store_later(lambda: self._context.state.put(ROUNDS, record.key, record.document()))
+        self._context.store_later(lambda: save_round(self._context.state, record))
+
+
+def settled_ledger(ledger: Sequence[LedgerEntry], entry: TrailEntry) -> tuple[LedgerEntry, ...]:
+    """A ledger that was left open, closed by what the trail says of the round: who contributed, and nobody else."""
+    updates = {part.client: part.update_id for model in entry.combiner_models for part in model.contributions}
+    unknown = Reason(code="no_answer", message="the round ended before it was written down what the client answered")
+    closed = []
+    for before in ledger:
+        change: dict[str, object] = {}
+        if before.client in updates:
+            change = {"state": LedgerState.UPDATED, "update_id": updates[before.client], "reason": None}
+        elif not before.state.final:
+            change = {"state": LedgerState.LATE, "reason": unknown, "updated_at": entry.time}
+        closed.append(before.model_copy(update=change))
+    return tuple(closed)

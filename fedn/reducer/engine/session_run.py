@@ -8,12 +8,12 @@ from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
-from fedn.protocol.tasks import UpdateMetadata
+from fedn.protocol.tasks import TaskKind, UpdateMetadata
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.commit import commit_round, record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, read_shared_spec, training_metrics
+from fedn.reducer.engine.global_model import GlobalModel, read_shared_spec, round_metrics
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState
 from fedn.reducer.engine.round_run import RoundRun
 from fedn.scheduling.base import get_scheduler
@@ -60,6 +60,10 @@ class SessionRun:
         self._context.place({})
         if self.round is not None:
             await self.round.cancel()
+            last = self.round.record
+            if last.kind is RoundKind.TRAIN and last.state is RoundState.COMMITTED:
+                done = max(self.record.rounds_done, last.name.index + 1)
+                self.record = self.record.model_copy(update={"rounds_done": done, "model_id": last.model_id})
         await self._save(state=state, error=error, ended_at=time.time())
         self._context.events.publish(f"session_{state}", session=self.record.id, reason=error.message if error else "")
 
@@ -72,14 +76,25 @@ class SessionRun:
     async def _train(self) -> None:
         head = await self._starting_entry()
         model = await self._load(head.model_id)
-        await self._save(model_id=head.model_id)
-        own = head.session == self.record.id and head.round is not None
-        first = head.round + 1 if own and head.round is not None else self.record.rounds_done
+        first = self.record.rounds_done
+        if head.session == self.record.id and head.round is not None:
+            first = head.round + 1
+            await self._settle(head, head.round)
+        await self._save(model_id=head.model_id, rounds_done=first)
         for index in range(first, self._plan.rounds):
             head, model = await self._train_round(index, head, model)
             await self._save(rounds_done=index + 1, model_id=head.model_id)
         if self._plan.validate_models:
             await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
+
+    async def _settle(self, head: TrailEntry, index: int) -> None:
+        """A reducer process that ended right after the commit left the round's record open."""
+        run = self._new_round(RoundKind.TRAIN, index)
+        earlier = await run.earlier()
+        if earlier is not None:
+            run.record = earlier
+            if earlier.state is not RoundState.COMMITTED:
+                await run.settle(head)
 
     async def _starting_entry(self) -> TrailEntry:
         """The trail's head, after what the plan says about the model to start from was done."""
@@ -190,7 +205,7 @@ class SessionRun:
         run.change(
             state=RoundState.COMMITTED,
             model_id=base,
-            metrics=training_metrics(result.ledger),
+            metrics=round_metrics(result.ledger, run.record.task_kinds, TaskKind(kind.value)),
             ended_at=time.time(),
         )
         await run.save()

@@ -7,6 +7,7 @@ from flask import Blueprint, Response, request
 from fedn.network.tokens import Role
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.reducer.pages.render import go_to, html
+from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES
 from fedn.reducer.rest.gate import address, check_same_site, cookie_name
 from fedn.reducer.services import services
 
@@ -24,6 +25,7 @@ def form() -> Response:
 @blueprint.post("/login")
 def log_in() -> Response:
     check_same_site()
+    request.max_content_length = MAX_STRANGERS_BYTES
     going_to = _local(request.form.get("next", "/"))
     try:
         token, expires_at = _token_of(request.form.get("secret", "").strip(), request.form.get("role", "admin"))

@@ -1,7 +1,7 @@
 """Between HTTP and payloads: reads arguments and bodies, writes JSON. Every fault of a request is told at once."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from flask import Response, request
@@ -13,6 +13,11 @@ from fedn.protocol.rest import MAX_PAGE, as_json
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_JSON_BYTES = 4 << 20
+MAX_STRANGERS_BYTES = 64 << 10
+"""Of a body that is read before its sender has proved who he is."""
+_MAX_JSON_DEPTH = 64
+_LARGEST_WHOLE = (1 << 63) - 1
+"""What every store can count to."""
 _DEFAULT_PAGE = 100
 
 
@@ -41,30 +46,48 @@ def problem(error: FednError) -> Response:
     return answer
 
 
-def body(model: type[ModelT]) -> ModelT:
+def body(model: type[ModelT], *, max_bytes: int = MAX_JSON_BYTES) -> ModelT:
     """The request's JSON body as a payload.
 
     Raises:
         InvalidInput: (`bad_json`) it is no JSON object.
         InvalidSettings: every field that does not fit, each with code `bad_field`.
-        LimitExceeded: (`upload_too_large`) more than 4 MiB.
+        LimitExceeded: (`upload_too_large`) more than `max_bytes`.
     """
-    return payload_of(model, json_object())
+    return payload_of(model, json_object(max_bytes))
 
 
-def json_object() -> dict[str, Any]:
-    """The request's JSON body, {} where it is empty."""
-    request.max_content_length = MAX_JSON_BYTES
+def json_object(max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """The request's JSON body, {} where it is empty. What it holds can be kept, and told again as JSON."""
+    request.max_content_length = max_bytes
     text = request.get_data(cache=False)
     if not text:
         return {}
     try:
         value = json.loads(text)
+        _check_depth(value)
+        # Neither NaN nor half a surrogate pair is JSON, though Python reads both.
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise InvalidInput("bad_json", f"the body is no JSON: {error}", fix="Send a JSON object.") from error
     if not isinstance(value, dict):
         raise InvalidInput("bad_json", "the body is no JSON object", fix='Send a JSON object: {"name": …}.')
     return value
+
+
+def _check_depth(value: object) -> None:
+    level = [value]
+    for _ in range(_MAX_JSON_DEPTH):
+        level = [inner for item in level for inner in _inside(item)]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_MAX_JSON_DEPTH} deep")
+
+
+def _inside(item: object) -> Iterable[object]:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()
 
 
 def payload_of(model: type[ModelT], values: Mapping[str, Any], *, what: str = "the request") -> ModelT:
@@ -98,19 +121,21 @@ def arguments(*known: str) -> dict[str, str]:
     return given
 
 
-def whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+def whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, most: int = _LARGEST_WHOLE) -> int:
     """A whole number from the query. InvalidInput (`bad_argument`)."""
     text = given.get(name)
     if text is None:
         return default
     try:
         value = int(text)
-        if value < least or (most is not None and value > most):
+        if not least <= value <= most:
             raise ValueError
     except ValueError as error:
-        bounds = f"from {least} to {most}" if most is not None else f"of at least {least}"
         raise InvalidInput(
-            "bad_argument", f"{name} is {text[:40]!r}", fix=f"Give a whole number {bounds}.", where={"field": name}
+            "bad_argument",
+            f"{name} is {text[:40]!r}",
+            fix=f"Give a whole number from {least} to {most}.",
+            where={"field": name},
         ) from error
     return value
 

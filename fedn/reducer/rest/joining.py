@@ -28,7 +28,7 @@ from fedn.protocol.trail import GENESIS
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.enrolment import Site
-from fedn.reducer.rest.answers import arguments, body, nothing, page, reply, sliced
+from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, arguments, body, nothing, page, reply, sliced
 from fedn.reducer.rest.gate import address, bearer, claims
 from fedn.reducer.rest.openapi import describe
 from fedn.reducer.services import services
@@ -45,14 +45,14 @@ def ca() -> Response:
 @blueprint.post("/enrol")
 @describe("Enrol a site", request=EnrolRequest, reply=EnrolReply)
 def enrol() -> Response:
-    return reply(services().enrolment.enrol(body(EnrolRequest)))
+    return reply(services().enrolment.enrol(body(EnrolRequest, max_bytes=MAX_STRANGERS_BYTES)))
 
 
 @blueprint.post("/token")
 @describe("Get a token", request=TokenRequest, reply=TokenReply)
 def token() -> Response:
     """For an assertion of a site, or for the admin secret as bearer."""
-    wanted, parts = body(TokenRequest), services()
+    wanted, parts = body(TokenRequest, max_bytes=MAX_STRANGERS_BYTES), services()
     if wanted.grant == "assertion":
         return reply(parts.enrolment.renew(wanted.assertion))
     parts.admin_guard.check(bearer(), address())

@@ -25,6 +25,7 @@ _GATES = {
     Gate.PUBLIC: "Anybody may call it.",
     Gate.ENROLMENT_SECRET: "The bearer is the enrolment secret.",
     Gate.ADMIN_SECRET: "Opened by what the body proves; for the admin secret, that is the bearer.",
+    Gate.REDUCER: "Only the reducer calls it.",
 }
 
 ViewT = TypeVar("ViewT", bound=Callable[..., Any])

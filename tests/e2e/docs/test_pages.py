@@ -17,10 +17,16 @@ DOCS = Path(package.__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"<!-- run(?P<kind>[a-z ]*) -->\n```(?:bash|python)\n(?P<code>.*?)```", re.DOTALL)
 PAGES = [
     "tutorials/getting-started.md",
+    "explanation/rounds.md",
+    "explanation/aggregation.md",
+    "explanation/trail.md",
     "reference/plan.md",
     "reference/rest.md",
+    "reference/cli.md",
+    "reference/metrics.md",
     "how-to/seed-a-model.md",
     "how-to/add-a-site.md",
+    "how-to/run-in-production.md",
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",

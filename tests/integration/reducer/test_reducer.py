@@ -7,10 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import urllib3
@@ -19,7 +22,7 @@ from fedn.api.client import APIClient
 from fedn.api.context import read_context
 from fedn.models.files import write_tensors
 from fedn.network.join import JoinString
-from fedn.network.tls import client_context, fetch_pinned_ca, make_csr, new_private_key
+from fedn.network.tls import client_context, fetch_pinned_ca, grpc_server_credentials, make_csr, new_private_key
 from fedn.network.tokens import make_assertion
 from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, FednError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
@@ -90,6 +93,36 @@ def test_a_site_joins_with_the_join_string_alone(start: Callable[..., Reducer], 
             enrol(site, join, "klinik")
         with pytest.raises(Unauthenticated, match="secret_wrong"):
             site.enrol(name="x", role="client", csr=make_csr(key, "x"), secret="a guess")
+
+
+def test_what_the_reducer_shows_to_a_combiner_is_worth_nothing_elsewhere(
+    start: Callable[..., Reducer], clients: Callable[..., Any]
+) -> None:
+    """Whoever may enrol is dialled by the reducer, and must not become an admin by that."""
+    reducer, shown, key = start(), SimpleQueue[str](), new_private_key()
+    join = JoinString.parse(clients(reducer).join_string().join)
+    ca = fetch_pinned_ca(join.url, join.ca_fingerprint, WAIT_S)
+
+    class Listener(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # of the stubs only
+        def service(self, details: Any) -> None:
+            shown.put(dict(details.invocation_metadata)["authorization"].removeprefix("Bearer "))
+
+    with APIClient(join.url, ca=ca) as site, ThreadPoolExecutor(1) as executor:
+        reply = site.enrol(name="m", role="combiner", csr=make_csr(key, "m"), secret=join.secret, hosts=["127.0.0.1"])
+        server = grpc.server(executor, handlers=(Listener(),))
+        port = server.add_secure_port(
+            "127.0.0.1:0", grpc_server_credentials(key, reply.certificate.encode(), ca, mutual=False)
+        )
+        server.start()
+        try:
+            site.token = reply.token
+            site.add_combiner(name="m", host="127.0.0.1", port=port, max_clients=2, instance="i")
+            site.token = shown.get(timeout=WAIT_S)
+        finally:
+            server.stop(None).wait()
+        for call in (site.status, site.clients, site.join_string, lambda: site.remove_combiner("m")):
+            with pytest.raises(Forbidden, match="link_token"):
+                call()
 
 
 def test_a_restarted_reducer_knows_everything_and_counts_its_epoch(

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,11 @@ def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     return [body]
 
 
+def swallow(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    return hello(environ, start_response)
+
+
 def get(pool: urllib3.PoolManager, server: RestServer, path: str = "/") -> bytes:
     return pool.request("GET", f"https://localhost:{server.port}{path}", timeout=WAIT_S).data
 
@@ -110,6 +116,66 @@ def test_silent_peers_keep_nobody_waiting(serve: Callable[..., RestServer], pool
         for _ in range(50):
             silent.enter_context(connect(server))
         assert get(pool, server) == b"nobody"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: -1",
+        b"Content-Length: +5",
+        b"Content-Length: 1_0",
+        b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_a_body_without_a_clear_length_is_not_read(
+    serve: Callable[..., RestServer], folder: Path, headers: bytes
+) -> None:
+    server = serve(swallow)
+    context = client_context((folder / "ca.crt").read_bytes())
+    with context.wrap_socket(connect(server), server_hostname="localhost") as peer:
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n\r\n")
+        assert peer.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+def test_peers_that_drip_their_request_do_not_keep_the_threads(
+    serve: Callable[..., RestServer], pool: urllib3.PoolManager, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each byte comes long before a silent peer would be given up."""
+    monkeypatch.setattr("fedn.reducer.server._IDLE_S", 1.0)
+    server, done = serve(swallow, threads=2), threading.Event()
+    context = client_context((folder / "ca.crt").read_bytes())
+
+    def drip(begin: bytes) -> None:
+        with context.wrap_socket(connect(server), server_hostname="localhost") as peer:
+            try:
+                peer.sendall(begin)
+                while not done.wait(0.05):
+                    peer.sendall(b"x")
+            except OSError:
+                return
+
+    begins = (b"GET / HTTP/1.1\r\nX: ", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n") * 2
+    with ThreadPoolExecutor(len(begins)) as dripping:
+        for begin in begins:
+            dripping.submit(drip, begin)
+        try:
+            assert get(pool, server) == b"nobody"
+        finally:
+            done.set()
+
+
+def test_a_slow_upload_that_goes_on_is_waited_for(
+    serve: Callable[..., RestServer], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fedn.reducer.server._IDLE_S", 1.0)
+    server = serve(swallow)
+    context = client_context((folder / "ca.crt").read_bytes())
+    with context.wrap_socket(connect(server), server_hostname="localhost") as peer:
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40960\r\n\r\n")
+        for _ in range(10):
+            threading.Event().wait(0.2)
+            peer.sendall(bytes(4096))
+        assert peer.recv(100).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_client_certificate_is_seen_and_a_strangers_refused(

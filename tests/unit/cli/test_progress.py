@@ -46,6 +46,31 @@ def test_a_session_without_validation_shows_the_training(capsys: pytest.CaptureF
     assert "0.2500" in capsys.readouterr().out
 
 
+def test_training_is_shown_at_once_where_the_plan_has_no_validation(capsys: pytest.CaptureFixture[str]) -> None:
+    def updates() -> Iterator[SessionProgress]:
+        progress = SessionProgress("s", rounds=2)
+        progress.validated = False
+        progress.lines[0] = RoundLine(0, "m", 2, {"train_loss": 0.25}, 10.0)
+        yield progress
+        assert "1/2        0.2500" in capsys.readouterr().out
+
+    show_session(updates())
+
+
+def test_a_round_that_nobody_could_validate_does_not_hide_the_metrics_of_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    progress = SessionProgress("s", rounds=4)
+    for index in range(4):
+        progress.lines[index] = RoundLine(index, f"m{index}", 5, {"train_loss": 0.5}, 310.0)
+    progress.lines[3].validation, progress.lines[3].validations = {"accuracy": 0.9, "loss": 0.25}, 5
+    progress.state = "finished"
+    show_session([progress])
+    lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == ["round", "accuracy", "loss"]
+    assert lines[1] == ["1/4", "-", "-"] and lines[4] == ["4/4", "0.9000", "0.2500"]
+
+
 def test_what_goes_wrong_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress = SessionProgress("s", rounds=1)
     progress.notes.append("round 1: client-2 failed: ValueError: [bold] is no markup")

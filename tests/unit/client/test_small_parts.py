@@ -102,11 +102,17 @@ def test_fedn_itself_is_never_installed(tmp_path: Path, name: str, text: str) ->
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("a.yaml", "dependencies: {a: b}"), ("a.yaml", "["), ("a.yaml", "dependencies: ['--index-url=http://evil']")],
+    [
+        ("a.yaml", "dependencies: {a: b}"),
+        ("a.yaml", "["),
+        ("a.yaml", "dependencies: ['--index-url=http://evil']"),
+        ("a.yaml", "[" * 5000),
+        ("a.txt", "caf\xe9"),
+    ],
 )
 def test_what_is_no_list_of_requirements_is_refused(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
-    path.write_text(text)
+    path.write_bytes(text.encode("latin-1"))
     with pytest.raises(TaskFailed, match="bad_python_env"):
         read_requirements(path)
 

@@ -18,12 +18,13 @@ NAME = RoundName(session="s", index=0, attempt=0, epoch=1)
 class ScriptedPart:
     """A combiner's part whose clients end as told, once it is let go."""
 
-    def __init__(self, attempt, combiner, states, *, lost=None, uncounted=()):
+    def __init__(self, attempt, combiner, states, *, lost=None, uncounted=(), modelless=False):
         self._attempt = attempt
         self._combiner = combiner
         self._states = states
         self._lost = lost
         self._uncounted = uncounted
+        self._modelless = modelless
         self.go = asyncio.Event()
         self.go.set()
         self.closed: list[str] = []
@@ -35,6 +36,9 @@ class ScriptedPart:
             self._attempt.note(LedgerEntry(client=client, combiner=self._combiner, state=state))
         if self._lost:
             raise self._lost
+        if self._modelless:
+            model = CombinerModel(combiner=self._combiner, model_id="", weight=0.0, contributions=())
+            return PartResult(model, None, {}, "failed: the mean is not finite")
         counted = [c for c, state in self._states.items() if state is LedgerState.UPDATED and c not in self._uncounted]
         parts = tuple(Contribution(client=c, update_id="u", num_examples=1, weight=1.0) for c in counted)
         model = CombinerModel(combiner=self._combiner, model_id="m", weight=float(len(parts)), contributions=parts)
@@ -162,6 +166,19 @@ def test_an_update_that_the_combiner_model_leaves_out_does_not_count():
         required=3,
     )
     assert states(result)["b"] == "refused"
+    assert result.retry_because.code == "quorum_missed"
+
+
+def test_updates_of_which_no_combiner_model_came_do_not_count():
+    result, _, _ = run(
+        lambda attempt: {
+            "c1": ScriptedPart(attempt, "c1", {"a": UPDATED, "b": UPDATED}, modelless=True),
+            "c2": ScriptedPart(attempt, "c2", {"x": UPDATED}),
+        },
+        required=2,
+    )
+    assert states(result)["a"] == states(result)["b"] == "refused"
+    assert "not finite" in next(entry.reason.message for entry in result.ledger if entry.client == "a")
     assert result.retry_because.code == "quorum_missed"
 
 

@@ -23,21 +23,25 @@ from fedn.network.tokens import Claims, Role
 from fedn.protocol.errors import FednError, Forbidden, Unauthenticated
 
 
-def bearer(role: Role, key_id: str = "") -> Claims:
-    return Claims("somebody", role, key_id, 0.0, "1")
+def bearer(role: Role, key_id: str = "", *, link: bool = False) -> Claims:
+    return Claims("somebody", role, key_id, 0.0, "1", link=link)
 
 
 def verdict(access: Access, claims: Claims | None) -> str:
     if access is PUBLIC:
         return "allowed"
+    if access is Gate.REDUCER and claims is not None and claims.link:
+        return "allowed"
     if isinstance(access, Gate):
         return "secret_needed"
     if claims is None:
         return "token_missing"
+    if claims.link:
+        return "link_token"
     return "allowed" if claims.role in access else "role_not_allowed"
 
 
-CALLERS = [None, *(bearer(role) for role in Role)]
+CALLERS = [None, *(bearer(role) for role in Role), bearer(Role.ADMIN, link=True)]
 
 
 @pytest.mark.parametrize("claims", CALLERS, ids=lambda claims: claims.role if claims else "nobody")
@@ -62,6 +66,16 @@ def test_what_is_not_in_the_table_is_denied_even_to_an_admin(claims: Claims | No
             authorize_route(method, rule, claims)
     with pytest.raises(Forbidden, match="not_in_access_table"):
         authorize_rpc("/fedn.v1.CombinerService/Nothing", claims)
+
+
+def test_what_the_reducer_shows_a_combiner_opens_links_and_nothing_else() -> None:
+    shown = bearer(Role.ADMIN, link=True)
+    authorize_rpc("/fedn.v1.CombinerService/Link", shown)
+    for method, rule in (("POST", "/api/v1/sessions"), ("GET", "/api/v1/models"), ("DELETE", "/api/v1/clients/<name>")):
+        with pytest.raises(Forbidden, match="link_token"):
+            authorize_route(method, rule, shown)
+    with pytest.raises(Forbidden, match="secret_needed"):
+        authorize_rpc("/fedn.v1.CombinerService/Link", bearer(Role.ADMIN))
 
 
 def test_head_counts_as_get() -> None:

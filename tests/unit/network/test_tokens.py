@@ -62,6 +62,12 @@ def test_token_says_who_and_until_when(issuer: TokenIssuer, verifier: TokenVerif
     assert verifier.verify(issuer.issue("Ω 1", role, 60)).token_id != claims.token_id
 
 
+def test_token_for_links_is_told_from_one_of_the_same_role(key: bytes, clock: Clock, verifier: TokenVerifier) -> None:
+    for link in (False, True):
+        made = TokenIssuer(key, "f", clock=clock, link=link).issue("a", Role.ADMIN, 60)
+        assert verifier.verify(made).link is link
+
+
 def test_token_expires_after_its_time_and_the_leeway(
     issuer: TokenIssuer, verifier: TokenVerifier, clock: Clock
 ) -> None:

@@ -11,7 +11,10 @@ from werkzeug.test import encode_multipart
 
 from fedn.models.wire import encode
 from fedn.network.tokens import Role
-from fedn.protocol.rest import CombinerRegistration
+from fedn.plan.session import SessionPlan
+from fedn.protocol.rest import CombinerRegistration, RoundView
+from fedn.protocol.rounds import LedgerEntry, LedgerState, RoundKind, RoundState
+from fedn.protocol.trail import ValidationRecord
 from tests.unit.reducer.parts import ADMIN_SECRET, Parts
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -144,7 +147,7 @@ def test_curl_starts_a_session_with_form_or_json(parts: Parts, client: FlaskClie
 
 
 def test_names_from_outside_are_escaped(parts: Parts, browser: FlaskClient) -> None:
-    parts.services.registry.register(CombinerRegistration(name="<b>c", host=EVIL, port=1, max_clients=1, instance="i"))
+    parts.services.registry.register(CombinerRegistration(name="<b>c", host="h", port=1, max_clients=1, instance="i"))
     parts.services.events.publish("tick", text=EVIL)
     parts.token(Role.CLIENT, "<img src=x>")
     for page in ("/", "/events", "/network"):
@@ -156,6 +159,52 @@ def test_an_error_is_a_page_for_browsers_and_a_problem_for_programs(browser: Fla
     page = browser.get("/dashboard?session=none", headers=HTML, base_url=SECURE)
     assert (page.status_code, page.mimetype) == (404, "text/html") and "no_such_session" in page.text
     assert browser.get("/dashboard?session=none", base_url=SECURE).mimetype == "application/problem+json"
+
+
+def test_the_login_page_says_where_the_secret_is(client: FlaskClient) -> None:
+    text = client.get("/login", headers=HTML, base_url=SECURE).text
+    assert "admin.json" in text and "fedn token create --role viewer" in text
+
+
+def test_the_dashboard_shows_rounds_from_1_with_their_metrics_and_who_took_part(
+    parts: Parts, browser: FlaskClient
+) -> None:
+    session = parts.sessions.start(SessionPlan(rounds=2)).id
+    for index, accuracy in enumerate((0.5, 0.75)):
+        model_id = f"blake3:{index:064x}"
+        client = f"client-{index + 1}"
+        parts.sessions.views_of_rounds.append(
+            RoundView(
+                session=session,
+                index=index,
+                attempt=0,
+                epoch=1,
+                kind=RoundKind.TRAIN,
+                state=RoundState.COMMITTED,
+                model_id=model_id,
+                cohort=(client,),
+                ledger=(LedgerEntry(client=client, state=LedgerState.UPDATED),),
+                started_at=float(index),
+            )
+        )
+        parts.services.trail.add_validation(
+            ValidationRecord(
+                federation="f",
+                entry_hash=model_id,
+                model_id=model_id,
+                session=session,
+                client=client,
+                metrics={"accuracy": accuracy},
+                num_examples=10,
+                time=1.0,
+            )
+        )
+    text = browser.get("/dashboard", headers=HTML, base_url=SECURE).text
+    assert "0.5000" in text and "0.7500" in text
+    assert "<polyline" in text and "accuracy over rounds 1 to 2" in text
+    assert "Who took part: round 2" in text and "client-2" in text and "client-1" not in text
+    first = browser.get(f"/dashboard?session={session}&round=1", headers=HTML, base_url=SECURE).text
+    assert "Who took part: round 1" in first and "client-1" in first
 
 
 def test_health_tells_nothing_but_that_it_serves(client: FlaskClient) -> None:

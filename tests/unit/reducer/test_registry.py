@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from fedn.protocol.errors import Conflict, NotFound
+from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.rest import CombinerHeartbeat, CombinerRegistration
 from fedn.reducer.events import EventLog
 from fedn.reducer.registry import Registry
@@ -112,6 +112,18 @@ def test_two_living_combiners_cannot_announce_one_address(registry: Registry) ->
     registry.register(announce("eins"))
     with pytest.raises(Conflict, match="address_taken"):
         registry.register(announce("zwei"))
+
+
+@pytest.mark.parametrize("host", ["unix:/tmp/x", "xds:///a", "dns:///evil", "a b", "x\r\ny", "[::1]", "a/b"])
+def test_what_is_no_host_is_not_dialled(registry: Registry, host: str) -> None:
+    with pytest.raises(InvalidInput, match="bad_host"):
+        registry.register(announce().model_copy(update={"host": host}))
+    assert registry.combiners() == []
+
+
+@pytest.mark.parametrize("host", ["combiner-1", "combiner_1.example.org", "10.0.0.7", "::1"])
+def test_names_and_addresses_are_hosts(registry: Registry, host: str) -> None:
+    assert registry.register(announce().model_copy(update={"host": host})).host == host
 
 
 def test_a_removed_combiner_is_forgotten(registry: Registry, state: SqliteStateStore) -> None:

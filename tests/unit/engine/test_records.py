@@ -1,0 +1,100 @@
+"""What is written down of a round: complete, and in documents that every state store takes."""
+
+from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundState
+from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.trail import EntryKind, TrailEntry
+from fedn.reducer.engine.records import LEDGERS, ROUNDS, RoundRecord, load_round, save_round
+from fedn.reducer.engine.round_run import settled_ledger
+from fedn.stores.documents import MAX_DOCUMENT_BYTES, to_json
+from fedn.stores.sqlite import SqliteStateStore
+
+NAME = RoundName(session="s", index=3, attempt=0, epoch=1)
+MODEL = "blake3:" + "a" * 64
+UPDATE = "blake3:" + "b" * 64
+
+
+def large_record(clients):
+    """A round over two combiners as it is at its end, every client with metrics and a budget of its own."""
+    names = [f"hospital-{number:05d}" for number in range(clients)]
+    tasks, ledger, contributions = {"c1": [], "c2": []}, [], {"c1": [], "c2": []}
+    for number, name in enumerate(names):
+        combiner = f"c{number % 2 + 1}"
+        task = TaskSpec(
+            task_id=f"s/3/train/{'a' * 12}/{name}",
+            client=name,
+            kind=TaskKind.TRAIN,
+            model_id=MODEL,
+            validate_incoming=number % 3 == 0,
+            step_budget=number + 1,
+            parameters={"note": "x" * 1000, "layers": [1, 2, 3]},
+        )
+        metadata = UpdateMetadata(
+            task_id=task.task_id, client=name, round=NAME, base_model_id=MODEL, num_examples=7, metrics={"loss": 0.5}
+        )
+        tasks[combiner].append(task)
+        ledger.append(
+            LedgerEntry(
+                client=name,
+                combiner=combiner,
+                task_id=task.task_id,
+                state=LedgerState.UPDATED,
+                update_id=UPDATE,
+                metadata=metadata,
+            )
+        )
+        contributions[combiner].append(Contribution(client=name, update_id=UPDATE, num_examples=7, weight=7.0))
+    return RoundRecord(
+        name=NAME,
+        state=RoundState.COMMITTED,
+        base_model_id=MODEL,
+        cohort=tuple(names),
+        assignments={combiner: tuple(given) for combiner, given in tasks.items()},
+        ledger=tuple(ledger),
+        combiner_models=tuple(
+            CombinerModel(combiner=combiner, model_id=MODEL, weight=1.0, contributions=tuple(parts))
+            for combiner, parts in contributions.items()
+        ),
+        started_at=1.0,
+    )
+
+
+def test_a_round_of_ten_thousand_clients_is_kept_in_documents_that_fit(tmp_path):
+    state = SqliteStateStore(tmp_path / "state.db")
+    record = large_record(10_000)
+    save_round(state, record)
+    documents = state.find(ROUNDS) + state.find(LEDGERS)
+    assert len(documents) > 2
+    assert max(len(to_json(document)) for document in documents) < MAX_DOCUMENT_BYTES
+    found = load_round(state, "s", 3)
+    assert found.model_dump() == record.model_dump()
+    # A smaller attempt at the same round does not show what is left of the larger one.
+    save_round(state, large_record(2))
+    assert len(load_round(state, "s", 3).ledger) == 2
+    state.close()
+
+
+def test_an_open_ledger_is_closed_by_what_the_trail_says():
+    record = large_record(3)
+    states = (LedgerState.TRAINING, LedgerState.SELECTED, LedgerState.FAILED)
+    reason = Reason(code="task_failed", message="no data")
+    ledger = tuple(
+        LedgerEntry(client=e.client, combiner=e.combiner, state=state, reason=reason if state.final else None)
+        for e, state in zip(record.ledger, states, strict=True)
+    )
+
+    contributor = record.combiner_models[0].contributions[:1]
+    entry = TrailEntry(
+        federation="f",
+        index=1,
+        kind=EntryKind.ROUND,
+        epoch=1,
+        model_id=MODEL,
+        combiner_models=(record.combiner_models[0].model_copy(update={"contributions": contributor}),),
+        time=5.0,
+        previous="",
+    )
+    closed = settled_ledger(ledger, entry)
+    assert [str(e.state) for e in closed] == ["updated", "late", "failed"]
+    assert closed[0].update_id == UPDATE
+    assert closed[1].reason.code == "no_answer"
+    assert closed[2].reason == reason
