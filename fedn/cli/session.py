@@ -13,6 +13,7 @@ from fedn.cli.output import Output, duration, metrics, short_id, when
 from fedn.cli.plan_file import make_plan, parse_values, read_plan
 from fedn.protocol.errors import NotFound
 from fedn.protocol.rest import RoundView, SessionView
+from fedn.protocol.rounds import RoundKind
 
 
 @click.group()
@@ -253,18 +254,32 @@ def _show_session(api: APIClient, view: SessionView, rounds: list[RoundView], ou
         ("round", "state", "attempt", "updates", "time", "training", "validation"),
         (
             (
-                item.index + 1,
+                _name_of(item, view),
                 item.state,
                 item.attempt + 1,
                 f"{sum(entry.state == 'updated' for entry in item.ledger)}/{len(item.cohort)}",
-                duration(item.times_ms.get("total", 0.0) / 1000),
-                metrics(item.metrics),
-                metrics(progress.lines[item.index].validation) if item.index in progress.lines else "",
+                duration(item.ended_at - item.started_at) if item.ended_at else "",
+                metrics(item.metrics) if item.kind is not RoundKind.VALIDATE else "",
+                metrics(_validation(item, progress)),
             )
-            for item in rounds
+            for item in sorted(rounds, key=lambda item: item.started_at)
         ),
         empty="No round has begun.",
     )
+
+
+def _validation(item: RoundView, progress: SessionProgress) -> dict[str, float]:
+    """What clients found: in a round of validation, or of the model that this round made."""
+    if item.kind is RoundKind.VALIDATE:
+        return item.metrics
+    return progress.lines[item.index].validation if item.index in progress.lines else {}
+
+
+def _name_of(item: RoundView, view: SessionView) -> object:
+    """A round's number from 1; of those around the training, what they are for."""
+    if item.kind is view.kind:
+        return item.index + 1
+    return {RoundKind.INIT: "first model", RoundKind.VALIDATE: "last validation"}.get(item.kind, item.kind)
 
 
 def _show_round(view: RoundView, out: Output) -> None:

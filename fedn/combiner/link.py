@@ -24,7 +24,7 @@ from fedn.network.generated import combiner_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.network.tokens import Claims, TokenVerifier
 from fedn.plan.logs import bind
-from fedn.protocol.errors import Conflict, FednError, InvalidInput
+from fedn.protocol.errors import Conflict, FednError, Forbidden, InvalidInput
 from fedn.protocol.tasks import RoundName
 
 _log = bind(__name__)
@@ -61,6 +61,7 @@ class ReducerLink:
 
     def __init__(self, claims: Claims, services: LinkServices) -> None:
         self._services = services
+        self._claims = claims
         self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=LINK_OUTBOX_BYTES)
         self._incoming: IncomingObject | None = None
         self._watched: dict[RoundName, Callable[[bytes], None]] = {}
@@ -104,6 +105,13 @@ class ReducerLink:
 
     def _take_over(self, hello: wire.LinkHello) -> None:
         services, epoch = self._services, self._services.epoch
+        if self._claims.subject != services.options.name:
+            raise Forbidden(
+                "link_token",
+                "the token is for the link to another combiner",
+                fix="Only the reducer opens links, with a token made for each combiner.",
+                where={"combiner": services.options.name},
+            )
         if hello.federation != services.options.federation:
             raise Conflict(
                 "wrong_federation",

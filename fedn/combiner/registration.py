@@ -1,4 +1,4 @@
-"""The combiner's talk with the reducer over REST: enrolment, "add me", heartbeats, tokens.
+"""The combiner's talk with the reducer over REST: enrolment, "add me", heartbeats.
 
 It lives beside the gRPC server and is never needed for a round: a reducer that is away is asked again until it is
 back, and one that forgot this combiner is told of it again.
@@ -6,27 +6,22 @@ back, and one that forgot this combiner is told of it again.
 
 import asyncio
 import random
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import psutil
 
-from fedn.api.client import APIClient
+from fedn.api.membership import Membership
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString
-from fedn.network.tls import fetch_pinned_ca
-from fedn.network.tokens import make_assertion
 from fedn.plan.logs import bind
-from fedn.protocol.errors import FednError, InvalidInput, NotFound, Unauthenticated, Unavailable
+from fedn.protocol.errors import FednError, NotFound, Unauthenticated, Unavailable
 
 _log = bind(__name__)
 
 _TIMEOUT_S = 5.0
 _MAX_PAUSE_S = 2.0
-_RENEW_BEFORE_S = 60.0
-_RENEW_CERTIFICATE_BEFORE_S = 14 * 86400.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Registration:
 
     Args:
         identity: open; enrolled here if it is not.
-        join: where the reducer is and how to trust it; its secret is needed for the first enrolment alone.
+        join: where the reducer is and how to trust it; its secret is needed for enrolments alone.
         hosts: names and addresses that the certificate must name.
         heartbeat_s: seconds between heartbeats.
     """
@@ -52,28 +47,22 @@ class Registration:
     def __init__(
         self, identity: Identity, join: JoinString, executor: Executor, *, hosts: tuple[str, ...], heartbeat_s: float
     ) -> None:
-        self._identity = identity
-        self._join = join
+        self._name = identity.name
+        self._url = join.url
+        self._membership = Membership(identity, join, "combiner", hosts=hosts, timeout_s=_TIMEOUT_S)
         self._executor = executor
-        self._hosts = hosts
         self._heartbeat_s = heartbeat_s
-        self._api: APIClient | None = None
-        self._expires_at = 0.0
 
     async def enrol(self) -> None:
         """Enrols, unless this site is enrolled and its certificate lasts; waits for a reducer that is away.
 
         Raises:
-            Unauthenticated: `wrong_ca`, or the enrolment secret is wrong.
-            Conflict: `name_taken`.
-            InvalidInput: `secret_missing`.
+            As `Membership.enrol`, but for Unavailable.
         """
-        if self._identity.enrolled and not self._needs_certificate():
-            return
         failures = 0
         while True:
             try:
-                await self._in_thread(self._enrol)
+                await self._in_thread(self._membership.enrol)
                 return
             except Unavailable as error:
                 failures += 1
@@ -94,7 +83,7 @@ class Registration:
                     await self._in_thread(self._beat, announcement.instance, clients, rounds)
                 else:
                     await self._in_thread(self._register, announcement)
-                    _log.info("registered with the reducer", extra={"url": self._join.url})
+                    _log.info("registered with the reducer", extra={"url": self._url})
                 registered, failures = True, 0
             except NotFound:
                 registered = False  # the reducer forgot us: tell it again at once
@@ -104,72 +93,18 @@ class Registration:
                 log = _log.info if error.retryable and failures == 1 else _log.warning
                 log(f"the reducer did not take a heartbeat: {error}")
                 if isinstance(error, Unauthenticated):
-                    self._expires_at = 0.0
+                    self._membership.distrust_token()
             await asyncio.sleep(self._heartbeat_s if not failures else min(_pause_s(failures), self._heartbeat_s))
 
     def close(self) -> None:
-        if self._api is not None:
-            self._api.close()
+        self._membership.close()
 
     async def _in_thread(self, call: Callable[..., None], *arguments: object) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
 
-    def _needs_certificate(self) -> bool:
-        return self._identity.certificate_ends_at - time.time() < _RENEW_CERTIFICATE_BEFORE_S and bool(
-            self._join.secret
-        )
-
-    def _enrol(self) -> None:
-        if not self._join.secret:
-            raise InvalidInput(
-                "secret_missing",
-                "this combiner is not enrolled, and its settings hold no enrolment secret",
-                fix="Start it once with the join string that `fedn token create` prints at the reducer.",
-            )
-        ca = None
-        if self._join.ca_fingerprint:
-            ca = fetch_pinned_ca(self._join.url, self._join.ca_fingerprint, _TIMEOUT_S)
-        with APIClient(self._join.url, ca=ca, timeout_s=_TIMEOUT_S) as api:
-            reply = api.enrol(
-                name=self._identity.name,
-                role="combiner",
-                csr=self._identity.csr(),
-                secret=self._join.secret,
-                hosts=self._hosts,
-            )
-        self._identity.save_enrolment(
-            federation=reply.federation,
-            certificate=reply.certificate.encode(),
-            ca=reply.ca.encode(),
-            token_key=reply.token_key.encode(),
-        )
-        self._opened().token, self._expires_at = reply.token, reply.expires_at
-        _log.info("enrolled", extra={"combiner": self._identity.name, "federation": reply.federation})
-
-    def _opened(self) -> APIClient:
-        if self._api is None:
-            secure, identity = bool(self._join.ca_fingerprint), self._identity
-            self._api = APIClient(
-                self._join.url,
-                ca=identity.ca_path if secure else None,
-                certificate=identity.certificate_path if secure else None,
-                key=identity.key_path if secure else None,
-                timeout_s=_TIMEOUT_S,
-            )
-        return self._api
-
-    def _renewed(self) -> APIClient:
-        """The client with a token that lasts."""
-        api = self._opened()
-        if time.time() > self._expires_at - _RENEW_BEFORE_S:
-            identity = self._identity
-            reply = api.renew_token(make_assertion(identity.key_pem, identity.name, identity.federation))
-            api.token, self._expires_at = reply.token, reply.expires_at
-        return api
-
     def _register(self, announcement: Announcement) -> None:
-        self._renewed().add_combiner(
-            name=self._identity.name,
+        self._membership.api.add_combiner(
+            name=self._name,
             host=announcement.host,
             port=announcement.port,
             max_clients=announcement.max_clients,
@@ -177,8 +112,8 @@ class Registration:
         )
 
     def _beat(self, instance: str, clients: int, rounds: int) -> None:
-        self._renewed().heartbeat(
-            self._identity.name,
+        self._membership.api.heartbeat(
+            self._name,
             instance=instance,
             attached_clients=clients,
             rounds=rounds,

@@ -55,9 +55,9 @@ class Trust:
     def token(self, name: str, role: Role = Role.CLIENT, ttl_s: float = 3600.0, key_id: str | None = None) -> str:
         return self.issuer.issue(name, role, ttl_s, f"sha256:{name}" if key_id is None else key_id)
 
-    def link_token(self, ttl_s: float = 3600.0) -> str:
-        """What the reducer shows to a combiner."""
-        return self.link_issuer.issue("reducer", Role.ADMIN, ttl_s)
+    def link_token(self, combiner: str = "c1", ttl_s: float = 3600.0) -> str:
+        """What the reducer shows to this combiner."""
+        return self.link_issuer.issue(combiner, Role.ADMIN, ttl_s)
 
     def key_id(self, tls: TlsFiles) -> str:
         return public_key_id(tls.key)
@@ -328,7 +328,7 @@ class Scene:
         return WireClient(name, self.address, token or self.trust.token(name), self.credentials)
 
     def reducer(self, *, token: str | None = None) -> WireReducer:
-        return WireReducer(self.address, token or self.trust.link_token(), self.credentials)
+        return WireReducer(self.address, token or self.trust.link_token(self.combiner.options.name), self.credentials)
 
 
 def model(value: float, size: int = 16, **extra: np.ndarray[Any, Any]) -> bytes:

@@ -191,7 +191,7 @@ class CombinerLink:
             self._notify()
 
     def _token(self) -> str:
-        return self._settings.tokens.issue("reducer", Role.ADMIN, self._settings.token_ttl_s)
+        return self._settings.tokens.issue(self.name, Role.ADMIN, self._settings.token_ttl_s)
 
     async def _renew_tokens(self, connection: Connection) -> None:
         while True:

@@ -55,7 +55,7 @@ class Scene:
     @asynccontextmanager
     async def link(self, combiner: Combiner) -> AsyncIterator[WireReducer]:
         files = self._tls("reducer", Role.ADMIN)
-        token = self.reducer.link_issuer.issue("reducer", Role.ADMIN, 600, public_key_id(files.key))
+        token = self.reducer.link_issuer.issue(combiner.options.name, Role.ADMIN, 600, public_key_id(files.key))
         credentials = grpc_channel_credentials(files.ca, files.key, files.certificate)
         async with WireReducer(f"localhost:{combiner.port}", token, credentials) as link:
             await link.hello(federation=self.reducer.federation)

@@ -1,0 +1,136 @@
+"""One combiner's part in a round: given up when nothing comes any more, and not before."""
+
+import asyncio
+import time
+
+import pytest
+
+from fedn.network.generated import combiner_pb2 as link
+from fedn.protocol.rounds import RoundSpec
+from fedn.protocol.tasks import RoundName
+from fedn.reducer.engine import part as module
+from fedn.reducer.engine.connection import LinkDown
+from fedn.reducer.engine.part import PartLost, RoundPart
+
+NAME = RoundName(session="s", index=0, attempt=0, epoch=1)
+MODEL = "blake3:" + "0" * 64
+
+
+class FakeConnection:
+    """A combiner whose round is over at once, with a model of four bytes."""
+
+    instance = "i"
+    rounds: frozenset[RoundName] = frozenset()
+
+    def __init__(self, fetch=None):
+        self._fetch = fetch
+        self.orders: list[str] = []
+
+    def listen(self, name): ...
+
+    def forget(self, name): ...
+
+    async def start_round(self, start):
+        return link.RoundStatus()
+
+    async def next_event(self, name):
+        return link.RoundEvent(number=1, done=link.RoundDone(model_id=MODEL, size_bytes=4))
+
+    async def fetch(self, download):
+        await self._fetch(download)
+
+    async def close_round(self, name, reason):
+        self.orders.append("close")
+
+    async def cancel_round(self, name, reason):
+        self.orders.append("cancel")
+
+    async def acknowledge_commit(self, name):
+        self.orders.append("let go")
+
+
+class FakeLink:
+    name = "c1"
+
+    def __init__(self, connection):
+        self.connection = connection
+
+    async def connected(self, deadline):
+        if time.monotonic() >= deadline:
+            raise LinkDown("c1", "no link in time")
+        return self.connection
+
+
+def part_of(connection):
+    return RoundPart(
+        FakeLink(connection),
+        RoundSpec(name=NAME, tasks=(), deadline_s=1.0, upload_grace_s=0.0),
+        objects=None,
+        max_model_bytes=1 << 20,
+        on_ledger=lambda entry: None,
+        on_instance=lambda combiner, instance: None,
+    )
+
+
+def run(part):
+    async def scenario():
+        async with asyncio.timeout(60):
+            return await part.run()
+
+    return asyncio.run(scenario())
+
+
+def test_a_result_that_always_arrives_damaged_gives_the_combiner_up():
+    async def damaged(download):
+        download.damages += 1
+        raise LinkDown("c1", "an object did not arrive as it was sent")
+
+    with pytest.raises(PartLost, match="damaged 3 times"):
+        run(part_of(FakeConnection(damaged)))
+
+
+def test_a_result_that_does_not_come_gives_the_combiner_up(monkeypatch):
+    monkeypatch.setattr(module, "SILENCE_S", 0.05)
+
+    async def silent(download):
+        await asyncio.Event().wait()
+
+    with pytest.raises(PartLost, match="did not send its result"):
+        run(part_of(FakeConnection(silent)))
+
+
+def test_a_result_that_comes_slowly_is_waited_for_beyond_the_deadline_and_over_a_cut(monkeypatch):
+    monkeypatch.setattr(module, "SILENCE_S", 0.4)
+    cuts = []
+
+    async def slow(download):
+        for _ in range(4):
+            await asyncio.sleep(0.15)
+            download.on_progress()
+        if len(cuts) < 2:
+            cuts.append(time.monotonic())
+            raise LinkDown("c1", "cut")
+        download.done.set()
+
+    part = part_of(FakeConnection(slow))
+    part._closes_at = time.monotonic() - 0.2  # the round's own time is nearly over
+    assert run(part).tensors is not None
+    assert len(cuts) == 2
+
+
+def test_an_order_to_close_that_a_cut_swallowed_is_given_again():
+    async def arrives(download):
+        download.done.set()
+
+    connection = FakeConnection(arrives)
+    part = part_of(connection)
+
+    async def scenario():
+        part._link.connection = None
+        await part.close("enough")
+        part._link.connection = connection
+        await part.run()
+        await part.cancel("over")
+
+    asyncio.run(scenario())
+    assert connection.orders == ["close", "cancel", "let go"]
