@@ -69,7 +69,9 @@ class Results:
         self._fold: Fold | None = None
         self._order: InOrder | None = None
         if spec.deterministic:
-            by_name = sorted(spec.tasks, key=lambda task: (task.client, task.task_id))
+            # Only what trains has an update to wait for.
+            trained = [task for task in spec.tasks if task.kind is TaskKind.TRAIN]
+            by_name = sorted(trained, key=lambda task: (task.client, task.task_id))
             self._order = InOrder([task.task_id for task in by_name], services.spool, self._add, owner.result_refused)
         self._by_client: list[tuple[str, str]] = []
         """(client, task) of the contributions."""

@@ -2,8 +2,8 @@
 
 import secrets
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from fedn.aggregation.base import get_rule
 from fedn.plan.session import SessionPlan
@@ -22,18 +22,35 @@ from fedn.reducer.engine.records import (
     read_round,
     read_session,
 )
-from fedn.reducer.engine.roster import AttachedClient
-from fedn.reducer.engine.session_run import PREDICTIONS
+from fedn.reducer.engine.roster import AttachedClient, Roster
+from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
 from fedn.scheduling.base import get_scheduler
 from fedn.stores.base import StateStore
 
-if TYPE_CHECKING:
-    from fedn.reducer.engine.engine import Engine
+T = TypeVar("T")
+
+
+class SessionEngine(Protocol):
+    """What runs sessions; `fedn.reducer.engine.engine.Engine`."""
+
+    @property
+    def roster(self) -> Roster: ...
+
+    @property
+    def current(self) -> SessionRun | None: ...
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T: ...
+
+    async def start_session(self, record: SessionRecord) -> None: ...
+
+    async def stop_session(self, session: str) -> None: ...
+
+    async def detach_client(self, client: str, code: str, message: str) -> None: ...
 
 
 class Sessions:
-    def __init__(self, engine: "Engine", state: StateStore, trail: Trail, catalog: Catalog) -> None:
+    def __init__(self, engine: SessionEngine, state: StateStore, trail: Trail, catalog: Catalog) -> None:
         self._engine = engine
         self._state = state
         self._trail = trail
@@ -173,6 +190,10 @@ class Sessions:
     def attached_clients(self) -> Sequence[AttachedClient]:
         """Clients with an open stream to a combiner, by name."""
         return self._engine.roster.snapshot()
+
+    def detach_client(self, client: str, code: str, message: str) -> None:
+        """Ends a client's stream, if it has one; the client is told why."""
+        self._engine.call(self._engine.detach_client(client, code, message))
 
     def _record(self, session: str) -> SessionRecord:
         document = self._state.get(SESSIONS, session)

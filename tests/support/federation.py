@@ -65,6 +65,11 @@ class Process:
         assert self._running is not None
         return self._running.pid
 
+    @property
+    def ended(self) -> bool:
+        assert self._running is not None
+        return self._running.poll() is not None
+
     def kill(self) -> None:
         """kill -9 of the program; its own children must notice by themselves."""
         assert self._running is not None

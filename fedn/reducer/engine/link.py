@@ -150,7 +150,8 @@ class CombinerLink:
 
     async def _serve_once(self) -> None:
         """Opens a stream and serves it until it breaks."""
-        address = f"{self._record.host}:{self._record.port}"
+        host = f"[{self._record.host}]" if ":" in self._record.host else self._record.host
+        address = f"{host}:{self._record.port}"
         async with _channel(address, self._settings.credentials) as channel:
             call = channel.stream_stream(METHOD, request_serializer=None, response_deserializer=None)
             headers = (("authorization", f"Bearer {self._token()}"),)

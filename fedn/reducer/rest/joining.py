@@ -193,6 +193,7 @@ def client(name: str) -> Response:
 @describe("Forget a client and free its name")
 def remove_client(name: str) -> Response:
     services().enrolment.forget(Role.CLIENT, name)
+    services().sessions.detach_client(name, "site_forgotten", "an admin removed this client from the federation")
     return nothing()
 
 

@@ -9,6 +9,12 @@ from fedn.protocol.errors import FednError
 from tests.support.federation import Federation, wait_for
 
 
+def use_token(api: APIClient, assertion: str):
+    """The assignment that a token gets which is bought with this proof of the key."""
+    api.token = api.renew_token(assertion).token
+    return api.assign()
+
+
 def test_a_federation_with_mutual_tls_trains_and_refuses_whoever_shows_no_certificate(tmp_path):
     with Federation(tmp_path, combiners=0, clients=0, reducer_flags=["--mutual-tls"]) as federation:
         federation.add_combiner("c1", "--mutual-tls")
@@ -22,13 +28,10 @@ def test_a_federation_with_mutual_tls_trains_and_refuses_whoever_shows_no_certif
         federation.processes["client-1"].stop()
         with Identity(tmp_path / "client-1", "client-1", Role.CLIENT) as identity:
             assertion = make_assertion(identity.key_pem, "client-1", identity.federation)
-            with APIClient(federation.url, ca=identity.ca_path) as bare:
-                with pytest.raises(FednError, match="certificate"):
-                    bare.token = bare.renew_token(assertion).token
-                    bare.assign()
+            with APIClient(federation.url, ca=identity.ca_path) as bare, pytest.raises(FednError, match="certificate"):
+                use_token(bare, assertion)
             with APIClient(
                 federation.url, ca=identity.ca_path, certificate=identity.certificate_path, key=identity.key_path
             ) as own:
                 assertion = make_assertion(identity.key_pem, "client-1", identity.federation)
-                own.token = own.renew_token(assertion).token
-                assert own.assign().combiner == "c1"
+                assert use_token(own, assertion).combiner == "c1"

@@ -120,5 +120,10 @@ def test_a_client_makes_the_first_model_and_predicts(tmp_path):
         target = tmp_path / "predicted.safetensors"
         federation.api.download_prediction(found[1], target)
         np.testing.assert_allclose(read_tensors(target)["0"], 4.0)
+        # A removed client is sent away, and gets no other combiner.
+        federation.api.remove_client("client-2")
+        wait_for(lambda: federation.processes["client-2"].ended, "the removed client ends")
+        assert "site_forgotten" in federation.processes["client-2"].tail()
+        assert [c.name for c in federation.api.clients()] == ["client-1"]
         with pytest.raises(FednError, match="no_such_prediction"):
             federation.api.download_prediction(found[1].model_copy(update={"client": "client-9"}), target)

@@ -465,3 +465,19 @@ async def test_two_rounds_run_beside_each_other(scene: Scene) -> None:
             await a.answer(await a.accept(), model(1.0))
             assert (await reducer.done(check.name)).model_id == ""
             assert (await reducer.done(train.name)).weight == 10.0
+
+
+@scenario()
+async def test_a_deterministic_round_does_not_wait_for_updates_of_clients_that_only_validate(scene: Scene) -> None:
+    async with scene.reducer() as reducer:
+        await reducer.hello()
+        eyes, hands = await attached(scene, "a-eyes", "b-hands")
+        async with eyes, hands:
+            spec = round_spec(BASE, ["a-eyes", "b-hands"], deterministic=True)
+            tasks = (spec.tasks[0].model_copy(update={"kind": TaskKind.VALIDATE}), spec.tasks[1])
+            spec = spec.model_copy(update={"tasks": tasks})
+            await reducer.start(spec, OBJECTS)
+            assert isinstance(await hands.answer(await hands.accept(), model(2.0)), client_pb2.Ack)
+            await eyes.answer(await eyes.accept(), b"", num_examples=0, metrics={"loss": 1.0})
+            done = await reducer.done(spec.name)
+            assert [part.client for part in done.contributions] == ["b-hands"]

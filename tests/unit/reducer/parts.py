@@ -44,6 +44,7 @@ class FakeSessions:
     clients: list[AttachedClient] = field(default_factory=list)
     views_of_rounds: list[RoundView] = field(default_factory=list)
     plans: list[SessionPlan] = field(default_factory=list)
+    detached: list[tuple[str, str]] = field(default_factory=list)
 
     def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
         if self.running() is not None:
@@ -92,6 +93,9 @@ class FakeSessions:
 
     def count_rounds(self, session: str) -> int:
         return len(self.views_of_rounds)
+
+    def detach_client(self, client: str, code: str, message: str) -> None:
+        self.detached.append((client, code))
 
     def predictions(self, session: str) -> Sequence[PredictionView]:
         self.get(session)
