@@ -159,21 +159,21 @@ class CombinerStream:
             return None
 
     async def _watch(self) -> None:
-        pinged = False
+        """Pings a combiner of which nothing was heard for half of `progress_s`; gives it up after the other half."""
         while True:
-            silent_s = self._loop.time() - self._active_at
-            if silent_s >= self.progress_s:
+            heard_at = self._active_at
+            await self._sleep_until(heard_at + self.progress_s / 2)
+            if self._active_at != heard_at:
+                continue
+            self.post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
+            await self._sleep_until(heard_at + self.progress_s)
+            if self._active_at == heard_at:
                 self._given_up = True
                 self._call.cancel()
                 return
-            if silent_s < self.progress_s / 2:
-                pinged = False
-                await asyncio.sleep(self.progress_s / 2 - silent_s)
-                continue
-            if not pinged:
-                self.post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
-                pinged = True
-            await asyncio.sleep(self.progress_s - silent_s)
+
+    async def _sleep_until(self, at: float) -> None:
+        await asyncio.sleep(max(0.0, at - self._loop.time()))
 
     async def _end(self) -> FednError:
         code = await self._call.code()

@@ -221,6 +221,17 @@ def test_silent_combiner_is_given_up_and_attached_to_again(reducer: FakeReducer,
     asyncio.run(scenario())
 
 
+def test_idle_client_stays_attached_to_a_combiner_that_answers_its_pings(
+    reducer: FakeReducer, settings: MakeSettings
+) -> None:
+    async def scenario() -> None:
+        async with attached(reducer, settings(progress_s=2.0)) as (stream, _, __):
+            for _ in range(4):
+                await stream.expect("ping", skip=())
+
+    asyncio.run(scenario())
+
+
 def test_full_combiner_is_avoided(reducer: FakeReducer, settings: MakeSettings) -> None:
     async def scenario() -> None:
         async with attached(reducer, settings()) as (stream, combiner, _):
