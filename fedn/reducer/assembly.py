@@ -108,7 +108,7 @@ def make_services(
         admin_guard=SecretGuard(
             secrets.admin,
             what="admin secret",
-            fix="It is the reducer's admin_secret: in secrets/admin of its data directory, or in a sandbox's admin.json.",
+            fix="It is in secrets/admin of the reducer's data directory, or in a sandbox's admin.json.",
         ),
         registry=core.registry,
         assigner=Assigner(core.registry, sessions.attached_clients),
