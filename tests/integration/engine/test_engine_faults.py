@@ -14,9 +14,7 @@ from fedn.protocol.rest import CombinerHeartbeat
 from fedn.protocol.rounds import LedgerState, RoundKind, RoundState
 from fedn.reducer.engine.records import SESSIONS, load_round, save_round
 from fedn.stores.sqlite import SqliteStateStore
-from tests.integration.engine.test_engine import KINDS, ledger_of, short_waits, stage
-
-__all__ = ["short_waits"]  # pytest finds the fixture here
+from tests.support.stage import KINDS, ledger_of, stage
 
 
 async def start(scene, **plan):
