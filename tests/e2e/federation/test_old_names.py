@@ -1,11 +1,13 @@
-"""What users of FEDn type, with curl: a compute package to /context, a seed to /seed, /start, and a package of FEDn."""
+"""What users of FEDn send, with curl: a compute package to /context, a seed to /seed, /start, and a package of FEDn."""
 
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 
 import numpy as np
+import urllib3
 
 from tests.support.federation import SECRETS, Federation, wait_for
 
@@ -47,15 +49,32 @@ def fedn_package() -> bytes:
     return target.getvalue()
 
 
-def curl(federation, *arguments: str) -> str:
-    """What curl prints; a status of 400 or more fails the test."""
+def send(federation, path: str, *, form=None, files=None, accept="application/json") -> bytes:
+    """What `curl -F` or `curl -d` sends, and curl itself where the machine has it; an answer of 400 or more fails."""
     token = federation.api.admin_token(SECRETS["admin"]).token
     ca = next((federation.folder / "reducer").rglob("ca.crt"))
-    command = ["curl", "-sS", "--fail-with-body", "--max-time", "60", "--cacert", str(ca)]
-    command += ["-H", f"Authorization: Bearer {token}", "-H", "Accept: application/json", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{arguments}: {done.stdout} {done.stderr}"
-    return done.stdout
+    headers = {"Authorization": f"Bearer {token}", "Accept": accept}
+    url = f"{federation.url}/{path}"
+    if shutil.which("curl"):
+        command = ["curl", "-sS", "--fail-with-body", "--max-time", "60", "--cacert", str(ca), url]
+        for name, value in headers.items():
+            command += ["-H", f"{name}: {value}"]
+        for name, value in (form or {}).items():
+            command += ["-d", f"{name}={value}"]
+        for name, file in (files or {}).items():
+            command += ["-F", f"{name}=@{file}"]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert done.returncode == 0, f"{path}: {done.stdout!r} {done.stderr!r}"
+        return done.stdout
+    fields = {name: (file.name, file.read_bytes()) for name, file in (files or {}).items()} or form
+    with urllib3.PoolManager(ca_certs=str(ca)) as pool:
+        if fields:
+            multipart = bool(files)
+            answer = pool.request_encode_body("POST", url, fields, headers, encode_multipart=multipart)
+        else:
+            answer = pool.request("GET", url, headers=headers)
+    assert answer.status < 400, f"{path}: {answer.data!r}"
+    return answer.data
 
 
 def test_the_routes_of_fedn_train_a_package_of_fedn(tmp_path):
@@ -66,12 +85,10 @@ def test_the_routes_of_fedn_train_a_package_of_fedn(tmp_path):
         federation.wait_attached(3)
         (tmp_path / "package.tgz").write_bytes(fedn_package())
         np.savez(tmp_path / "seed.npz", np.zeros(4, np.float32), np.zeros((2, 2)))
-        url = federation.url
-        curl(federation, "-F", f"file=@{tmp_path / 'package.tgz'}", f"{url}/context")
-        curl(federation, "-F", f"seed=@{tmp_path / 'seed.npz'}", f"{url}/seed")
-        started = json.loads(
-            curl(federation, "-d", "rounds=2", "-d", "round_timeout=100", "-d", "clients_required=3", f"{url}/start")
-        )
+        send(federation, "context", files={"file": tmp_path / "package.tgz"})
+        send(federation, "seed", files={"seed": tmp_path / "seed.npz"})
+        plan = {"rounds": 2, "round_timeout": 100, "clients_required": 3}
+        started = json.loads(send(federation, "start", form={name: str(value) for name, value in plan.items()}))
         session = federation.wait_ended(started["id"])
         assert session.state == "finished", session.error
         tensors = federation.weights(session.model_id)
@@ -82,9 +99,7 @@ def test_the_routes_of_fedn_train_a_package_of_fedn(tmp_path):
         )
         assert {record.metrics["mean"] for record in records} == {0.0, 2.0, 4.0}
         for path in ("status", "models", "events"):
-            assert json.loads(curl(federation, f"{url}/{path}"))
+            assert json.loads(send(federation, path))
         for path in ("", "plot", "dashboard", "seed", "start", "network"):
-            assert "<html" in curl(federation, "-H", "Accept: text/html", f"{url}/{path}")
-        package = tmp_path / "again.tgz"
-        curl(federation, "-o", str(package), f"{url}/context")
-        assert package.read_bytes() == (tmp_path / "package.tgz").read_bytes()
+            assert b"<html" in send(federation, path, accept="text/html")
+        assert send(federation, "context") == (tmp_path / "package.tgz").read_bytes()
