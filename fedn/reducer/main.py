@@ -28,6 +28,9 @@ STORE_PATIENCE_S = 60.0
 _ABOUT = "federation"
 
 
+_WAKE_S = 1.0
+
+
 class Reducer:
     """A whole reducer in this process. `start` and `stop` once each, from any thread."""
 
@@ -121,7 +124,9 @@ def run(settings: ReducerSettings) -> int:
         signal.signal(number, end)
     reducer.start()
     try:
-        reducer.ended.wait()
+        # The kernel may hand the signal to another thread; its handler runs when this one wakes up.
+        while not reducer.ended.wait(_WAKE_S):
+            pass
         log.info("the reducer ends%s", "" if asked.is_set() else ": another one took over")
     finally:
         reducer.stop()

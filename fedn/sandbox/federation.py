@@ -28,6 +28,8 @@ READY_WITHIN_S = 120.0
 """Seconds for the programs to start: a cold disk and many clients on few cores take their time."""
 _END_WITHIN_S = 10.0
 _PROBE_S = 0.1
+_WAKE_S = 1.0
+"""The main thread wakes up so often, for a signal that the kernel handed to another thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +137,7 @@ class Sandbox:
         progress.start_from(self.api)
         yield progress
         while not progress.done:
-            happened = self._next(None)
+            happened = self._next(_WAKE_S)
             if isinstance(happened, Program):
                 progress.notes.append(f"{happened.name} has ended ({happened.how_it_ended()}); log: {happened.log}")
             elif happened is None or not progress.apply(happened):
@@ -147,7 +149,7 @@ class Sandbox:
     def serve(self) -> None:
         """Returns when the reducer ends; until then, everything goes on."""
         while True:
-            self._next(None)
+            self._next(_WAKE_S)
 
     def close(self) -> None:
         """Ends every program: first clients, then combiners, then the reducer. Harmless when repeated."""
