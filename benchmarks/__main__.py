@@ -4,6 +4,7 @@ import importlib
 import sys
 
 BENCHMARKS = {
+    "floor": "benchmarks.floor",
     "rounds": "benchmarks.rounds",
 }
 """Run by default, in this order."""
