@@ -32,6 +32,7 @@ from benchmarks.floors.grpc_parts import (
 _MODULE = "benchmarks.floors.echo"
 _METHOD = "/bench.Echo/Attach"
 _WARM_ROUNDS = 2
+_STREAMS_END_WITHIN_S = 5.0
 
 
 def echo_rounds(params: int, clients: int, *, rounds: int, tls: bool) -> list[float]:
@@ -81,7 +82,7 @@ async def _serve(size_bytes: int, clients: int, rounds: int, certificates: Certi
         seconds.append(time.perf_counter() - begun)
     say({"rounds": seconds[_WARM_ROUNDS:]})
     done.set()
-    await server.stop(None)
+    await server.stop(_STREAMS_END_WITHIN_S)
 
 
 async def _echoed(context: Any, messages: list[bytes], size_bytes: int) -> None:

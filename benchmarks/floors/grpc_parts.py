@@ -88,7 +88,7 @@ class Child:
             [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **ALLOCATOR},
+            env={**os.environ, **ALLOCATOR, "GRPC_VERBOSITY": "ERROR"},
         )
         self.pid = self._process.pid
 
