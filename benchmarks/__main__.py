@@ -6,6 +6,8 @@ import sys
 BENCHMARKS = {
     "floor": "benchmarks.floor",
     "rounds": "benchmarks.rounds",
+    "aggregation": "benchmarks.aggregation",
+    "data_plane": "benchmarks.data_plane",
 }
 """Run by default, in this order."""
 ON_REQUEST = {"peers": "benchmarks.peers.__main__"}

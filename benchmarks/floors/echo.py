@@ -31,24 +31,15 @@ from benchmarks.floors.grpc_parts import (
 
 _MODULE = "benchmarks.floors.echo"
 _METHOD = "/bench.Echo/Attach"
+_WORD = b"k"
+"""Says that all was received, or that it is time to send."""
 _WARM_ROUNDS = 2
 _STREAMS_END_WITHIN_S = 5.0
 
 
 def echo_rounds(params: int, clients: int, *, rounds: int, tls: bool) -> list[float]:
     """Seconds of each of `rounds` echo rounds, those that warm up left out."""
-    with ExitStack() as stack:
-        certificates = None
-        if tls:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedn-echo-"))
-            certificates = Certificates.make(Path(folder))
-        place = tls_argument(certificates)
-        server = Child(_MODULE, "serve", 4 * params, clients, rounds, place)
-        stack.callback(server.close)
-        port = server.hear()["port"]
-        stack.enter_context(children(_MODULE, [("attach", 4 * params, port, place)] * clients))
-        seconds: list[float] = server.hear()["rounds"]
-        return seconds
+    return _run("echo", params, clients, rounds, tls=tls)["echo"]
 
 
 def echo_round_s(params: int, clients: int, *, tls: bool) -> float:
@@ -57,7 +48,27 @@ def echo_round_s(params: int, clients: int, *, tls: bool) -> float:
     return statistics.median(echo_rounds(params, clients, rounds=rounds, tls=tls))
 
 
-async def _serve(size_bytes: int, clients: int, rounds: int, certificates: Certificates | None) -> None:
+def phases(params: int, clients: int, *, rounds: int, tls: bool) -> dict[str, list[float]]:
+    """Seconds of the two halves of echo rounds, apart: `down` to all clients, then `up` from all of them."""
+    return _run("apart", params, clients, rounds, tls=tls)
+
+
+def _run(kind: str, params: int, clients: int, rounds: int, *, tls: bool) -> dict[str, list[float]]:
+    with ExitStack() as stack:
+        certificates = None
+        if tls:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedn-echo-"))
+            certificates = Certificates.make(Path(folder))
+        place = tls_argument(certificates)
+        server = Child(_MODULE, "serve", kind, place, 4 * params, clients, rounds)
+        stack.callback(server.close)
+        port = server.hear()["port"]
+        stack.enter_context(children(_MODULE, [("attach", kind, place, 4 * params, port)] * clients))
+        times: dict[str, list[float]] = server.hear()
+        return times
+
+
+async def _serve(kind: str, certificates: Certificates | None, size_bytes: int, clients: int, rounds: int) -> None:
     attached: list[Any] = []
     all_there, done = asyncio.Event(), asyncio.Event()
 
@@ -75,37 +86,56 @@ async def _serve(size_bytes: int, clients: int, rounds: int, certificates: Certi
     say({"port": port})
     await all_there.wait()
     messages = _messages(size_bytes)
-    seconds = []
+
+    async def echoed(context: Any) -> None:
+        await _send(context, messages)
+        await _receive(context, size_bytes)
+
+    async def sent(context: Any) -> None:
+        await _send(context, messages)
+        await context.read()
+
+    async def asked(context: Any) -> None:
+        await context.write(_WORD)
+        await _receive(context, size_bytes)
+
+    steps = {"echo": echoed} if kind == "echo" else {"down": sent, "up": asked}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(_WARM_ROUNDS + rounds):
-        begun = time.perf_counter()
-        await asyncio.gather(*(_echoed(context, messages, size_bytes) for context in attached))
-        seconds.append(time.perf_counter() - begun)
-    say({"rounds": seconds[_WARM_ROUNDS:]})
+        for name, step in steps.items():
+            begun = time.perf_counter()
+            await asyncio.gather(*(step(context) for context in attached))
+            seconds[name].append(time.perf_counter() - begun)
+    say({name: values[_WARM_ROUNDS:] for name, values in seconds.items()})
     done.set()
     await server.stop(_STREAMS_END_WITHIN_S)
 
 
-async def _echoed(context: Any, messages: list[bytes], size_bytes: int) -> None:
+async def _send(stream: Any, messages: list[bytes]) -> None:
     for message in messages:
-        await context.write(message)
-    received = 0
+        await stream.write(message)
+
+
+async def _receive(stream: Any, size_bytes: int) -> list[bytes] | None:
+    """The messages of so many bytes; None where the peer has ended the stream."""
+    messages, received = [], 0
     while received < size_bytes:
-        received += len(await context.read())
+        message = await stream.read()
+        if not isinstance(message, bytes):
+            return None
+        messages.append(message)
+        received += len(message)
+    return messages
 
 
-async def _attach(size_bytes: int, port: int, certificates: Certificates | None) -> None:
+async def _attach(kind: str, certificates: Certificates | None, size_bytes: int, port: int) -> None:
     async with open_channel(port, certificates) as channel:
         call: Any = channel.stream_stream(_METHOD)()
-        while True:
-            kept, received = [], 0
-            while received < size_bytes:
-                message = await call.read()
-                if not isinstance(message, bytes):
-                    return  # the server has ended the stream
-                kept.append(message)
-                received += len(message)
-            for message in kept:
-                await call.write(message)
+        while (messages := await _receive(call, size_bytes)) is not None:
+            if kind == "apart":
+                await call.write(_WORD)
+                await call.read()
+            await _send(call, messages)
 
 
 def _messages(size_bytes: int) -> list[bytes]:
@@ -117,19 +147,17 @@ def _messages(size_bytes: int) -> list[bytes]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     roles = parser.add_subparsers(dest="role", required=True)
-    serve = roles.add_parser("serve")
-    for name in ("size_bytes", "clients", "rounds"):
-        serve.add_argument(name, type=int)
-    attach = roles.add_parser("attach")
-    for name in ("size_bytes", "port"):
-        attach.add_argument(name, type=int)
-    for role in (serve, attach):
+    serve, attach = roles.add_parser("serve"), roles.add_parser("attach")
+    for role, numbers in ((serve, ("size_bytes", "clients", "rounds")), (attach, ("size_bytes", "port"))):
+        role.add_argument("kind", choices=("echo", "apart"))
         role.add_argument("tls", type=tls_of)
+        for name in numbers:
+            role.add_argument(name, type=int)
     given = parser.parse_args()
     if given.role == "serve":
-        asyncio.run(_serve(given.size_bytes, given.clients, given.rounds, given.tls))
+        asyncio.run(_serve(given.kind, given.tls, given.size_bytes, given.clients, given.rounds))
     else:
-        asyncio.run(_attach(given.size_bytes, given.port, given.tls))
+        asyncio.run(_attach(given.kind, given.tls, given.size_bytes, given.port))
 
 
 if __name__ == "__main__":

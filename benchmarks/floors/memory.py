@@ -17,6 +17,7 @@ _VALUES = 32 << 20
 """128 MiB of float32: far over any cache."""
 _CHUNK = 32 << 10
 _FRESH_BYTES = 256 << 20
+_SOURCES_BYTES = 1 << 30
 _MIB = 1 << 20
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -27,11 +28,22 @@ def measure() -> list[Row]:
     return [*_bandwidth(), *_first_touch()]
 
 
-def accumulate_gb_s(dtype: npt.DTypeLike, values: int = _VALUES) -> float:
-    """GB/s of y += x in place, both of one dtype, by one thread: two reads and a write of each value."""
-    x = np.ones(values, dtype)
+def accumulate_gb_s(dtype: npt.DTypeLike, values: int = _VALUES, sources: int = 1) -> float:
+    """GB/s of y += x in place for so many x of `values` each, all of one dtype, by one thread.
+
+    Two reads and a write of each value. Several x behave as arriving updates do: none of them is in a cache.
+    """
+    xs = [
+        np.ones(values, dtype)
+        for _ in range(max(1, min(sources, _SOURCES_BYTES // (values * np.dtype(dtype).itemsize))))
+    ]
     y = np.zeros(values, dtype)
-    return 3 * y.nbytes / best_s(lambda: np.add(y, x, out=y)) / 1e9
+
+    def add_all() -> None:
+        for x in xs:
+            np.add(y, x, out=y)
+
+    return len(xs) * 3 * y.nbytes / best_s(add_all) / 1e9
 
 
 def _bandwidth() -> list[Row]:
