@@ -8,6 +8,8 @@ BENCHMARKS = {
     "rounds": "benchmarks.rounds",
     "aggregation": "benchmarks.aggregation",
     "data_plane": "benchmarks.data_plane",
+    "relay": "benchmarks.relay",
+    "idle": "benchmarks.idle",
 }
 """Run by default, in this order."""
 ON_REQUEST = {"peers": "benchmarks.peers.__main__"}
