@@ -5,6 +5,7 @@ Nothing of the platform's own network code is used but its authority, which make
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,3 +136,10 @@ def children(module: str, arguments: list[tuple[object, ...]]) -> Iterator[list[
 def say(what: object) -> None:
     """To whoever started this process."""
     print(json.dumps(what), flush=True)
+
+
+def raise_file_limit() -> int:
+    """Lets this process open as many files as it may at all; how many that is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
