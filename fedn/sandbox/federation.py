@@ -42,6 +42,8 @@ class SandboxOptions:
     """Of the reducer; None: 8090, or any free one where that is taken."""
     seed: int = 0
     """Of every random choice: the data's split, the plan."""
+    tls: bool = True
+    """False: plain text between the programs, which all listen at this machine's loopback only."""
 
 
 class Sandbox:
@@ -190,11 +192,12 @@ class Sandbox:
 
     def _start_reducer(self, deadline: float) -> None:
         port = _free_port(self.options.port)
-        self.url = f"https://{HOST}:{port}"
+        tls = self.options.tls
+        self.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
         folder = self.options.data_dir / "reducer"
         secret = read_context(self.context_file).admin_secret if self.context_file.exists() else ""
         secret = secret or secrets.token_urlsafe(32)
-        ca_file = folder / "ca.crt"
+        ca_file = folder / "ca.crt" if tls else None
         write_context(self.context_file, Context(self.url, ca_file, secret))
         arguments = [
             "--bind",
@@ -205,6 +208,7 @@ class Sandbox:
             f"localhost,{HOST}",
             "--public-url",
             self.url,
+            "--tls" if tls else "--no-tls",
         ]
         reducer = self._start(
             "reducer",
