@@ -86,7 +86,7 @@ class LearnerRuntime:
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
                 await worker.channel.send(self._load_message())
-                head, _ = await worker.channel.receive()
+                head = (await worker.channel.receive()).head
         except TimeoutError as error:
             await worker.end()
             raise TaskFailed(
@@ -229,8 +229,8 @@ def _task_message(call: TaskCall, path: Path | None) -> dict[str, Any]:
     }
 
 
-def _outcome(head: dict[str, Any], payload: bytes, call: TaskCall) -> TaskOutcome:
-    tensors: bytes | Path | None = None
+def _outcome(head: dict[str, Any], payload: bytearray, call: TaskCall) -> TaskOutcome:
+    tensors: bytes | bytearray | Path | None = None
     if head["object_id"]:
         tensors = payload if head["size"] <= INLINE_BYTES else call.result_path
     return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=head["size"], tensors=tensors)
