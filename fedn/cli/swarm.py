@@ -45,7 +45,7 @@ _POSITIVE = click.FloatRange(min=0)
     type=click.Choice(["each", "shared"]),
     default="each",
     help="each: every client receives each model over its own stream, verifies it and drops the bytes. shared: a "
-    "client also says that it holds what others of its process have received, so that it is sent less.  [default: each]",
+    "client also says that it holds what others of its process have received, so it is sent less.  [default: each]",
 )
 @click.option(
     "--streams-per-connection",
