@@ -18,7 +18,7 @@ import grpc
 
 from fedn.network.authority import REDUCER, CertificateAuthority
 from fedn.network.keys import make_csr, new_private_key
-from fedn.sandbox.launch import ALLOCATOR
+from fedn.plan.allocator import SERVER
 
 HOST = "127.0.0.1"
 MESSAGE_BYTES = 1 << 20
@@ -89,7 +89,7 @@ class Child:
             [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **ALLOCATOR, "GRPC_VERBOSITY": "ERROR"},
+            env={**os.environ, **SERVER, "GRPC_VERBOSITY": "ERROR"},
         )
         self.pid = self._process.pid
 
