@@ -11,6 +11,7 @@ BENCHMARKS = {
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",
     "stores": "benchmarks.stores",
+    "housing": "benchmarks.housing",
 }
 """Run by default, in this order."""
 ON_REQUEST = {"peers": "benchmarks.peers.__main__"}
