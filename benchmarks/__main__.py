@@ -14,7 +14,11 @@ BENCHMARKS = {
     "housing": "benchmarks.housing",
 }
 """Run by default, in this order."""
-ON_REQUEST = {"peers": "benchmarks.peers.__main__"}
+ON_REQUEST = {
+    "peers": "benchmarks.peers.__main__",
+    "table": "benchmarks.tables",
+    "plots": "benchmarks.plots",
+}
 """Run only where they are named."""
 
 
