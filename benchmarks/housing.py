@@ -135,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _make_project(folder: Path, width: int) -> None:
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT, folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
     weights = make_weights(width, seed=1)
     write_tensors(folder / "seed.safetensors", {f"{index:03d}": array for index, array in enumerate(weights)})
 
