@@ -1,6 +1,7 @@
 """Results files as Markdown tables: `python -m benchmarks table FILE…`; and what all benchmarks' rows are called."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,27 +23,50 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
 """Value of `bench` in a row, to what shows such rows."""
 
 
+_TABLE = re.compile(r"(?P<begin><!-- table (?P<name>\w+) -->)\n.*?(?P<end><!-- end of table -->)", re.DOTALL)
+
+
 def read_all(files: Sequence[Path]) -> list[Row]:
     """The rows of all files that some benchmark of ours wrote, in their order. ValueError, OSError: as `read`."""
     return [row for file in files for row in read(file) if row.get("bench") in TABLES]
 
 
-def tables(rows: Sequence[Row]) -> str:
-    """Everything that the rows say, each benchmark under a heading of its own; peers first, where there are some."""
-    parts = []
+def sections(rows: Sequence[Row]) -> dict[str, str]:
+    """The table of each benchmark that has rows, by its name; peers first, where there are some."""
+    found = {}
     if any(row["bench"] == "rounds" and row["system"] != "fedn" for row in rows):
-        parts.append(f"## peers\n\n{verdict.table(verdict.verdicts(rows))}")
+        found["peers"] = verdict.table(verdict.verdicts(rows))
     for name, table in TABLES.items():
         own = [row for row in rows if row["bench"] == name and row.get("system", "fedn") == "fedn"]
         if own:
-            parts.append(f"## {name.replace('_', ' ')}\n\n{table(own)}")
-    return "\n\n".join(parts)
+            found[name] = table(own)
+    return found
+
+
+def tables(rows: Sequence[Row]) -> str:
+    """Everything that the rows say, each benchmark under a heading of its own."""
+    return "\n\n".join(f"## {name.replace('_', ' ')}\n\n{table}" for name, table in sections(rows).items())
+
+
+def put_into(page: str, rows: Sequence[Row]) -> str:
+    """A page with its tables made anew: each stands between `<!-- table NAME -->` and `<!-- end of table -->`.
+
+    A table of which the rows say nothing stays as it is.
+    """
+    found = sections(rows)
+
+    def replaced(match: re.Match[str]) -> str:
+        table = found.get(match["name"])
+        return match[0] if table is None else f"{match['begin']}\n\n{table}\n\n{match['end']}"
+
+    return _TABLE.sub(replaced, page)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of `main`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks table", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="as --out wrote them")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="renew the tables of this Markdown page instead")
     return parser.parse_args(arguments)
 
 
@@ -50,6 +74,9 @@ def main(arguments: Sequence[str]) -> int:
     given = parse(arguments)
     try:
         rows = read_all(given.files)
+        if given.into is not None:
+            given.into.write_text(put_into(given.into.read_text(), rows))
+            return 0
     except (OSError, ValueError) as error:
         print(f"the results cannot be read: {error}", file=sys.stderr)
         return 1
