@@ -1,9 +1,10 @@
 """What the agent asks a runtime (a Learner's worker, a package's commands) to do, and what it gets back."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
+from fedn.client.objects import HeldFile
+from fedn.client.slots import Slot
 from fedn.protocol.tasks import TaskKind
 
 
@@ -22,10 +23,10 @@ class TaskCall:
     helper: str = ""
     algorithm: str = "blake3"
     """Of the digest that names the result."""
-    model: bytes | bytearray | Path | None = None
+    model: bytes | bytearray | HeldFile | None = None
     """The model to work on: its bytes, or the file that holds them; None for init."""
-    result_path: Path = Path()
-    """Where a large result may be written; the file need not exist, its directory does."""
+    result: Slot | None = None
+    """Where a large result may be written; None where the task makes no tensors."""
     timeout_s: float | None = None
     """Seconds after which the task has failed and what runs it is killed."""
 
@@ -45,8 +46,8 @@ class TaskOutcome:
     object_id: str = ""
     """Digest of the tensors' bytes; empty where the task makes none."""
     size_bytes: int = 0
-    tensors: bytes | bytearray | Path | None = None
-    """The bytes, or the file (`result_path`) that holds them."""
+    tensors: bytes | bytearray | Slot | None = None
+    """The bytes, or the file (the call's `result`) that begins with them."""
 
 
 class ProgressSink(Protocol):

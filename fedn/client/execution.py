@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from fedn.client.learner import Learner, TaskContext, TrainResult
-from fedn.client.weights import spec_of, weights_from_bytes, weights_to_bytes
+from fedn.client.weights import spec_of, weights_from_bytes, weights_to_tensors
+from fedn.models.wire import Tensors
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -18,10 +19,11 @@ _METADATA = tuple(item.name for item in fields(TrainResult) if item.name not in 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """A task's result inside the worker: its numbers, and its tensors as model bytes (None where it makes none)."""
+    """A task's result inside the worker: its numbers, and its tensors (None where it makes none)."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
-    tensors: bytearray | None = None
+    tensors: Tensors | None = None
+    """May be the learner's own arrays, which it may change in its next task."""
 
 
 def kinds_of(learner: Learner) -> list[TaskKind]:
@@ -64,7 +66,7 @@ def fail(error: BaseException, what: str) -> NoReturn:
 
 
 def _init(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
-    return Execution(tensors=weights_to_bytes(learner.get_weights(), None, what="get_weights"))
+    return Execution(tensors=weights_to_tensors(learner.get_weights(), None, what="get_weights"))
 
 
 def _train(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
@@ -83,7 +85,7 @@ def _train(learner: Learner, context: TaskContext, model: Any, validate_incoming
         "metrics": plain_metrics(result.metrics, "train"),
         "form": result.form,
     }
-    return Execution(numbers=numbers, tensors=weights_to_bytes(result.weights, spec, what="train"))
+    return Execution(numbers=numbers, tensors=weights_to_tensors(result.weights, spec, what="train"))
 
 
 def _validate(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
@@ -92,7 +94,7 @@ def _validate(learner: Learner, context: TaskContext, model: Any, validate_incom
 
 def _predict(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
     weights = weights_from_bytes(model, spec_of(model), writable=False)
-    return Execution(tensors=weights_to_bytes(learner.predict(weights, context), None, what="predict"))
+    return Execution(tensors=weights_to_tensors(learner.predict(weights, context), None, what="predict"))
 
 
 _STEPS = {

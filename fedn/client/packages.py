@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from fedn.client.command import Limits
-from fedn.client.objects import Held
+from fedn.client.objects import Held, HeldFile
 from fedn.client.python_env import make_environment
 from fedn.client.runtime_learner import LearnerRuntime, LearnerSettings
 from fedn.client.runtime_package import PackageRuntime
@@ -40,7 +40,7 @@ class PackageRuntimes:
         self._packages.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             if not target.exists():
-                await asyncio.to_thread(unpack_package, packed, target)
+                await asyncio.to_thread(unpack_package, packed.path if isinstance(packed, HeldFile) else packed, target)
             target.touch()
             self._forget_old()
         except FednError as error:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fedn.client.objects import Held
+from fedn.client.objects import Held, HeldFile
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
 from fedn.client.stream import open_channel
@@ -209,7 +209,7 @@ class _Preflight:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(dir=self._settings.data_dir))
         path = Path(folder) / "package.tar.gz"
         await self._site.download_package(package_id, path)
-        return path
+        return HeldFile(path, path.stat().st_size)
 
 
 def clock_skew_s(url: str, ca: bytes) -> float:

@@ -1,29 +1,33 @@
 """Results that wait for their acknowledgement, on disk: they survive a broken stream and a killed client.
 
-One file a result: the tensors' bytes, then the metadata as JSON, then a footer. It appears under its name when it is
-whole. Nothing is synced: a kill loses nothing, a power cut may, and then the task is simply done again.
+One file a result: the tensors' bytes at its beginning; the metadata as JSON and a footer at its end. It appears under
+its name when it is whole. Such files are slots (`fedn.client.slots`): a result that is acknowledged leaves its file to
+the next one. Nothing is synced: a kill loses nothing, a power cut may, and then the task is simply done again.
 """
 
 import hashlib
+import itertools
 import json
 import logging
-import mmap
-import os
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from fedn.client.objects import disk_error
+from fedn.client.slots import FOOTER_BYTES, FreeSlots, Slot, read_footer
 from fedn.protocol.tasks import RoundName, UpdateMetadata
 
 _LOG = logging.getLogger(__name__)
-_FOOTER = struct.Struct("<Q8s")
-_MAGIC = b"fednspl1"
+_FOOTER_KIND = b"fednspl2"
+_USUAL_METADATA_BYTES = 4096
+_MAPPED_RESULTS = 4
+"""The files of older results are opened again when they are asked for."""
+_FREE = "slot-"
+"""What the names of files begin with that hold no result: they are free, or a task is at work on them."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,13 @@ class SpooledResult:
     object_id: str
     """Digest of the tensors' bytes; empty where the task made none."""
     size_bytes: int
-    path: Path
+    slot: Slot = field(compare=False)
     made_at: float
     """Unix time in seconds."""
+
+    @property
+    def path(self) -> Path:
+        return self.slot.path
 
     def for_round(self, round_name: RoundName) -> "SpooledResult":
         """The same result as the answer to another attempt at its task."""
@@ -45,12 +53,11 @@ class SpooledResult:
     @contextmanager
     def open(self) -> Iterator[memoryview]:
         """The tensors' bytes, mapped. OSError where the file has gone."""
-        with open(self.path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            view = memoryview(mapped)[: self.size_bytes]
-            try:
-                yield view
-            finally:
-                view.release()
+        view = self.slot.view(self.size_bytes)
+        try:
+            yield view
+        finally:
+            view.release()
 
 
 class Spool:
@@ -76,6 +83,8 @@ class Spool:
         self._max_bytes = max_bytes
         self._clock = clock
         self._results: dict[str, SpooledResult] = {}
+        self._numbers = itertools.count()
+        self._free = FreeSlots(self._next_path)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._find_files()
 
@@ -85,48 +94,65 @@ class Spool:
     def get(self, task_id: str) -> SpooledResult | None:
         return self._results.get(task_id)
 
-    def work_path(self, task_id: str) -> Path:
-        """Where the tensors of a task may be written before `put` is called with that path."""
-        return self._path(task_id).with_suffix(".tmp")
+    def work(self, size_bytes: int = 0) -> Slot:
+        """A file for the tensors of a task, probably so many bytes; `put` takes it over, or `discard` takes it back.
 
-    def put(self, metadata: UpdateMetadata, object_id: str, tensors: bytes | bytearray | Path | None) -> SpooledResult:
-        """Keeps a result; a file given as `tensors` (of `work_path`) is taken over.
+        Raises:
+            LimitExceeded: `disk_full` or `write_failed`.
+        """
+        try:
+            return self._free.take(size_bytes + _USUAL_METADATA_BYTES + FOOTER_BYTES)
+        except OSError as error:
+            raise disk_error(error, f"a result of {size_bytes} bytes", self._folder) from error
+
+    def put(
+        self, metadata: UpdateMetadata, object_id: str, tensors: bytes | bytearray | Slot | None, size_bytes: int
+    ) -> SpooledResult:
+        """Keeps a result.
+
+        Args:
+            tensors: the bytes; or the slot (of `work`) that begins with them, which is taken over.
+            size_bytes: of the tensors.
 
         Raises:
             LimitExceeded: `disk_full` or `write_failed`; nothing is left behind.
         """
-        path = self._path(metadata.task_id)
-        working = self.work_path(metadata.task_id)
         made_at = self._clock()
         # Its values were checked when it was made: `vars` are the fields, without a second walk over them.
         tail = json.dumps({"metadata": metadata, "object_id": object_id, "made_at": made_at}, default=vars).encode()
-        tail += _FOOTER.pack(len(tail), _MAGIC)
+        slot = tensors if isinstance(tensors, Slot) else self.work(size_bytes + len(tail))
         try:
-            with open(working, "ab" if isinstance(tensors, Path) else "wb") as file:
-                size_bytes = file.tell()
-                if isinstance(tensors, bytes | bytearray):
-                    size_bytes = len(tensors)
-                    file.write(tensors)
-                file.write(tail)
-            os.replace(working, path)
+            slot.reserve(size_bytes + len(tail) + FOOTER_BYTES)
+            if isinstance(tensors, bytes | bytearray):
+                slot.mapping[:size_bytes] = tensors
+            end = slot.size_bytes - FOOTER_BYTES
+            slot.mapping[end - len(tail) : end] = tail
+            slot.write_footer(_FOOTER_KIND, size_bytes, len(tail))
+            slot.rename(self._path(metadata.task_id))
         except OSError as error:
-            working.unlink(missing_ok=True)
+            slot.unlink()
             raise disk_error(error, f"the result of task {metadata.task_id}", self._folder) from error
-        result = SpooledResult(metadata, object_id, size_bytes, path, made_at)
+        result = SpooledResult(metadata, object_id, size_bytes, slot, made_at)
         self._results.pop(metadata.task_id, None)
         self._results[metadata.task_id] = result
         self._make_room()
         return result
 
     def remove(self, task_id: str) -> None:
-        """Forgets a result, or what was written for one; of an unknown task: nothing happens."""
+        """Forgets a result; of an unknown task: nothing happens."""
         result = self._results.pop(task_id, None)
         if result is not None:
-            result.path.unlink(missing_ok=True)
+            self._free.give_back(result.slot)
 
-    def discard_work(self, task_id: str) -> None:
-        """The task failed: what it may have written is thrown away."""
-        self.work_path(task_id).unlink(missing_ok=True)
+    def discard(self, slot: Slot) -> None:
+        """What a task may have written is not needed."""
+        slot.refresh()
+        self._free.give_back(slot)
+
+    def close(self) -> None:
+        self._free.close()
+        for result in self._results.values():
+            result.slot.release()
 
     def _make_room(self) -> None:
         now = self._clock()
@@ -137,6 +163,11 @@ class Spool:
             _LOG.warning("the result of task %s was never acknowledged: thrown away", task_id)
             total -= result.size_bytes
             self.remove(task_id)
+        for result in itertools.islice(reversed(self._results.values()), _MAPPED_RESULTS, _MAPPED_RESULTS + 1):
+            result.slot.release()
+
+    def _next_path(self) -> Path:
+        return self._folder / f"{_FREE}{next(self._numbers)}"
 
     def _path(self, task_id: str) -> Path:
         # Task ids come from outside: their hash is a harmless file name.
@@ -144,8 +175,8 @@ class Spool:
 
     def _find_files(self) -> None:
         found: list[SpooledResult] = []
-        for path in self._folder.iterdir():
-            result = _read(path) if path.suffix != ".tmp" else None
+        for path in list(self._folder.iterdir()):
+            result = None if path.name.startswith(_FREE) else _read(path)
             if result is None or self._clock() - result.made_at > self._max_age_s:
                 path.unlink()
             else:
@@ -157,14 +188,14 @@ class Spool:
 def _read(path: Path) -> SpooledResult | None:
     """What a file holds; None where it is damaged."""
     try:
+        footer = read_footer(path, _FOOTER_KIND)
+        if footer is None or footer[0] + footer[1] > footer[2]:
+            return None
+        size_bytes, tail_bytes, end = footer
         with open(path, "rb") as file:
-            end = file.seek(-_FOOTER.size, os.SEEK_END)
-            tail_bytes, magic = _FOOTER.unpack(file.read())
-            if magic != _MAGIC or tail_bytes > end:
-                return None
-            size_bytes = file.seek(end - tail_bytes)
+            file.seek(end - tail_bytes)
             tail = json.loads(file.read(tail_bytes))
         metadata = UpdateMetadata.model_validate(tail["metadata"])
-        return SpooledResult(metadata, tail["object_id"], size_bytes, path, tail["made_at"])
+        return SpooledResult(metadata, tail["object_id"], size_bytes, Slot(path), tail["made_at"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None

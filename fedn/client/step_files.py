@@ -3,13 +3,15 @@
 import json
 import logging
 import math
-import shutil
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import TaskCall
 from fedn.client.execution import plain_metrics, whole
+from fedn.client.objects import HeldFile, disk_error
+from fedn.client.slots import Slot
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import digest
 from fedn.models.files import read_tensors, write_tensors
@@ -22,20 +24,27 @@ _TIMES = ("ms_per_step", "ms_per_epoch")
 _MAX_JSON_BYTES = 4 << 20
 
 
-def provide_model(model: bytes | bytearray | Path, target: Path) -> None:
+def provide_model(model: bytes | bytearray | HeldFile, target: Path) -> None:
     """Writes a model where a command reads it, in the format that the suffix names. It is the command's own copy."""
+    if not isinstance(model, HeldFile):
+        _write_model(model, target)
+        return
+    with open(model.path, "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last view of it
+    _write_model(memoryview(mapped)[: model.size_bytes], target)
+
+
+def _write_model(data: bytes | bytearray | memoryview, target: Path) -> None:
     if target.suffix == ".npz":
-        write_tensors(target, decode(model.read_bytes() if isinstance(model, Path) else model))
-    elif isinstance(model, Path):
-        shutil.copyfile(model, target)
+        write_tensors(target, decode(data))
     else:
-        target.write_bytes(model)
+        target.write_bytes(data)
 
 
-def take_model(made: Path, call: TaskCall) -> tuple[bytes | Path, str, int]:
-    """(tensors, digest, size in bytes) of what a command wrote: the bytes, or the file `call.result_path`.
+def take_model(made: Path, call: TaskCall) -> tuple[bytes | Slot, str, int]:
+    """(tensors, digest, size in bytes) of what a command wrote: the bytes, or `call.result`, which then has them.
 
-    TaskFailed: `bad_output` where there is no such file, or it holds no model.
+    TaskFailed: `bad_output` where there is no such file, or it holds no model; `disk_full` or `write_failed`.
     """
     if not made.is_file():
         raise _bad_output(f"the {call.kind} step ended without writing {made.name}")
@@ -44,10 +53,13 @@ def take_model(made: Path, call: TaskCall) -> tuple[bytes | Path, str, int]:
     except FednError as error:
         raise _bad_output(f"what the {call.kind} step wrote is no model: {error.message}") from error
     object_id = digest(data, call.algorithm)
-    if len(data) <= INLINE_BYTES:
+    if len(data) <= INLINE_BYTES or call.result is None:
         return bytes(data), object_id, len(data)
-    call.result_path.write_bytes(data)
-    return call.result_path, object_id, len(data)
+    try:
+        call.result.store(data)
+    except OSError as error:
+        raise disk_error(error, f"the result of task {call.task_id}", call.result.path.parent) from error
+    return call.result, object_id, len(data)
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], int]:

@@ -8,10 +8,10 @@ Not here: files and other formats (fedn.models.files).
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -105,8 +105,29 @@ def encode(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, s
     Raises:
         InvalidInput: (`bad_model`) a name or a dtype that the format cannot hold.
     """
+    return encode_into(tensors, bytearray, metadata)
+
+
+BufferT = TypeVar("BufferT", bytearray, memoryview)
+
+
+def encode_into(
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    allocate: Callable[[int], BufferT],
+    metadata: Mapping[str, str] | None = None,
+) -> BufferT:
+    """The bytes of `encode`, in a buffer that the caller provides; every byte of it is written.
+
+    Args:
+        allocate: gives a writable buffer of so many bytes; is called once, when all is known to be right.
+
+    Raises:
+        InvalidInput: as `encode`.
+    """
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
-    buffer, spec = allocate(((name, array.dtype, array.shape) for name, array in arrays.items()), metadata)
+    header, spec = layout(((name, array.dtype, array.shape) for name, array in arrays.items()), metadata)
+    buffer = allocate(spec.size_bytes)
+    buffer[: len(header)] = header
     for tensor, array in zip(spec.tensors, arrays.values(), strict=True):
         view(buffer, tensor)[...] = array
     return buffer
