@@ -17,6 +17,7 @@ from fedn.client.output import Output
 from fedn.client.seeds import task_seed
 from fedn.client.slots import Slot
 from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
+from fedn.plan.allocator import LARGE_BUFFERS
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -181,7 +182,7 @@ class LearnerRuntime:
                     stderr=asyncio.subprocess.STDOUT,
                     pass_fds=(theirs.fileno(),),
                     cwd=self._settings.folder,
-                    env=clean_environment({}, Path(self._settings.python)),
+                    env=clean_environment(LARGE_BUFFERS, Path(self._settings.python)),
                     start_new_session=True,
                 )
             except OSError as error:
