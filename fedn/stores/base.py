@@ -36,7 +36,7 @@ class ObjectWriter(Protocol):
 
         Raises:
             IntegrityError: (`digest_mismatch`) they are more than were announced.
-            StoreUnavailable: the store is full or cannot be written; this writer is good for nothing any more.
+            StoreUnavailable: the store is full or cannot be written; none of them counts, and the call may be repeated.
         """
 
     def digest(self) -> str:

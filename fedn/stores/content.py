@@ -27,16 +27,20 @@ class Checked:
     def __init__(self, algorithm: str, size_bytes: int) -> None:
         self._hasher = Hasher(algorithm)
         self._size_bytes = size_bytes
-        self._received = 0
+        self.received = 0
+        """Bytes that were added."""
 
-    def add(self, data: Buffer) -> memoryview:
-        """Takes the next bytes, and returns a view of them. IntegrityError (`digest_mismatch`) beyond the size."""
+    def fitting(self, data: Buffer) -> memoryview:
+        """A view of the next bytes, not added yet. IntegrityError (`digest_mismatch`) where they are too many."""
         view = memoryview(data).cast("B")
-        self._received += view.nbytes
-        if self._received > self._size_bytes:
+        if self.received + view.nbytes > self._size_bytes:
             raise _mismatch(f"more than the {self._size_bytes} bytes announced arrived")
-        self._hasher.update(view)
         return view
+
+    def add(self, view: memoryview) -> None:
+        """Takes what `fitting` returned."""
+        self._hasher.update(view)
+        self.received += view.nbytes
 
     def digest(self) -> str:
         """Of what was added so far."""
@@ -44,8 +48,8 @@ class Checked:
 
     def check(self, object_id: str) -> None:
         """IntegrityError (`digest_mismatch`) unless all the bytes came and have this name."""
-        if self._received != self._size_bytes:
-            raise _mismatch(f"{self._received} bytes arrived instead of {self._size_bytes}", object=object_id)
+        if self.received != self._size_bytes:
+            raise _mismatch(f"{self.received} bytes arrived instead of {self._size_bytes}", object=object_id)
         found = self.digest()
         if found != object_id:
             raise _mismatch(f"the bytes have the digest {found}", object=object_id)

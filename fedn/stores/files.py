@@ -194,10 +194,11 @@ class _Writer:
         """A sync failed: what was not written then may be lost, and the next sync would not say so."""
 
     def write(self, data: Buffer) -> None:
-        view = self._checked.add(data)
+        view, done = self._checked.fitting(data), 0
         with self._store._errors():
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            while done < len(view):
+                done += os.pwrite(self._descriptor, view[done:], self._checked.received + done)
+        self._checked.add(view)
 
     def digest(self) -> str:
         return self._checked.digest()

@@ -73,7 +73,9 @@ class _Writer:
         self._chunks: list[bytes] = []
 
     def write(self, data: Buffer) -> None:
-        self._chunks.append(bytes(self._checked.add(data)))
+        view = self._checked.fitting(data)
+        self._chunks.append(bytes(view))
+        self._checked.add(view)
 
     def digest(self) -> str:
         return self._checked.digest()

@@ -304,11 +304,13 @@ class _Writer:
         self._spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 (closed in `close`)
 
     def write(self, data: Buffer) -> None:
-        view = self._checked.add(data)
+        view = self._checked.fitting(data)
         try:
+            self._spool.seek(self._checked.received)
             self._spool.write(view)
         except OSError as error:
             raise _translated(error, self._store._where) from error
+        self._checked.add(view)
 
     def digest(self) -> str:
         return self._checked.digest()

@@ -80,3 +80,25 @@ def test_after_a_sync_that_failed_the_bytes_are_written_again(tmp_path: Path, mo
         assert first not in syncs.synced
     assert b"".join(store.read(digest(data))) == data
     assert list((tmp_path / "incoming").iterdir()) == []
+
+
+def test_a_write_that_failed_halfway_may_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FileModelStore(tmp_path)
+    data, write, room = os.urandom(3 << 20), os.pwrite, [1 << 20]
+
+    def short(descriptor: int, view: memoryview, offset: int) -> int:
+        if not room:
+            return write(descriptor, view, offset)
+        size = room.pop()
+        if not size:
+            raise OSError(28, "no space left")
+        room.append(0)
+        return write(descriptor, view[:size], offset)
+
+    monkeypatch.setattr(os, "pwrite", short)
+    with store.writer("blake3", len(data)) as writer:
+        with pytest.raises(StoreUnavailable, match="store_full"):
+            writer.write(data)
+        writer.write(data)
+        writer.keep(digest(data))
+    assert b"".join(store.read(digest(data))) == data
