@@ -61,6 +61,15 @@ def add_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
         np.add(part, term, out=part)
 
 
+def store_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
+    """total = weight * values, computed as `add_scaled` computes it: as if it were added to zeros."""
+    for start in range(0, len(total), PIECE):
+        part = total[start : start + PIECE]
+        np.copyto(part, values[start : start + PIECE], casting="unsafe")
+        if weight != 1.0:
+            np.multiply(part, weight, out=part)
+
+
 def store_mean(
     total: Flat, weight: float, out: Flat, scratch: Flat, base: Flat | None = None, base_weight: float = 0.0
 ) -> None:
