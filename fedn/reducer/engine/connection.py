@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 import grpc
 
+from fedn.network.bundles import split
 from fedn.network.convert import round_from_wire, round_to_wire
-from fedn.network.frames import MAX_MESSAGE_BYTES, decode_control, decode_piece
+from fedn.network.frames import MAX_MESSAGE_BYTES, Buffer, decode_control, decode_piece
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound, Unavailable
@@ -84,10 +85,12 @@ class Connection:
         self._incoming: asyncio.Future[link.LinkFrame] | None = None
         self._writing: set[asyncio.Task[None]] = set()
         self._down: str | None = None
+        self._unread: list[Buffer] = []
+        """What came together with the welcome."""
 
     async def open(self, federation: str, epoch: int, timeout_s: float) -> link.LinkWelcome:
         """Says hello and waits for the welcome."""
-        await self._send(link.ReducerFrame(hello=link.LinkHello(federation=federation, epoch=epoch)))
+        await self._send(link.ReducerFrame(hello=link.LinkHello(federation=federation, epoch=epoch, bundles=True)))
         try:
             async with asyncio.timeout(timeout_s):
                 message = await self._stream.read()
@@ -95,7 +98,8 @@ class Connection:
             raise LinkDown(self.combiner, f"no welcome within {timeout_s:g} s") from error
         if not isinstance(message, bytes):
             raise LinkDown(self.combiner, "the combiner ended the stream")
-        frame = decode_control(link.LinkFrame, message)
+        first, *self._unread = split(message) or (b"",)
+        frame = decode_control(link.LinkFrame, first)
         if frame.HasField("problem"):
             raise RoundRefused(frame.problem.code, frame.problem.message, fix=frame.problem.fix)
         if not frame.HasField("welcome"):
@@ -107,8 +111,11 @@ class Connection:
     async def serve(self) -> None:
         """Reads until the stream ends; then everybody who waits gets LinkDown."""
         try:
+            for frame in self._unread:
+                self._receive(frame)
             while self._down is None and isinstance(message := await self._stream.read(), bytes):
-                self._receive(message)
+                for frame in split(message):
+                    self._receive(frame)
             self._fail("the combiner ended the stream")
         except grpc.aio.AioRpcError as error:
             self._fail(f"{error.code().name}: {error.details()}")
@@ -120,7 +127,7 @@ class Connection:
             self._fail("closed")
             self._stream.cancel()
 
-    def _receive(self, message: bytes) -> None:
+    def _receive(self, message: Buffer) -> None:
         piece = decode_piece(message)
         if piece is not None:
             if self._arriving is not None:
