@@ -11,9 +11,14 @@ BENCHMARKS = {
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",
     "stores": "benchmarks.stores",
+    "housing": "benchmarks.housing",
 }
 """Run by default, in this order."""
-ON_REQUEST = {"peers": "benchmarks.peers.__main__"}
+ON_REQUEST = {
+    "peers": "benchmarks.peers.__main__",
+    "table": "benchmarks.tables",
+    "plots": "benchmarks.plots",
+}
 """Run only where they are named."""
 
 

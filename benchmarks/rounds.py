@@ -66,8 +66,10 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = parser_of("rounds", __doc__)
-    parser.add_argument("--params", type=parse_counts, default=(100_000,), help="sizes of the model [default: 100k]")
-    parser.add_argument("--clients", type=parse_counts, default=(5,), help="numbers of clients [default: 5]")
+    parser.add_argument(
+        "--params", type=parse_counts, default=(100_000, 1_000_000), help="sizes of the model [default: 100k,1M]"
+    )
+    parser.add_argument("--clients", type=parse_counts, default=(2, 10), help="numbers of clients [default: 2,10]")
     parser.add_argument("--combiners", type=int, default=1, help="[default: 1]")
     parser.add_argument("--rounds", type=parse_count, default=10, help="at least 2 [default: 10]")
     parser.add_argument("--tls", type=choice, default=(True,), help="on, off or both [default: on]")
