@@ -52,6 +52,7 @@ async def run_stream(
 async def _read_all(context: Context, receive: Callable[[bytes], Awaitable[None]]) -> None:
     while isinstance(message := await context.read(), bytes):
         await receive(message)
+        del message  # a piece shall not stay here until the next message comes
 
 
 class TokenTimer:
