@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
+from fedn.combiner.sending import Pass, SendGate
 from fedn.combiner.timers import ProgressWatch
 from fedn.protocol.errors import Unavailable
 
@@ -19,11 +20,19 @@ class Outbox:
     Args:
         stall_s: seconds that one message may take to leave before the peer counts as hung.
         max_bytes: control messages that may wait.
+        gate: lets the pieces of objects through; None: they go at once.
     """
 
-    def __init__(self, *, stall_s: float, max_bytes: int) -> None:
+    def __init__(self, *, stall_s: float, max_bytes: int, gate: SendGate | None = None) -> None:
         self._control: deque[bytes] = deque()
         self._ordered: deque[bytes | Iterator[bytes]] = deque()
+        self._piece: bytes | None = None
+        """Next of the object in front; it waits for the gate."""
+        self._gate = gate
+        self._pass: Pass | None = None
+        """For `_piece`."""
+        self._used: Pass | None = None
+        """Of the piece that is being written."""
         self._waiting_bytes = 0
         self._max_bytes = max_bytes
         self._wake = asyncio.Event()
@@ -55,6 +64,7 @@ class Outbox:
             return
         self._control.clear()
         self._ordered.clear()
+        self._piece = None
         self._waiting_bytes = 0
         if last is not None:
             self._control.append(last)
@@ -93,10 +103,31 @@ class Outbox:
                 self._ordered.popleft()
                 self._waiting_bytes -= len(head)
                 return head
-            for piece in head:
-                return piece
-            self._ordered.popleft()
+            if self._piece is None:
+                self._piece = next(head, None)
+            if self._piece is None:
+                self._ordered.popleft()
+                continue
+            if not self._may_pass(self._piece):
+                return None
+            piece, self._piece = self._piece, None
+            self._used, self._pass = self._pass, None
+            return piece
         return None
+
+    def _may_pass(self, piece: bytes) -> bool:
+        """Whether the gate is open. While it is not, control messages go on; it wakes us when it opens."""
+        if self._gate is None:
+            return True
+        if self._pass is None:
+            self._pass = self._gate.request(len(piece), self._wake.set)
+        return self._pass.granted
+
+    def _leave_gate(self) -> None:
+        for given in (self._used, self._pass):
+            if self._gate is not None and given is not None:
+                self._gate.leave(given)
+        self._used = self._pass = None
 
     async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Writes until `end`; to be run as a task of its own. Unavailable (`peer_too_slow`) where nobody reads."""
@@ -108,6 +139,7 @@ class Outbox:
                 raise
         finally:
             self._watch.cancel()
+            self._leave_gate()
         if self._failure is not None:
             raise self._failure
 
@@ -123,4 +155,7 @@ class Outbox:
             self._watch.touch()
             await write(message)
             self._watch.rest()
+            if self._gate is not None and self._used is not None:
+                self._gate.leave(self._used)
+                self._used = None
             self.sent_bytes += len(message)
