@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from fedn.protocol.errors import FednError, StoreUnavailable, Unavailable
@@ -163,7 +163,7 @@ class EventLog:
             self._subscriptions -= 1
 
     def _write_all(self) -> None:
-        """Writes events in order, each until the store has it."""
+        """Writes events in order, as many at once as there are, and again until the store has them."""
         written, give_up = 0, 0.0
         while True:
             with self._changed:
@@ -172,30 +172,34 @@ class EventLog:
                     give_up = give_up or time.monotonic() + _DRAIN_S
                 if not self._unwritten or (give_up and time.monotonic() > give_up):
                     break
-                event, dropped, self._dropped = self._unwritten[0], self._dropped, 0
+                batch = list(itertools.islice(self._unwritten, _BATCH))
+                dropped, self._dropped = self._dropped, 0
             if dropped:
                 log.warning("%d events were not written: the state store was away for too long", dropped)
-            if self._write(event):
-                written += 1
+            if self._write(batch):
+                written += len(batch)
                 with self._changed:
-                    if self._unwritten and self._unwritten[0] is event:
+                    while self._unwritten and self._unwritten[0].number <= batch[-1].number:
                         self._unwritten.popleft()
-                if written % _TRIM_EVERY == 0:
+                if written >= _TRIM_EVERY:
+                    written = 0
                     self._trim()
             elif self._closed:
                 break
             else:
                 self._stopping.wait(_RETRY_S)
 
-    def _write(self, event: EventView) -> bool:
-        """Whether the event is done with."""
+    def _write(self, batch: Sequence[EventView]) -> bool:
+        """Whether the events are done with."""
         try:
-            self._state.append_event(event.model_dump(mode="json"))
+            self._state.append_events([event.model_dump(mode="json") for event in batch])
         except StoreUnavailable as error:
-            log.debug("event %d is not written yet: %s", event.number, error)
+            log.debug("event %d and later ones are not written yet: %s", batch[0].number, error)
             return False
         except FednError as error:
-            log.error("an event of kind %s cannot be written: %s", event.kind, error)
+            if len(batch) > 1:  # the others do not suffer for the one that no store takes
+                return all(self._write([event]) for event in batch)
+            log.error("an event of kind %s cannot be written: %s", batch[0].kind, error)
         return True
 
     def _trim(self) -> None:

@@ -4,7 +4,7 @@ All calls block and may be made from any thread. A store that does not answer ra
 may repeat any call, since each is idempotent or refuses what is there already.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -107,8 +107,11 @@ class StateStore(Protocol):
     def delete(self, collection: str, key: str) -> bool:
         """Removes a document; whether there was one."""
 
-    def append_event(self, event: Document) -> int:
-        """Adds to the event log and returns its number, which grows. Not necessarily durable at once."""
+    def append_events(self, events: Sequence[Document]) -> list[int]:
+        """Adds to the event log, in order, and returns their numbers, which grow. Not necessarily durable at once.
+
+        StoreUnavailable may leave the first of them added.
+        """
 
     def events(self, after: int = 0, limit: int = 1000) -> list[tuple[int, Document]]:
         """(number, event) of events with a number greater than `after`, in order."""

@@ -9,7 +9,7 @@ import datetime
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,6 +17,7 @@ import pymongo
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
+    BulkWriteError,
     ConfigurationError,
     DocumentTooLarge,
     DuplicateKeyError,
@@ -54,6 +55,7 @@ _OPTIONS: dict[str, Any] = {
 }
 """What holds where the address does not say otherwise."""
 _REFUSED_CODES = frozenset({11, 13, 18, 8000})  # user not found, unauthorized, authentication failed (also Atlas)
+_DUPLICATE_KEY = 11000
 _FULL_CODES = frozenset({14031, 12501})  # out of disk space, quota exceeded
 
 _LONG_AGO = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -170,17 +172,18 @@ class MongoStateStore:
         with self._database_calls() as db:
             return db.documents.delete_one({"_id": f"{collection}/{key}"}).deleted_count > 0
 
-    def append_event(self, event: Document) -> int:
-        row = {"event": from_json(to_json(event))}
+    def append_events(self, events: Sequence[Document]) -> list[int]:
+        rows = [{"event": from_json(to_json(event))} for event in events]
         # An event is inserted only when the one before it can be read: a reader that has seen number n misses none
         # below n. A second process that took the same number makes this one take the next.
         with self._event_lock, self._database_calls() as db:
-            events = db.events.with_options(write_concern=WriteConcern(w=1))
-            while True:
-                number = self._last_event(db) + 1
-                with contextlib.suppress(DuplicateKeyError):
-                    events.insert_one({"_id": number, **row})
-                    return number
+            log = db.events.with_options(write_concern=WriteConcern(w=1))
+            numbers: list[int] = []
+            while len(numbers) < len(rows):
+                first = self._last_event(db) + 1
+                rest = [{"_id": first + at, **row} for at, row in enumerate(rows[len(numbers) :])]
+                numbers += range(first, first + _inserted(log, rest))
+            return numbers
 
     def events(self, after: int = 0, limit: int = 1000) -> list[tuple[int, Document]]:
         if limit <= 0:
@@ -252,6 +255,16 @@ class MongoStateStore:
             newest_trimmed = db.counters.find_one({"_id": "events"})
             return 0 if newest_trimmed is None else int(newest_trimmed["last"])
         return int(newest["_id"])
+
+
+def _inserted(log: "Collection[_Row]", rows: list[_Row]) -> int:
+    """How many of the rows were added, in order, until one whose number another process took."""
+    try:
+        return len(log.insert_many(rows).inserted_ids)
+    except BulkWriteError as error:
+        if any(fault.get("code") != _DUPLICATE_KEY for fault in error.details.get("writeErrors", [{}])):
+            raise
+        return int(error.details.get("nInserted", 0))
 
 
 def _set_up(db: Database[_Row]) -> None:

@@ -9,7 +9,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +147,11 @@ class SqliteStateStore:
             done = db.execute("DELETE FROM documents WHERE collection = ? AND key = ?", (collection, key))
             return done.rowcount > 0
 
-    def append_event(self, event: Document) -> int:
-        row = (to_json(event),)
+    def append_events(self, events: Sequence[Document]) -> list[int]:
+        rows = [(to_json(event),) for event in events]
         with self._transaction(durable=False) as db:
-            number = db.execute("INSERT INTO events (body) VALUES (?)", row).lastrowid
-            assert number is not None
-            return number
+            numbers = [db.execute("INSERT INTO events (body) VALUES (?)", row).lastrowid for row in rows]
+        return [number for number in numbers if number is not None]
 
     def events(self, after: int = 0, limit: int = 1000) -> list[tuple[int, Document]]:
         rows = self._select("SELECT number, body FROM events WHERE number > ? ORDER BY number LIMIT ?", (after, limit))

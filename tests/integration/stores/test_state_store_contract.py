@@ -228,7 +228,7 @@ def test_what_is_not_json_is_refused_and_nothing_changes(state_store: StateStore
     for call in (
         lambda: state_store.put("things", "x", {"x": bad}),
         lambda: state_store.insert("things", "y", {"x": [bad]}),
-        lambda: state_store.append_event({"x": bad}),
+        lambda: state_store.append_events([{"x": bad}]),
     ):
         with pytest.raises(InvalidInput) as caught:
             call()
@@ -274,7 +274,12 @@ def test_any_json_object_comes_back_equal(state_store: StateStore, document: Doc
 
 
 def test_events_are_numbered_and_read_after_a_number(state_store: StateStore) -> None:
-    numbers = [state_store.append_event({"kind": "round", "n": n}) for n in range(5)]
+    numbers = state_store.append_events([{"kind": "round", "n": n} for n in range(3)])
+    numbers += [
+        *state_store.append_events([{"kind": "round", "n": 3}]),
+        *state_store.append_events([{"kind": "round", "n": 4}]),
+    ]
+    assert state_store.append_events([]) == []
     assert numbers == sorted(set(numbers))
     assert state_store.events() == [(number, {"kind": "round", "n": n}) for n, number in enumerate(numbers)]
     assert [number for number, _ in state_store.events(numbers[1], 2)] == numbers[2:4]
@@ -284,7 +289,7 @@ def test_events_are_numbered_and_read_after_a_number(state_store: StateStore) ->
 
 def test_trimmed_events_are_gone_and_their_numbers_never_come_again(open_state_store: OpenStateStore) -> None:
     store = open_state_store()
-    numbers = [store.append_event({"n": n}) for n in range(5)]
+    numbers = store.append_events([{"n": n} for n in range(5)])
     store.trim_events(9)
     assert len(store.events()) == 5
     store.trim_events(2)
@@ -292,18 +297,21 @@ def test_trimmed_events_are_gone_and_their_numbers_never_come_again(open_state_s
     store.trim_events(0)
     assert store.events() == []
     store.close()
-    assert open_state_store().append_event({}) > numbers[-1]
+    assert open_state_store().append_events([{}])[0] > numbers[-1]
 
 
 def test_a_reader_who_follows_the_events_misses_none(open_state_store: OpenStateStore) -> None:
     writers = [open_state_store() for _ in range(3)]
     reader = open_state_store()
-    each, last = 20, 0
+    batches, last = (1, 4, 7, 2, 6), 0
     seen: list[int] = []
     with ThreadPoolExecutor(3) as pool:
-        jobs = [pool.submit(lambda s=s: [s.append_event({}) for _ in range(each)]) for s in writers]  # type: ignore[misc]
+        jobs = [
+            pool.submit(lambda store=store: [n for size in batches for n in store.append_events([{}] * size)])  # type: ignore[misc]
+            for store in writers
+        ]
         deadline = time.monotonic() + 120
-        while len(seen) < 3 * each and time.monotonic() < deadline:
+        while len(seen) < 3 * sum(batches) and time.monotonic() < deadline:
             for number, _ in reader.events(last):
                 seen.append(number)
                 last = number

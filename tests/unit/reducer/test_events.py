@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fedn.protocol.errors import StoreUnavailable, Unavailable
+from fedn.protocol.errors import InvalidInput, StoreUnavailable, Unavailable
 from fedn.reducer.events import EventLog
 from fedn.stores.sqlite import SqliteStateStore
 
@@ -18,11 +18,11 @@ class Away:
         self.back = threading.Event()
         self.asked = threading.Event()
 
-    def append_event(self, event: dict[str, Any]) -> int:
+    def append_events(self, events: list[dict[str, Any]]) -> list[int]:
         self.asked.set()
         if not self.back.is_set():
             raise StoreUnavailable("store_unavailable", "the store is away")
-        return self._store.append_event(event)
+        return self._store.append_events(events)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -127,3 +127,33 @@ def test_publishing_does_not_wait_for_a_store_that_is_away(
     away.back.set()
     log.stop()
     assert [document["kind"] for _, document in state.events()] == ["store_unavailable"]
+
+
+def test_what_happens_at_once_is_written_at_once(state: SqliteStateStore, make_log: Callable[..., EventLog]) -> None:
+    store = Away(state)
+    log = make_log(store)
+    log.publish("first")
+    assert store.asked.wait(60)
+    numbers = [log.publish("burst", n=n) for n in range(1200)]
+    batches: list[int] = []
+    append = store._store.append_events
+    store._store.append_events = lambda events: batches.append(len(events)) or append(events)  # type: ignore[method-assign, func-returns-value]
+    store.back.set()
+    log.stop()
+    assert [document["number"] for _, document in state.events(0, 5000)][1:] == numbers
+    assert len(batches) <= 5
+
+
+def test_an_event_that_no_store_takes_takes_no_other_with_it(state: SqliteStateStore) -> None:
+    class Picky(Away):
+        def append_events(self, events: list[dict[str, Any]]) -> list[int]:
+            if any(event["kind"] == "odd" for event in events):
+                raise InvalidInput("bad_document", "it cannot be written")
+            return self._store.append_events(events)
+
+    log = EventLog(Picky(state), clock=time.time)  # type: ignore[arg-type]
+    log.start()
+    for kind in ("a", "odd", "b"):
+        log.publish(kind)
+    log.stop()
+    assert [document["kind"] for _, document in state.events()] == ["a", "b"]

@@ -29,7 +29,7 @@ def test_every_commit_is_synced_and_events_are_not(tmp_path: Path) -> None:
     store = SqliteStateStore(tmp_path / "state.db")
     levels: list[str] = []
     store._writer.set_trace_callback(levels.append)
-    store.append_event({})
+    store.append_events([{}])
     store.put("things", "x", {})
     store.append_entry(make_entry(0))
     assert [line for line in levels if "synchronous" in line] == [
