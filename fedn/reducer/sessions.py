@@ -22,7 +22,7 @@ from fedn.reducer.engine.records import (
     read_round,
     read_session,
 )
-from fedn.reducer.engine.roster import AttachedClient, Roster
+from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
 from fedn.scheduling.base import get_scheduler
@@ -187,9 +187,10 @@ class Sessions:
             where={"session": session, "client": client},
         )
 
-    def attached_clients(self) -> Sequence[AttachedClient]:
-        """Clients with an open stream to a combiner, by name."""
-        return self._engine.roster.snapshot()
+    @property
+    def roster(self) -> Roster:
+        """Clients with an open stream to a combiner."""
+        return self._engine.roster
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         """Ends a client's stream, if it has one; the client is told why."""
