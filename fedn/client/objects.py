@@ -1,13 +1,9 @@
 """Models and packages that the client holds: received in pieces, verified, kept by digest, bounded.
 
 Small objects stay in memory, larger ones in files; what was received in part survives a broken stream, and a restart
-too if it is a file. A model's file is a slot (`fedn.client.slots`), used again for the model after the next. Names:
-
-    <digest>.<kind>.part   on its way; the footer says its size and how much of it is there
-    <digest>.model         a whole model; the footer says its size
-    <digest>               another whole object, which is all of the file
-
-Not here: who asks for what (`fedn.client.downloads`).
+too if it is a file. Such a file is a slot (`fedn.client.slots`) whose footer says which object it holds, its size and
+how much of it is here; a model's slot is used again for the model after the next. A whole package is a file of its own,
+named by its digest. Not here: who asks for what (`fedn.client.downloads`).
 """
 
 import errno
@@ -18,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedn.client.slots import FOOTER_BYTES, Slot, read_footer
+from fedn.client.slots import FOOTER_BYTES, NAME, Slot, SlotFolder, read_footer
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import Hasher, algorithm_of
 from fedn.network.generated import common_pb2 as common
@@ -26,9 +22,7 @@ from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, LimitE
 
 _LOG = logging.getLogger(__name__)
 _READ_BYTES = 1 << 20
-_FOOTER_KIND = b"fednobj1"
-_PART = ".part"
-_MODEL = ".model"
+_FOOTERS = {common.OBJECT_KIND_MODEL: b"fednmod1", common.OBJECT_KIND_PACKAGE: b"fednpkg1"}
 _KEPT_MODELS = 2
 """Models in files: the newest, and the one before it, whose slot the next one takes."""
 
@@ -69,7 +63,7 @@ class Incoming:
     def note(self) -> None:
         """Into the footer, for the process after a kill."""
         if self.slot is not None:
-            self.slot.write_footer(_FOOTER_KIND, self.size_bytes, self.received)
+            self.slot.write_footer(_FOOTERS[self.kind], self.size_bytes, self.received, self.object_id)
 
 
 @dataclass
@@ -106,6 +100,7 @@ class ObjectCache:
         self._partial: dict[str, Incoming] = {}
         self._used: dict[str, int] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._slots = SlotFolder(folder)
         self._find_files()
 
     def held(self) -> list[str]:
@@ -209,16 +204,15 @@ class ObjectCache:
     def _new(self, object_id: str, kind: common.ObjectKind, size_bytes: int) -> Incoming:
         item = Incoming(object_id, kind, size_bytes, Hasher(algorithm_of(object_id)))
         if size_bytes > INLINE_BYTES:
-            path = self._path(object_id, f".{_kind_name(kind)}{_PART}")
             try:
-                item.slot = self._slot(path, size_bytes + FOOTER_BYTES, kind)
+                item.slot = self._slot(size_bytes + FOOTER_BYTES, kind)
             except OSError as error:
                 raise disk_error(error, f"object {object_id} of {size_bytes} bytes", self._folder) from error
             item.note()
         self._partial[object_id] = item
         return item
 
-    def _slot(self, path: Path, size_bytes: int, kind: common.ObjectKind) -> Slot:
+    def _slot(self, size_bytes: int, kind: common.ObjectKind) -> Slot:
         """A file for an object on its way: for a model, that of the model used least recently. OSError."""
         superseded = self._superseded() if kind == common.OBJECT_KIND_MODEL else []
         slot = superseded.pop() if superseded else None
@@ -228,12 +222,9 @@ class ObjectCache:
             slot.unlink()
             slot = None
         if slot is None:
-            return Slot.create(path, size_bytes)
+            return self._slots.create(size_bytes)
         try:
             slot.reserve(size_bytes)
-            # Nothing is there of the new model before the file has its name.
-            slot.write_footer(_FOOTER_KIND, 0, 0)
-            slot.rename(path)
         except OSError:
             slot.unlink()
             raise
@@ -260,13 +251,11 @@ class ObjectCache:
         if slot is None:
             self._memory[item.object_id] = bytes(item.buffer)
         elif item.kind == common.OBJECT_KIND_MODEL:
-            slot.rename(self._path(item.object_id, _MODEL))
             self._files[item.object_id] = _File(slot.path, item.size_bytes, slot)
         else:
             slot.release()
             os.truncate(slot.path, item.size_bytes)
-            slot.rename(self._path(item.object_id))
-            self._files[item.object_id] = _File(slot.path, item.size_bytes)
+            self.adopt(item.object_id, slot.path)
         self._evict(item.object_id)
 
     def _evict(self, newest: str = "") -> None:
@@ -290,49 +279,46 @@ class ObjectCache:
         if item is not None and item.slot is not None:
             item.slot.unlink()
 
-    def _path(self, object_id: str, suffix: str = "") -> Path:
+    def _path(self, object_id: str) -> Path:
         algorithm, _, digits = object_id.partition(":")
-        return self._folder / f"{algorithm}-{digits}{suffix}"
+        return self._folder / f"{algorithm}-{digits}"
 
     def _find_files(self) -> None:
         """Takes over what an earlier process of this client left."""
         for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
-            object_id = path.name.split(".")[0].replace("-", ":", 1)
-            try:
-                hasher = Hasher(algorithm_of(object_id))
-            except FednError:
+            if path.name.startswith(NAME):
+                self._find_slot(path)
+                continue
+            object_id = path.name.replace("-", ":", 1)
+            if _is_digest(object_id):
+                self._files[object_id] = _File(path, path.stat().st_size)
+                self._unverified.add(object_id)
+            else:
                 _LOG.warning("%s does not belong into the object cache: left alone", path.name)
-                continue
-            if path.suffix == _PART:
-                self._find_part(object_id, path, hasher)
-                continue
-            size_bytes = path.stat().st_size
-            slot = Slot(path) if path.suffix == _MODEL else None
-            self._files[object_id] = _File(path, size_bytes, slot)
-            self._unverified.add(object_id)
         self._evict()
 
-    def _find_part(self, object_id: str, path: Path, hasher: Hasher) -> None:
-        footer = read_footer(path, _FOOTER_KIND)
-        if footer is None or not footer[1] <= footer[0] <= footer[2]:
-            path.unlink()
+    def _find_slot(self, path: Path) -> None:
+        for kind, footer_kind in _FOOTERS.items():
+            footer = read_footer(path, footer_kind)
+            if footer is None or not footer.second <= footer.first <= footer.end or not _is_digest(footer.text):
+                continue
+            size_bytes, received, object_id, _ = footer
+            if received == size_bytes and kind == common.OBJECT_KIND_MODEL:
+                self._files[object_id] = _File(path, size_bytes, Slot(path))
+                self._unverified.add(object_id)
+            else:
+                hasher = Hasher(algorithm_of(object_id))
+                _hash_file(path, hasher, received)
+                self._partial[object_id] = Incoming(object_id, kind, size_bytes, hasher, received, slot=Slot(path))
             return
-        size_bytes, received, _ = footer
-        _hash_file(path, hasher, received)
-        kind = common.OBJECT_KIND_PACKAGE if path.suffixes[0] == ".package" else common.OBJECT_KIND_MODEL
-        self._partial[object_id] = Incoming(object_id, kind, size_bytes, hasher, received, slot=Slot(path))
+        path.unlink()
 
     def _verify(self, object_id: str, file: _File) -> bool:
         """Whether a file of an earlier process is whole: a power cut may have left it empty."""
         self._unverified.discard(object_id)
-        size_bytes = file.size_bytes
-        if file.slot is not None:
-            footer = read_footer(file.path, _FOOTER_KIND)
-            size_bytes = footer[0] if footer is not None and footer[0] <= footer[2] else 0
         hasher = Hasher(algorithm_of(object_id))
-        _hash_file(file.path, hasher, size_bytes)
+        _hash_file(file.path, hasher, file.size_bytes)
         if hasher.digest() == object_id:
-            file.size_bytes = size_bytes
             return True
         _LOG.warning("object %s on disk is damaged: it is fetched again", object_id)
         self._files.pop(object_id)
@@ -340,8 +326,12 @@ class ObjectCache:
         return False
 
 
-def _kind_name(kind: common.ObjectKind) -> str:
-    return "package" if kind == common.OBJECT_KIND_PACKAGE else "model"
+def _is_digest(text: str) -> bool:
+    try:
+        algorithm_of(text)
+    except InvalidInput:
+        return False
+    return True
 
 
 def _hash_file(path: Path, hasher: Hasher, size_bytes: int) -> None:

@@ -227,7 +227,7 @@ def _task_message(call: TaskCall) -> dict[str, Any]:
         "validate_incoming": call.validate_incoming,
         "algorithm": call.algorithm,
         "model": {"path": str(model.path), "size": model.size_bytes} if isinstance(model, HeldFile) else None,
-        "result": None if result is None else {"path": str(result.path), "inode": result.inode},
+        "result": None if result is None else str(result.path),
     }
 
 

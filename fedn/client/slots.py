@@ -1,22 +1,27 @@
-"""Files that are written through a shared mapping and used again under other names, so that their pages stay warm.
+"""Files that are written through a shared mapping and used again, so that their pages stay warm.
 
-A fresh file costs an inode, its blocks and a page fault for every 4 KiB; a file that was there before costs a rename.
-Its name says what it holds, as everywhere: a killed process leaves no file whose content is not what its name says.
+A fresh file costs an inode, its blocks and a page fault for every 4 KiB; one that was there before costs nothing. A
+footer at the end of the file says what the file holds. Mapped pages outlive a killed process, so the footer does, too:
+it is written after what it speaks of, and taken away before that is overwritten. After a power cut nothing is sure, and
+who finds a footer of an earlier process verifies what it says.
+
 Room on the disk is taken before a page is written: a write to a mapping finds no room only by a deadly signal.
-
-A slot is longer than what it holds; a footer at its end says how long that is. Not here: which names there are.
 """
 
 import errno
+import itertools
 import mmap
 import os
 import shutil
 import struct
-from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-_FOOTER = struct.Struct("<QQ8s")
+_FOOTER = struct.Struct("<QQ80s8s")
 FOOTER_BYTES = _FOOTER.size
+NAME = "slot-"
+"""What the names of slots begin with; a number follows."""
+_NOTHING = bytes(8)
 _SMALLEST_BYTES = 1 << 16
 _ROUND_BYTES = 1 << 12
 _TOO_LARGE = 8
@@ -24,36 +29,26 @@ _TOO_LARGE = 8
 _NEVER_TOO_LARGE_BYTES = 1 << 24
 
 
+class Footer(NamedTuple):
+    """Two numbers and a text (of at most 80 bytes), as the one who writes it means them."""
+
+    first: int
+    second: int
+    text: str
+    end: int
+    """Bytes before the footer."""
+
+
 class Slot:
     """One file. It is opened and mapped when that is needed, and then stays so until `release`.
 
     Args:
-        path: of a file that exists; `create` makes one.
+        path: of a file that exists; `SlotFolder.create` makes one.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mapping: mmap.mmap | None = None
-        self._inode = 0
-
-    @classmethod
-    def create(cls, path: Path, size_bytes: int) -> "Slot":
-        """A new file. OSError (ENOSPC) where there is no room; nothing is left behind then."""
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        slot = cls(path)
-        try:
-            slot.reserve(max(size_bytes, _SMALLEST_BYTES))
-        except OSError:
-            slot.unlink()
-            raise
-        return slot
-
-    @property
-    def inode(self) -> int:
-        """Tells the file, whatever its name is."""
-        if not self._inode:
-            self._inode = os.stat(self.path).st_ino
-        return self._inode
 
     @property
     def size_bytes(self) -> int:
@@ -80,7 +75,9 @@ class Slot:
         return self.size_bytes <= max(size_bytes * _TOO_LARGE, _NEVER_TOO_LARGE_BYTES)
 
     def reserve(self, size_bytes: int) -> None:
-        """Makes the file so long at least, with room on the disk. OSError (ENOSPC …): it stays as it was."""
+        """Makes the file so long at least, with room on the disk. OSError where there is none (ENOSPC …)."""
+        if self._mapping is not None and len(self._mapping) >= size_bytes:
+            return
         have_bytes = os.stat(self.path).st_size
         if size_bytes > have_bytes:
             wanted_bytes = -(-size_bytes // _ROUND_BYTES) * _ROUND_BYTES
@@ -91,10 +88,10 @@ class Slot:
                 os.posix_fallocate(descriptor, 0, wanted_bytes)
             finally:
                 os.close(descriptor)
-        self.refresh()
+        self.release()
 
     def refresh(self) -> None:
-        """Notices that the file's length has changed, by whomever."""
+        """Notices that another process has made the file longer."""
         if self._mapping is not None and len(self._mapping) != os.stat(self.path).st_size:
             self.release()
 
@@ -103,15 +100,15 @@ class Slot:
         self.reserve(len(data) + FOOTER_BYTES)
         self.mapping[: len(data)] = data
 
-    def write_footer(self, kind: bytes, first: int, second: int) -> None:
-        """Two numbers at the file's end; `kind`: 8 bytes that say what they are."""
+    def write_footer(self, kind: bytes, first: int, second: int, text: str = "") -> None:
+        """Says what the file holds; `kind`, 8 bytes, says what is meant."""
         mapping = self.mapping
-        _FOOTER.pack_into(mapping, len(mapping) - FOOTER_BYTES, first, second, kind)
+        _FOOTER.pack_into(mapping, len(mapping) - FOOTER_BYTES, first, second, text.encode(), kind)
 
-    def rename(self, path: Path) -> None:
-        """Another name, which replaces a file that has it."""
-        os.rename(self.path, path)
-        self.path = path
+    def clear_footer(self) -> None:
+        """The file holds nothing."""
+        mapping = self.mapping
+        mapping[len(mapping) - len(_NOTHING) :] = _NOTHING
 
     def unlink(self) -> None:
         """The file is not needed any more."""
@@ -123,55 +120,70 @@ class Slot:
         self._mapping = None
 
 
-def read_footer(path: Path, kind: bytes) -> tuple[int, int, int] | None:
-    """(first, second, bytes before the footer) of a file; None where it has no footer of that kind. OSError."""
+def read_footer(path: Path, kind: bytes) -> Footer | None:
+    """The footer of a file; None where it has none of that kind. OSError."""
     with open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END) - FOOTER_BYTES
         if end < 0:
             return None
         file.seek(end)
-        first, second, found = _FOOTER.unpack(file.read(FOOTER_BYTES))
-    return (first, second, end) if found == kind else None
+        first, second, text, found = _FOOTER.unpack(file.read(FOOTER_BYTES))
+    if found != kind:
+        return None
+    return Footer(first, second, text.rstrip(b"\0").decode(errors="replace"), end)
 
 
-class FreeSlots:
-    """Slots that hold nothing, to be used again.
+class SlotFolder:
+    """The slots of a folder, and those among them that hold nothing.
 
     Args:
-        next_path: gives an unused name for each slot that is free or in work.
-        max_slots, max_bytes: > 0; what lies unused beyond that is given up.
+        folder: exists, and belongs to one process. A name is given once in that process's life.
+        max_free, max_free_bytes: > 0; what lies unused beyond that is given up.
     """
 
-    def __init__(self, next_path: Callable[[], Path], *, max_slots: int = 2, max_bytes: int = 2 << 30) -> None:
-        self._next_path = next_path
-        self._max_slots = max_slots
-        self._max_bytes = max_bytes
+    def __init__(self, folder: Path, *, max_free: int = 2, max_free_bytes: int = 2 << 30) -> None:
+        self._folder = folder
+        self._max_free = max_free
+        self._max_free_bytes = max_free_bytes
         self._free: list[Slot] = []
+        taken = [path.name.removeprefix(NAME) for path in folder.glob(f"{NAME}*")]
+        self._numbers = itertools.count(max((int(name) for name in taken if name.isdecimal()), default=0) + 1)
+
+    def create(self, size_bytes: int) -> Slot:
+        """A new file, its footer included in the size. OSError (ENOSPC): nothing is left behind then."""
+        path = self._folder / f"{NAME}{next(self._numbers)}"
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        slot = Slot(path)
+        try:
+            slot.reserve(max(size_bytes, _SMALLEST_BYTES))
+        except OSError:
+            slot.unlink()
+            raise
+        return slot
 
     def take(self, size_bytes: int) -> Slot:
-        """A slot for so many bytes, its footer included. OSError (ENOSPC) where there is no room."""
+        """A slot for so many bytes, its footer included: a free one or a new one. OSError (ENOSPC)."""
         fitting = [slot for slot in self._free if slot.fits(size_bytes)]
         if not fitting:
-            return Slot.create(self._next_path(), size_bytes)
+            return self.create(size_bytes)
         # The smallest that needs not grow, or else the largest.
         slot = min(fitting, key=lambda slot: (slot.size_bytes < size_bytes, abs(slot.size_bytes - size_bytes)))
         self._free.remove(slot)
-        if slot.size_bytes < size_bytes:
-            try:
-                slot.reserve(size_bytes)
-            except OSError:
-                slot.unlink()
-                raise
+        try:
+            slot.reserve(size_bytes)
+        except OSError:
+            slot.unlink()
+            raise
         return slot
 
     def give_back(self, slot: Slot) -> None:
         """What the slot holds is not needed any more."""
-        slot.rename(self._next_path())
+        slot.clear_footer()
         self._free.append(slot)
-        while len(self._free) > self._max_slots or sum(slot.size_bytes for slot in self._free) > self._max_bytes:
+        while len(self._free) > self._max_free or sum(slot.size_bytes for slot in self._free) > self._max_free_bytes:
             self._free.pop(0).unlink()
 
     def close(self) -> None:
-        """Gives all up."""
+        """Gives up what is free."""
         while self._free:
             self._free.pop().unlink()

@@ -1,11 +1,10 @@
 """Results that wait for their acknowledgement, on disk: they survive a broken stream and a killed client.
 
-One file a result: the tensors' bytes at its beginning; the metadata as JSON and a footer at its end. It appears under
-its name when it is whole. Such files are slots (`fedn.client.slots`): a result that is acknowledged leaves its file to
-the next one. Nothing is synced: a kill loses nothing, a power cut may, and then the task is simply done again.
+One file a result, a slot (`fedn.client.slots`): the tensors' bytes at its beginning; the metadata as JSON, and the
+footer, at its end. A result that is acknowledged leaves its file to the next one. Nothing is synced: a kill loses
+nothing, a power cut may. So what an earlier process left is verified; what is damaged is simply done again.
 """
 
-import hashlib
 import itertools
 import json
 import logging
@@ -18,7 +17,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from fedn.client.objects import disk_error
-from fedn.client.slots import FOOTER_BYTES, FreeSlots, Slot, read_footer
+from fedn.client.slots import FOOTER_BYTES, Slot, SlotFolder, read_footer
+from fedn.models.digest import algorithm_of, digest
+from fedn.protocol.errors import InvalidInput
 from fedn.protocol.tasks import RoundName, UpdateMetadata
 
 _LOG = logging.getLogger(__name__)
@@ -26,8 +27,6 @@ _FOOTER_KIND = b"fednspl2"
 _USUAL_METADATA_BYTES = 4096
 _MAPPED_RESULTS = 4
 """The files of older results are opened again when they are asked for."""
-_FREE = "slot-"
-"""What the names of files begin with that hold no result: they are free, or a task is at work on them."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,6 @@ class SpooledResult:
     slot: Slot = field(compare=False)
     made_at: float
     """Unix time in seconds."""
-
-    @property
-    def path(self) -> Path:
-        return self.slot.path
 
     def for_round(self, round_name: RoundName) -> "SpooledResult":
         """The same result as the answer to another attempt at its task."""
@@ -83,15 +78,18 @@ class Spool:
         self._max_bytes = max_bytes
         self._clock = clock
         self._results: dict[str, SpooledResult] = {}
-        self._numbers = itertools.count()
-        self._free = FreeSlots(self._next_path)
+        self._unverified: set[str] = set()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._slots = SlotFolder(folder)
         self._find_files()
 
     def task_ids(self) -> list[str]:
         return list(self._results)
 
     def get(self, task_id: str) -> SpooledResult | None:
+        """The result of a task, if it is here and undamaged."""
+        if task_id in self._unverified and not self._verify(task_id):
+            return None
         return self._results.get(task_id)
 
     def work(self, size_bytes: int = 0) -> Slot:
@@ -101,7 +99,7 @@ class Spool:
             LimitExceeded: `disk_full` or `write_failed`.
         """
         try:
-            return self._free.take(size_bytes + _USUAL_METADATA_BYTES + FOOTER_BYTES)
+            return self._slots.take(size_bytes + _USUAL_METADATA_BYTES + FOOTER_BYTES)
         except OSError as error:
             raise disk_error(error, f"a result of {size_bytes} bytes", self._folder) from error
 
@@ -128,29 +126,29 @@ class Spool:
             end = slot.size_bytes - FOOTER_BYTES
             slot.mapping[end - len(tail) : end] = tail
             slot.write_footer(_FOOTER_KIND, size_bytes, len(tail))
-            slot.rename(self._path(metadata.task_id))
         except OSError as error:
             slot.unlink()
             raise disk_error(error, f"the result of task {metadata.task_id}", self._folder) from error
         result = SpooledResult(metadata, object_id, size_bytes, slot, made_at)
-        self._results.pop(metadata.task_id, None)
+        self.remove(metadata.task_id)
         self._results[metadata.task_id] = result
         self._make_room()
         return result
 
     def remove(self, task_id: str) -> None:
         """Forgets a result; of an unknown task: nothing happens."""
+        self._unverified.discard(task_id)
         result = self._results.pop(task_id, None)
         if result is not None:
-            self._free.give_back(result.slot)
+            self._slots.give_back(result.slot)
 
     def discard(self, slot: Slot) -> None:
         """What a task may have written is not needed."""
         slot.refresh()
-        self._free.give_back(slot)
+        self._slots.give_back(slot)
 
     def close(self) -> None:
-        self._free.close()
+        self._slots.close()
         for result in self._results.values():
             result.slot.release()
 
@@ -162,40 +160,53 @@ class Spool:
                 break
             _LOG.warning("the result of task %s was never acknowledged: thrown away", task_id)
             total -= result.size_bytes
-            self.remove(task_id)
+            # Not to be used again: its upload may be under way.
+            self._results.pop(task_id).slot.unlink()
+            self._unverified.discard(task_id)
         for result in itertools.islice(reversed(self._results.values()), _MAPPED_RESULTS, _MAPPED_RESULTS + 1):
             result.slot.release()
-
-    def _next_path(self) -> Path:
-        return self._folder / f"{_FREE}{next(self._numbers)}"
-
-    def _path(self, task_id: str) -> Path:
-        # Task ids come from outside: their hash is a harmless file name.
-        return self._folder / hashlib.sha256(task_id.encode()).hexdigest()
 
     def _find_files(self) -> None:
         found: list[SpooledResult] = []
         for path in list(self._folder.iterdir()):
-            result = None if path.name.startswith(_FREE) else _read(path)
+            result = _read(path)
             if result is None or self._clock() - result.made_at > self._max_age_s:
                 path.unlink()
             else:
                 found.append(result)
         for result in sorted(found, key=lambda result: result.made_at):
+            self.remove(result.metadata.task_id)  # killed between the footers of a result and of its successor
             self._results[result.metadata.task_id] = result
+            self._unverified.add(result.metadata.task_id)
+
+    def _verify(self, task_id: str) -> bool:
+        self._unverified.discard(task_id)
+        result = self._results[task_id]
+        if not result.object_id:
+            return True
+        with result.open() as view:
+            whole = digest(view, algorithm_of(result.object_id)) == result.object_id
+        if not whole:
+            _LOG.warning(
+                "the result of task %s on disk is damaged: the task is done again when it is asked for", task_id
+            )
+            self.remove(task_id)
+        return whole
 
 
 def _read(path: Path) -> SpooledResult | None:
     """What a file holds; None where it is damaged."""
     try:
         footer = read_footer(path, _FOOTER_KIND)
-        if footer is None or footer[0] + footer[1] > footer[2]:
+        if footer is None or footer.first + footer.second > footer.end:
             return None
-        size_bytes, tail_bytes, end = footer
+        size_bytes, tail_bytes, _, end = footer
         with open(path, "rb") as file:
             file.seek(end - tail_bytes)
             tail = json.loads(file.read(tail_bytes))
         metadata = UpdateMetadata.model_validate(tail["metadata"])
-        return SpooledResult(metadata, tail["object_id"], size_bytes, Slot(path), tail["made_at"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError):
+        if tail["object_id"]:
+            algorithm_of(tail["object_id"])
+        return SpooledResult(metadata, tail["object_id"], size_bytes, Slot(path), float(tail["made_at"]))
+    except (OSError, ValueError, KeyError, TypeError, ValidationError, InvalidInput):
         return None

@@ -82,7 +82,7 @@ class Worker:
     def _task(self, learner: Learner, message: Message) -> None:
         """`task` {its fields …}, model → `done` {numbers, object_id, size}, tensors; or `failed`.
 
-        Large models and results are in files instead: `model` {path, size}, `result` {path, inode}.
+        Large models and results are in files instead: `model` {path, size}, `result` (a path).
         """
         head = message.head
         task_id = head["task_id"]
@@ -112,16 +112,16 @@ class Worker:
         if file is None:
             return payload
         try:
-            return self._memory.read(Path(file["path"]), file["size"])
+            return self._memory.read(file["path"], file["size"])
         except (OSError, EOFError) as error:
             raise TaskFailed("model_unreadable", f"the task's model cannot be read: {error}") from error
 
-    def _room_for(self, size_bytes: int, file: Mapping[str, Any]) -> memoryview:
+    def _room_for(self, size_bytes: int, path: str) -> memoryview:
         """Where a result goes."""
         if size_bytes <= INLINE_BYTES:
             return memoryview(bytearray(size_bytes))
         try:
-            return self._results.open(Path(file["path"]), file["inode"], size_bytes)
+            return self._results.open(path, size_bytes)
         except OSError as error:
             raise TaskFailed(
                 "disk_full" if error.errno == errno.ENOSPC else "spool_failed",

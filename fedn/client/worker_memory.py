@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedn.client.slots import Slot
+from fedn.client.slots import FOOTER_BYTES, Slot
 
 _TOO_LARGE = 4
 """Memory so many times larger than a model is not kept for it."""
@@ -32,7 +32,7 @@ class ModelMemory:
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
 
-    def read(self, path: Path, size_bytes: int) -> memoryview:
+    def read(self, path: str, size_bytes: int) -> memoryview:
         """The first bytes of a file. EOFError where it is shorter; OSError."""
         view = self._take(size_bytes).data
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -57,20 +57,19 @@ class ModelMemory:
 
 
 class ResultFiles:
-    """The agent's files for results, mapped. They come again, under other names."""
+    """The agent's files for results, mapped: the same few come again and again."""
 
     def __init__(self) -> None:
-        self._slots: OrderedDict[int, Slot] = OrderedDict()
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
 
-    def open(self, path: Path, inode: int, size_bytes: int) -> memoryview:
+    def open(self, path: str, size_bytes: int) -> memoryview:
         """The first bytes of a file, to be written; the file grows if it must. OSError where there is no room."""
-        slot = self._slots.pop(inode, None)
+        slot = self._slots.pop(path, None)
         if slot is None:
-            slot = Slot(path)
+            slot = Slot(Path(path))
             while len(self._slots) >= _MAPPED_FILES:
                 self._slots.popitem(last=False)
-        slot.path = path
-        slot.reserve(size_bytes)
+        slot.reserve(size_bytes + FOOTER_BYTES)
         if slot.size_bytes <= _KEPT_MAPPED_BYTES:
-            self._slots[inode] = slot
+            self._slots[path] = slot
         return slot.view(size_bytes)

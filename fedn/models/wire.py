@@ -47,6 +47,7 @@ _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 _MAX_DIMENSIONS = 32
 _MAX_BYTES = 2**63 - 1
 _REMEMBERED_HEADER_BYTES = 1_000_000
+_REMEMBERED_TENSORS = 10_000
 
 MAX_HEADER_BYTES = 100_000_000
 """Headers larger than this are refused."""
@@ -154,7 +155,16 @@ def layout(
     Raises:
         InvalidInput: (`bad_model`) a name or a dtype that the format cannot hold, or a name that comes twice.
     """
-    wanted = [(name, _storable(name, dtype), tuple(shape)) for name, dtype, shape in entries]
+    key = tuple((name, dtype, tuple(shape)) for name, dtype, shape in entries)
+    if metadata or len(key) > _REMEMBERED_TENSORS:
+        return _make_layout(key, metadata)
+    return _make_layout_again(key)
+
+
+def _make_layout(
+    entries: tuple[tuple[str, DType, tuple[int, ...]], ...], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, ModelSpec]:
+    wanted = [(name, _storable(name, dtype), shape) for name, dtype, shape in entries]
     spans: list[tuple[int, int]] = [(0, 0)] * len(wanted)
     position = 0
     for index in sorted(range(len(wanted)), key=lambda index: -wanted[index][1].itemsize):
@@ -177,6 +187,10 @@ def layout(
     )
     header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
     return header, ModelSpec(infos, data_start + position, sorted_metadata)
+
+
+# A client makes the same model in every round.
+_make_layout_again = lru_cache(maxsize=8)(_make_layout)
 
 
 def header_size(prefix: Buffer) -> int | None:

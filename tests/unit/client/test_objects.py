@@ -85,7 +85,9 @@ def test_sender_out_of_step_is_refused(tmp_path: Path) -> None:
 def test_damaged_file_of_an_earlier_process_is_not_used(tmp_path: Path) -> None:
     object_id = receive(ObjectCache(tmp_path), LARGE)
     [path] = tmp_path.iterdir()
-    path.write_bytes(b"")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(LARGE) // 2] ^= 1
+    path.write_bytes(damaged)
     again = ObjectCache(tmp_path)
     assert again.held() == [object_id]
     assert again.get(object_id) is None
