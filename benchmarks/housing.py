@@ -17,13 +17,11 @@ import itertools
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cells import end_on_signals
 from benchmarks.counts import parse_count
 from benchmarks.floors.cell import floor_of
 from benchmarks.housing_mlp.network import WIDTHS, make_weights, num_params
@@ -103,7 +101,8 @@ def table(rows: Sequence[Row]) -> str:
     return markdown((*columns, "clients' compute s", "floor s", "× floor"), lines)
 
 
-def main(arguments: Sequence[str]) -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("housing", __doc__)
     parser.add_argument(
         "--size", type=names_of("size", tuple(WIDTHS)), default=("100k",), help="of 100k,1M,10M [default: 100k]"
@@ -113,8 +112,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--rounds", type=parse_count, default=5, help="that only train [default: 5]")
     parser.add_argument("--sessions", type=parse_count, default=3, help="that also evaluate [default: 3]")
     parser.add_argument("--tls", type=choice, default=(True,), help="on, off or both [default: on]")
-    given: argparse.Namespace = parser.parse_args(arguments)
-    end_on_signals()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = parse(arguments)
     rows = []
     for size, tls in itertools.product(given.size, given.tls):
         rows.append(
@@ -133,7 +135,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _make_project(folder: Path, width: int) -> None:
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT, folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
     weights = make_weights(width, seed=1)
     write_tensors(folder / "seed.safetensors", {f"{index:03d}": array for index, array in enumerate(weights)})
 
@@ -185,7 +187,3 @@ def _commits(rounds: Sequence[RoundView]) -> list[tuple[float, float]]:
     """(end, end of the next) of the training rounds."""
     ends = [one.ended_at or 0.0 for one in rounds if one.kind is RoundKind.TRAIN]
     return list(itertools.pairwise(ends))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

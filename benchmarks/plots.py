@@ -40,37 +40,14 @@ _COLOURS = {
 
 
 def rounds_plot(rows: Sequence[Row]) -> Figure | None:
-    """Seconds a round by number of clients, one panel for each size of the model."""
-    series = _series(rows, "round_s", lambda row: row.get("combiners", 1) == 1) | _floor_series(rows)
-    sizes = sorted({params for params, _ in series})
-    if not sizes:
-        return None
-    figure, panels = _panels(len(sizes))
-    for panel, params in zip(panels, sizes, strict=True):
-        _draw_lines(panel, {name: line for (size, name), line in series.items() if size == params})
-        panel.set_title(f"{format_count(params)} parameters")
-        panel.set_xlabel("clients")
-        panel.set_yscale("log")
-    panels[0].set_ylabel("seconds a round")
-    _legend(figure, panels)
-    return figure
+    """Seconds a round by number of clients, one panel for each size of the model, and the floor of each cell."""
+    floors = [{**row, "system": "floor"} for row in rows if row.get("tls")]
+    return _lines(_series(rows, "round_s") | _series(floors, "floor_s"), "seconds a round")
 
 
 def memory_plot(rows: Sequence[Row]) -> Figure | None:
     """Peak memory of the server that clients talk to, one panel for each size of the model."""
-    series = _series(rows, "server_rss_mb", lambda row: row.get("combiners", 1) == 1)
-    sizes = sorted({params for params, _ in series})
-    if not sizes:
-        return None
-    figure, panels = _panels(len(sizes))
-    for panel, params in zip(panels, sizes, strict=True):
-        _draw_lines(panel, {name: line for (size, name), line in series.items() if size == params})
-        panel.set_title(f"{format_count(params)} parameters")
-        panel.set_xlabel("clients")
-        panel.set_yscale("log")
-    panels[0].set_ylabel("peak memory of the server, MiB")
-    _legend(figure, panels)
-    return figure
+    return _lines(_series(rows, "server_rss_mb"), "peak memory of the server, MiB")
 
 
 def parts_plot(rows: Sequence[Row]) -> Figure | None:
@@ -181,11 +158,16 @@ PLOTS: Mapping[str, Callable[[Sequence[Row]], Figure | None]] = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks plots", description=__doc__)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="as --out wrote them")
     parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="where the plots go")
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = parse(arguments)
     try:
         rows = read_all(given.files)
     except (OSError, ValueError) as error:
@@ -205,22 +187,17 @@ Line = Mapping[int, float]
 """Clients to a figure."""
 
 
-def _series(rows: Sequence[Row], key: str, wanted: Callable[[Row], bool]) -> dict[tuple[int, str], Line]:
-    """(parameters, system) to its line; several runs of a cell count by their median."""
+def _series(rows: Sequence[Row], key: str) -> dict[tuple[int, str], Line]:
+    """(parameters, system) to its line, with one combiner; several runs of a cell count by their median."""
     values: dict[tuple[int, str], dict[int, list[float]]] = {}
     for row in rows:
-        if row["bench"] == "rounds" and key in row and wanted(row):
+        if row["bench"] == "rounds" and key in row and row.get("combiners", 1) == 1:
             line = values.setdefault((row["params"], _system(row)), {})
             line.setdefault(row["clients"], []).append(row[key])
     return {
         place: {clients: statistics.median(found) for clients, found in sorted(line.items())}
         for place, line in values.items()
     }
-
-
-def _floor_series(rows: Sequence[Row]) -> dict[tuple[int, str], Line]:
-    floors = [{**row, "system": "floor"} for row in rows if row.get("tls") and row.get("combiners", 1) == 1]
-    return _series(floors, "floor_s", lambda row: True)
 
 
 def _system(row: Row) -> str:
@@ -243,10 +220,24 @@ def _panels(count: int, width: float = 3.2) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
-def _draw_lines(panel: Axes, lines: Mapping[str, Line]) -> None:
-    for name, line in sorted(lines.items()):
-        style = "--" if name == "floor" else "-"
-        panel.plot(list(line), list(line.values()), style, marker="o", ms=3, label=name, color=_COLOURS.get(name))
+def _lines(series: Mapping[tuple[int, str], Line], unit: str) -> Figure | None:
+    """A panel for each size of the model with the lines of all systems; None where there is nothing to show."""
+    sizes = sorted({params for params, _ in series})
+    if not sizes:
+        return None
+    figure, panels = _panels(len(sizes))
+    for panel, params in zip(panels, sizes, strict=True):
+        for (size, name), line in sorted(series.items()):
+            if size == params:
+                style = "--" if name == "floor" else "-"
+                colour = _COLOURS.get(name)
+                panel.plot(list(line), list(line.values()), style, marker="o", ms=3, label=name, color=colour)
+        panel.set_title(f"{format_count(params)} parameters")
+        panel.set_xlabel("clients")
+        panel.set_yscale("log")
+    panels[0].set_ylabel(unit)
+    _legend(figure, panels)
+    return figure
 
 
 def _bars(labels: Sequence[str], groups: Mapping[str, Sequence[float]], unit: str) -> Figure | None:
@@ -258,7 +249,7 @@ def _bars(labels: Sequence[str], groups: Mapping[str, Sequence[float]], unit: st
     for place, (name, values) in enumerate(groups.items()):
         offsets = [index + (place - (len(groups) - 1) / 2) * width for index in range(len(labels))]
         panel.bar(offsets, values, width, label=name)
-    panel.set_xticks(range(len(labels)), labels)
+    panel.set_xticks(range(len(labels)), [label.replace(", ", ",\n") for label in labels])
     panel.set_ylabel(unit)
     _legend(figure, [panel])
     return figure
@@ -266,12 +257,8 @@ def _bars(labels: Sequence[str], groups: Mapping[str, Sequence[float]], unit: st
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One for all panels, without repetitions."""
-    found = {}
+    found: dict[str, Any] = {}
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(6, len(found)))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    figure.legend(handles=list(found.values()), loc="outside lower center", ncols=min(6, len(found)))
