@@ -214,8 +214,8 @@ class Sessions:
     def _live_round(self, session: str, index: int) -> RoundRecord | None:
         """The round as it is now, where it is the one that runs."""
         current = self._engine.current
-        run = current.round if current is not None else None
-        if run is None or (run.record.name.session, run.record.name.index) != (session, index):
+        run = current.rounds.get(index) if current is not None and current.record.id == session else None
+        if run is None:
             return None
         return run.record.model_copy(update={"ledger": run.ledger})
 

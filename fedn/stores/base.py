@@ -137,6 +137,9 @@ class StateStore(Protocol):
     def insert(self, collection: str, key: str, document: Document) -> None:
         """Adds a document, durably. Conflict (`document_exists`) where the key is taken."""
 
+    def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        """Adds the documents whose keys are free and leaves alone what is there; else as `put_all`."""
+
     def put(self, collection: str, key: str, document: Document) -> None:
         """Adds or replaces a document, durably."""
 

@@ -154,6 +154,18 @@ class MongoStateStore:
                     raise
                 documents.bulk_write(writes)  # as in `put`
 
+    def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        rows = [_row(one.collection, one.key, one.document) for one in puts]
+        if not rows:
+            return
+        with self._database_calls() as db:
+            documents = db.documents.with_options(write_concern=_DURABLE if durable else _SOON)
+            try:
+                documents.insert_many(rows, ordered=False)
+            except BulkWriteError as error:
+                if not _is_duplicate(error):
+                    raise
+
     def get(self, collection: str, key: str) -> Document | None:
         check_place(collection, key)
         with self._database_calls() as db:

@@ -112,11 +112,14 @@ class SqliteStateStore:
         self.put_all([Put(collection, key, document)])
 
     def put_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
-        for one in puts:
-            check_place(one.collection, one.key)
-        rows = [(one.collection, one.key, to_json(one.document)) for one in puts]
+        rows = _rows(puts)
         with self._transaction(durable=durable) as db:
             db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", rows)
+
+    def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        rows = _rows(puts)
+        with self._transaction(durable=durable) as db:
+            db.executemany("INSERT OR IGNORE INTO documents VALUES (?, ?, ?)", rows)
 
     def get(self, collection: str, key: str) -> Document | None:
         check_place(collection, key)
@@ -285,6 +288,12 @@ def _check_header(db: sqlite3.Connection, path: Path) -> int:
             where={"file": path},
         )
     return version
+
+
+def _rows(puts: Sequence[Put]) -> list[tuple[str, str, str]]:
+    for one in puts:
+        check_place(one.collection, one.key)
+    return [(one.collection, one.key, to_json(one.document)) for one in puts]
 
 
 def _field(name: str) -> str:

@@ -5,6 +5,7 @@ for the next one.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from fedn.protocol.tasks import RoundName
 from fedn.reducer.engine.objects import Download, SharedObject
+from fedn.reducer.engine.outbox import Outbox
 
 
 class LinkDown(Unavailable):
@@ -74,8 +76,7 @@ class Connection:
         self._stream = stream
         self._clients = clients
         self._on_down = on_down
-        self._write_lock = asyncio.Lock()
-        self._object_lock = asyncio.Lock()
+        self._outbox = Outbox(stream.write, self._fail)
         self._fetch_lock = asyncio.Lock()
         self._statuses: dict[RoundName, asyncio.Future[link.RoundStatus]] = {}
         self._events: dict[RoundName, asyncio.Queue[link.RoundEvent | None]] = {}
@@ -83,14 +84,13 @@ class Connection:
         self._arriving: Download | None = None
         """The download that the pieces belong to; None while they are of an object that nobody waits for any more."""
         self._incoming: asyncio.Future[link.LinkFrame] | None = None
-        self._writing: set[asyncio.Task[None]] = set()
         self._down: str | None = None
         self._unread: list[Buffer] = []
         """What came together with the welcome."""
 
     async def open(self, federation: str, epoch: int, timeout_s: float) -> link.LinkWelcome:
         """Says hello and waits for the welcome."""
-        await self._send(link.ReducerFrame(hello=link.LinkHello(federation=federation, epoch=epoch, bundles=True)))
+        self._send(link.ReducerFrame(hello=link.LinkHello(federation=federation, epoch=epoch, bundles=True)))
         try:
             async with asyncio.timeout(timeout_s):
                 message = await self._stream.read()
@@ -176,6 +176,7 @@ class Connection:
         if self._down is not None:
             return
         self._down = why
+        self._outbox.close()
         self._on_down(self)
         error = LinkDown(self.combiner, why)
         for future in self._statuses.values():
@@ -186,37 +187,19 @@ class Connection:
         for events in self._events.values():
             events.put_nowait(None)
 
-    async def _send(self, frame: link.ReducerFrame) -> None:
-        await self._write(frame.SerializeToString())
-
-    async def _write(self, message: bytes) -> None:
+    def _send(self, frame: link.ReducerFrame) -> None:
         self._check_up()
-        # A write that is cancelled ends the whole stream: whoever gives up waiting leaves it to finish by itself.
-        writing = asyncio.create_task(self._write_whole(message))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
-        await asyncio.shield(writing)
-        self._check_up()
+        self._outbox.put(frame.SerializeToString())
 
     def _check_up(self) -> None:
         if self._down is not None:
             raise LinkDown(self.combiner, self._down)
 
-    async def _write_whole(self, message: bytes) -> None:
-        try:
-            async with self._write_lock:
-                if self._down is None:
-                    await self._stream.write(message)
-        except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
-            self._fail(str(error))
-        except asyncio.CancelledError:
-            self._fail("closed")  # the stream was cancelled, on this side; nobody cancels this task
-
     async def _ask_status(self, name: RoundName, frame: link.ReducerFrame) -> link.RoundStatus:
         future: asyncio.Future[link.RoundStatus] = asyncio.get_running_loop().create_future()
         self._statuses[name] = future
         try:
-            await self._send(frame)
+            self._send(frame)
             return await future
         finally:
             self._statuses.pop(name, None)
@@ -255,12 +238,11 @@ class Connection:
     def forget(self, name: RoundName) -> None:
         self._events.pop(name, None)
 
-    async def push(self, shared: SharedObject) -> None:
-        """Sends an object; its pieces are the same messages for all links."""
-        async with self._object_lock:
-            await self._send(link.ReducerFrame(object=shared.begin()))
-            for piece in shared.pieces:
-                await self._write(piece)
+    def push(self, shared: SharedObject) -> None:
+        """Sends an object after those that are on their way; its pieces are the same messages for all links."""
+        self._check_up()
+        begin = link.ReducerFrame(object=shared.begin()).SerializeToString()
+        self._outbox.put_object(itertools.chain((begin,), shared.pieces))
 
     async def fetch(self, download: Download) -> None:
         """Receives the rest of an object. NotFound where the combiner has it no more."""
@@ -271,7 +253,7 @@ class Connection:
                 request = wire.ObjectFetch(
                     object_id=download.object_id, offset=download.received, kind=wire.OBJECT_KIND_MODEL
                 )
-                await self._send(link.ReducerFrame(fetch=request))
+                self._send(link.ReducerFrame(fetch=request))
                 reply = await self._incoming
                 if reply.HasField("missing"):
                     raise NotFound(
@@ -295,18 +277,30 @@ class Connection:
                     self._incoming.exception()
                 self._incoming = None
 
-    async def close_round(self, name: RoundName, reason: str) -> None:
-        await self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
+    def close_round(self, name: RoundName, reason: str) -> None:
+        self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
 
-    async def cancel_round(self, name: RoundName, reason: str) -> None:
-        await self._send(link.ReducerFrame(cancel=link.CancelRound(round=round_to_wire(name), reason=reason)))
+    def cancel_round(self, name: RoundName, reason: str) -> None:
+        self._send(link.ReducerFrame(cancel=link.CancelRound(round=round_to_wire(name), reason=reason)))
 
-    async def acknowledge_commit(self, name: RoundName) -> None:
-        await self._send(link.ReducerFrame(commit_ack=link.CommitAck(round=round_to_wire(name))))
+    def acknowledge_commit(self, name: RoundName) -> None:
+        self._check_up()
+        self._outbox.put(_commit_ack(name))
 
-    async def detach_client(self, client: str, code: str, message: str) -> None:
+    def release(self, over: Callable[[RoundName], bool]) -> None:
+        """Lets the combiner forget those of the rounds that it held at the beginning which are over."""
+        gone = {name for name in self.rounds if over(name)}
+        self.rounds -= gone
+        for name in gone:
+            self._outbox.put(_commit_ack(name))
+
+    def detach_client(self, client: str, code: str, message: str) -> None:
         problem = wire.Problem(code=code, message=message, retryable=True)
-        await self._send(link.ReducerFrame(detach=link.DetachClient(client=client, problem=problem)))
+        self._send(link.ReducerFrame(detach=link.DetachClient(client=client, problem=problem)))
 
-    async def renew_token(self, token: str) -> None:
-        await self._send(link.ReducerFrame(token=link.LinkTokenRenewal(token=token)))
+    def renew_token(self, token: str) -> None:
+        self._send(link.ReducerFrame(token=link.LinkTokenRenewal(token=token)))
+
+
+def _commit_ack(name: RoundName) -> bytes:
+    return link.ReducerFrame(commit_ack=link.CommitAck(round=round_to_wire(name))).SerializeToString()

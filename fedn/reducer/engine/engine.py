@@ -189,7 +189,7 @@ class Engine:
     def _detach(self, client: str, combiner: str) -> None:
         if combiner in self._links:
             message = "the client is attached to another combiner"
-            self._tell(self._links[combiner].detach_client(client, "replaced", message))
+            self._links[combiner].detach_client(client, "replaced", message)
 
     def _tell(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something small that nobody waits for, and keeps hold of it until it is done."""
@@ -258,7 +258,7 @@ class Engine:
         """Lets the combiner that a client is attached to, if any, send it away."""
         combiner = self.roster.combiner_of(client)
         if combiner in self._links:
-            await self._links[combiner].detach_client(client, code, message)
+            self._links[combiner].detach_client(client, code, message)
 
     async def stop_session(self, session: str) -> None:
         """Ends the running session now; its combiners are told to cancel the round.

@@ -138,6 +138,19 @@ def test_documents_are_put_together_and_the_last_of_a_key_stays(
     assert (again.count("rounds"), again.count("sessions")) == (1, 1)
 
 
+@pytest.mark.parametrize("durable", [True, False])
+def test_of_documents_that_are_inserted_together_those_that_are_there_stay(
+    open_state_store: OpenStateStore, durable: bool
+) -> None:
+    store = open_state_store()
+    store.put("validations", "b", {"n": 0})
+    store.insert_all([Put("validations", key, {"n": n}) for n, key in enumerate("abca", 1)], durable=durable)
+    store.insert_all([], durable=durable)
+    store.close()
+    again = open_state_store()
+    assert [again.get("validations", key) for key in "abc"] == [{"n": 1}, {"n": 0}, {"n": 3}]
+
+
 def test_new_keys_that_are_put_together_at_once_all_succeed(open_state_store: OpenStateStore) -> None:
     stores = [open_state_store() for _ in range(3)]
     puts = [Put("names", f"site-{number}", {}) for number in range(20)]
@@ -255,6 +268,7 @@ def test_what_is_not_json_is_refused_and_nothing_changes(state_store: StateStore
         lambda: state_store.insert("things", "y", {"x": [bad]}),
         lambda: state_store.append_events([{}, {"x": bad}]),
         lambda: state_store.put_all([Put("things", "x", {}), Put("things", "y", {"x": bad})]),
+        lambda: state_store.insert_all([Put("things", "y", {}), Put("things", "z", {"x": bad})]),
     ):
         with pytest.raises(InvalidInput) as caught:
             call()

@@ -188,16 +188,18 @@ def test_models_and_trail_are_listed_in_parts(parts: Parts, client: FlaskClient,
 
 def test_metrics_that_are_no_numbers_are_still_json(parts: Parts, client: FlaskClient, admin: dict[str, str]) -> None:
     view = seed(client, admin)
-    parts.services.trail.add_validation(
-        ValidationRecord(
-            federation="fedn-network",
-            entry_hash=view.entry_hash,
-            model_id=view.model_id,
-            session="s",
-            client="a",
-            metrics={"loss": float("nan")},
-            time=1.0,
-        )
+    parts.services.trail.add_validations(
+        [
+            ValidationRecord(
+                federation="fedn-network",
+                entry_hash=view.entry_hash,
+                model_id=view.model_id,
+                session="s",
+                client="a",
+                metrics={"loss": float("nan")},
+                time=1.0,
+            )
+        ]
     )
     answer = client.get(f"{API}/validations", headers=admin)
     assert b"NaN" in answer.data and b":NaN" not in answer.data
