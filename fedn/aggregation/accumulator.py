@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from fedn.aggregation.checks import check_header
-from fedn.aggregation.numerics import PIECE, Flat, add_scaled, is_floating, mean_dtype, store_mean
+from fedn.aggregation.numerics import PIECE, Flat, add_scaled, add_source, is_floating, mean_dtype, store_mean
+from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.wire import DType, ModelSpec, TensorInfo, allocate, view
 from fedn.protocol.errors import InvalidInput
@@ -82,27 +83,34 @@ class Accumulator:
 
     def add(self, update: Buffer, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
         """Adds weight * update; see `fedn.aggregation.base.Aggregate.add`."""
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
-        if form == "delta":
-            if self._base_buffer is None:
-                raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
-        elif form != "model":
-            raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
+        self._check(weight, form)
         if len(update) < spec.size_bytes:
             raise ValueError(f"the update has {len(update)} bytes and its spec {spec.size_bytes}")
         # Most updates have the layout of the one before: then there is nothing to check and to work out anew.
         if spec.tensors != self._known_layout:
-            check_header(spec, self._base)
+            check_header(_of_base_widths(spec, self._base), self._base)
             self._known_segments = _joined(self._segments(spec))
             self._known_layout = spec.tensors
         with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
             for segment in self._known_segments:
                 values = segment.of_model(update)
                 add_scaled(segment.of_sum(self._sums), values, weight, self._scratch[segment.sum_dtype])
-        self._weight += weight
-        self._delta_weight += weight if form == "delta" else 0.0
-        self._count += 1
+        self._note(weight, form)
+
+    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
+        """Adds weight * update, decoded piece by piece; see `fedn.aggregation.base.Aggregate.add_encoded`."""
+        self._check(weight, form)
+        if payload.base.tensors != self._base.tensors:
+            check_header(payload.base, self._base)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
+            for tensor, sum_dtype, sum_start in self._place:
+                total = self._sums[sum_dtype][sum_start : sum_start + tensor.size]
+                values = payload.tensors[tensor.name]
+                if isinstance(values, np.ndarray):
+                    add_scaled(total, values, weight, self._scratch[sum_dtype])
+                else:
+                    add_source(total, values, weight, self._scratch[sum_dtype])
+        self._note(weight, form)
 
     def merge(self, other: Self) -> None:
         """Adds what `other` holds; see `fedn.aggregation.base.Aggregate.merge`."""
@@ -147,6 +155,20 @@ class Accumulator:
                 )
         return buffer
 
+    def _check(self, weight: float, form: str) -> None:
+        if not (math.isfinite(weight) and weight > 0):
+            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
+        if form == "delta":
+            if self._base_buffer is None:
+                raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
+        elif form != "model":
+            raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
+
+    def _note(self, weight: float, form: str) -> None:
+        self._weight += weight
+        self._delta_weight += weight if form == "delta" else 0.0
+        self._count += 1
+
     def _segments(self, spec: ModelSpec) -> list[_Segment]:
         """Where each tensor that is not empty lies in the sums and in bytes of this spec, in the base's order."""
         found = []
@@ -162,6 +184,17 @@ class Accumulator:
         for tensor, _, _ in self._place:
             if tensor.size:
                 yield view(self._base_buffer, tensor).reshape(-1) if is_floating(tensor.dtype) else None
+
+
+def _of_base_widths(spec: ModelSpec, base: ModelSpec) -> ModelSpec:
+    """The spec with floating-point tensors in the base's dtypes: their widths are free, names and shapes are not."""
+    tensors = tuple(
+        tensor._replace(dtype=there.dtype)
+        if (there := base.by_name.get(tensor.name)) and is_floating(tensor.dtype) and is_floating(there.dtype)
+        else tensor
+        for tensor in spec.tensors
+    )
+    return ModelSpec(tensors, spec.size_bytes)
 
 
 def _joined(segments: list[_Segment]) -> list[_Segment]:

@@ -6,6 +6,7 @@ Not here: any rule; each has its own module and its entry point in the group `fe
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, cast
 
+from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.wire import ModelSpec
 from fedn.plan.options import load_option
@@ -33,7 +34,8 @@ class Aggregate(Protocol):
 
         Args:
             update: the safetensors bytes.
-            spec: what `read_spec` says of them; names, shapes and dtypes of the base model, in any layout.
+            spec: what `read_spec` says of them; names, shapes and dtypes of the base model, in any layout, but for the
+                widths of floating-point tensors, which are free.
             weight: finite, > 0.
             form: "model", or "delta" where the floating-point tensors are differences to the base model; integer and
                 bool tensors of a delta are the new values themselves, since their dtypes cannot hold a difference.
@@ -41,6 +43,18 @@ class Aggregate(Protocol):
         Raises:
             UpdateRefused: (`update_does_not_fit`) names, shapes or dtypes are not those of the base; nothing is added.
             InvalidInput: (`bad_weight`, `base_is_missing`) nothing is added.
+        """
+
+    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
+        """Takes in one update that went through a chain of codecs, without a whole copy of it where the rule can.
+
+        Args:
+            payload: checked; read during the call only.
+            weight, form: as for `add`.
+
+        Raises:
+            UpdateRefused: (`update_does_not_fit`) it stands for another base model; nothing is added.
+            InvalidInput: as `add`.
         """
 
     def merge(self, other: Self) -> None:

@@ -11,20 +11,18 @@ Every function works in pieces that stay in the processor's cache, allocates not
 its time in NumPy loops that release the GIL.
 """
 
-from typing import Any
-
 import numpy as np
 
+from fedn.models.codecs.base import PIECE, Flat, Source, SparseSource, pieces
+from fedn.models.codecs.cast import widen_bfloat16, widen_float16
 from fedn.models.wire import DTYPES, DType
 from fedn.protocol.errors import InvalidInput
 
-Flat = np.ndarray[tuple[int], np.dtype[Any]]
-
-PIECE = 65_536
-"""Elements a piece: the scratch of one piece in float64 takes half of a 1 MiB cache."""
+__all__ = ["PIECE", "Flat", "add_scaled", "add_source", "is_floating", "mean_dtype", "store_mean"]
 
 _SINGLE = DTYPES["F32"]
 _DOUBLE = DTYPES["F64"]
+_WIDEN = {DTYPES["F16"]: widen_float16, DTYPES["BF16"]: widen_bfloat16}
 _SUMMED_AS_SINGLE = {DTYPES["F16"], DTYPES["BF16"], DTYPES["F32"]}
 
 
@@ -48,17 +46,37 @@ def add_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
     if weight == 1.0 and values.dtype == total.dtype:
         np.add(total, values, out=total)
         return
-    for start in range(0, len(total), PIECE):
-        part, piece = total[start : start + PIECE], values[start : start + PIECE]
+    widen = _WIDEN.get(values.dtype)
+    # Halves become float32 first: straight to float64, NumPy's loops are slow, and those of ml_dtypes hold the GIL.
+    single = np.empty(min(PIECE, len(total)), np.float32) if widen is not None and total.dtype == _DOUBLE else scratch
+    for start, stop in pieces(len(total)):
+        part, piece = total[start:stop], values[start:stop]
         term = scratch[: len(part)]
         if values.dtype == total.dtype:
             np.multiply(piece, weight, out=term)
         else:
             # An explicit cast before the arithmetic beats ufuncs that cast operands in their own small buffers.
-            np.copyto(term, piece, casting="unsafe")
+            if widen is not None:
+                widen(piece, single[: len(part)])
+                piece = single[: len(part)]
+            if piece is not term:
+                np.copyto(term, piece, casting="unsafe")
             if weight != 1.0:
                 np.multiply(term, weight, out=term)
         np.add(part, term, out=part)
+
+
+def add_source(total: Flat, values: Source, weight: float, scratch: Flat) -> None:
+    """total += weight * values, for values that have to be worked out; as `add_scaled`."""
+    single = np.empty(min(PIECE, len(total)), np.float32)
+    for start, stop in pieces(len(total)):
+        part = total[start:stop]
+        if isinstance(values, SparseSource):
+            positions, found = values.nonzero(start, stop)
+            part[positions] += found.astype(total.dtype) * weight
+        else:
+            values.read(start, stop, single[: len(part)])
+            add_scaled(part, single[: len(part)], weight, scratch)
 
 
 def store_mean(

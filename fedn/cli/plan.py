@@ -10,7 +10,7 @@ import click
 from fedn.cli.connection import json_option
 from fedn.cli.output import Output
 from fedn.cli.plan_file import make_plan, read_plan
-from fedn.plan.options import HELPERS, RULES, SCHEDULERS, list_options
+from fedn.plan.options import CODECS, HELPERS, RULES, SCHEDULERS, list_options
 from fedn.plan.session import SessionPlan
 
 EXAMPLE = """\
@@ -50,8 +50,9 @@ def fields(out: Output) -> None:
 @plan.command()
 @json_option
 def options(out: Output) -> None:
-    """Helpers, rules and schedulers that are installed here, by their names."""
-    found = {"helper": list_options(HELPERS), "rule": list_options(RULES), "scheduler": list_options(SCHEDULERS)}
+    """Codecs, helpers, rules and schedulers that are installed here, by their names."""
+    groups = {"codec": CODECS, "helper": HELPERS, "rule": RULES, "scheduler": SCHEDULERS}
+    found = {what: list_options(group) for what, group in groups.items()}
     if out.json:
         out.data(found)
         return

@@ -1,0 +1,165 @@
+"""The way through a chain: named tensors become a payload.
+
+Works tensor by tensor and piece by piece: beside the payload itself it needs a few pieces of scratch, with `topk` 4
+bytes a value of the largest tensor, with error feedback what the caller keeps of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fedn.models.codecs.base import (
+    FLOATING,
+    PIECE,
+    ArraySource,
+    Flat,
+    Source,
+    SparseSource,
+    pieces,
+)
+from fedn.models.codecs.chain import Chain, CodedTensor
+from fedn.models.wire import DTYPES, ModelSpec, view
+
+Start = Mapping[str, Flat | Source]
+"""The values of the model that differences are taken to, of its floating-point tensors at least: flat arrays, or
+sources where they have to be worked out."""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What the sender's last update left out, and where what this one leaves out goes.
+
+    One vector over the coded tensors, in the order of `Chain.coded`.
+    """
+
+    before: Flat | None
+    """(n,) float32, None where there is nothing; stays as it is."""
+    after: Flat
+    """(n,) float32; of no meaning where `encode` raises."""
+
+
+def feedback_size(chain: Chain, base: ModelSpec) -> int:
+    """Number of values of a Feedback vector; 0 where the chain has no error feedback."""
+    return sum(one.tensor.size for one in chain.coded(base)) if chain.error_feedback else 0
+
+
+def encode(
+    chain: Chain,
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    base: ModelSpec,
+    base_id: str,
+    *,
+    start: Start | None = None,
+    feedback: Feedback | None = None,
+) -> bytes | bytearray:
+    """The payload of a model, or of an update.
+
+    Args:
+        tensors: with the names, shapes and dtypes of `base`.
+        base_id: digest of the model that is encoded, or that the update is of.
+        start: where differences to it are to be stored instead of the tensors.
+        feedback: for a chain with error feedback; `after` then holds what this payload leaves out.
+
+    Raises:
+        InvalidInput: (`values_out_of_range`) a codec cannot store a value.
+    """
+    header, spec = chain.layout(base, base_id)
+    buffer = bytearray(spec.size_bytes)
+    buffer[: len(header)] = header
+    stored = {info.name: view(buffer, info).reshape(-1) for info in spec.tensors}
+    coded = {one.tensor.name: one for one in chain.coded(base)}
+    position = 0
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for by codecs and servers
+        for tensor in base.tensors:
+            values = np.ascontiguousarray(tensors[tensor.name]).reshape(-1)
+            one = coded.get(tensor.name)
+            source = _source(values, None if start is None or tensor.dtype not in FLOATING else start[tensor.name])
+            if one is None:
+                _copy(source, stored[tensor.name])
+                continue
+            if feedback is None:
+                _store(chain, one, source, stored)
+                continue
+            left = slice(position, position + tensor.size)
+            position += tensor.size
+            _store_with_feedback(chain, one, source, stored, feedback, left)
+    return chain.bytes.compress(buffer) if chain.bytes is not None else buffer
+
+
+def stored_source(chain: Chain, one: CodedTensor, stored: Mapping[str, Flat]) -> Source:
+    """The values of a coded tensor, from the parts that the codecs' checks have passed."""
+    numbers: Source = ArraySource(stored[one.tensor.name])
+    if one.casts and chain.numbers is not None:
+        numbers = chain.numbers.source(
+            stored[one.tensor.name], {part.suffix: stored[name] for name, part in one.numbers_parts}
+        )
+    if one.kept is None or chain.selection is None:
+        return numbers
+    parts = {part.suffix: stored[name] for name, part in one.selection_parts}
+    return chain.selection.source(one.tensor.size, parts, numbers)
+
+
+class _DifferenceSource:
+    """values - base, in float64 where the values are, else in float32."""
+
+    def __init__(self, values: Flat, base: Flat | Source) -> None:
+        self._values = ArraySource(values)
+        self._base = ArraySource(base) if isinstance(base, np.ndarray) else base
+        self._double = values.dtype == DTYPES["F64"] and isinstance(base, np.ndarray)
+        dtype = np.float64 if self._double else np.float32
+        self._scratch = np.empty((2, min(PIECE, len(values))), dtype)
+
+    def read(self, start: int, stop: int, out: Flat) -> None:
+        base = self._scratch[0, : stop - start]
+        value = out if out.dtype == base.dtype else self._scratch[1, : stop - start]
+        self._values.read(start, stop, value)
+        self._base.read(start, stop, base)
+        np.subtract(value, base, out=value)
+        if value is not out:
+            np.copyto(out, value, casting="unsafe")
+
+
+def _source(values: Flat, base: Flat | Source | None) -> Source:
+    return ArraySource(values) if base is None else _DifferenceSource(values, base)
+
+
+def _copy(source: Source, out: Flat) -> None:
+    for start, stop in pieces(len(out)):
+        source.read(start, stop, out[start:stop])
+
+
+def _store(chain: Chain, one: CodedTensor, source: Source, stored: Mapping[str, Flat]) -> None:
+    if one.kept is not None and chain.selection is not None:
+        parts = {part.suffix: stored[name] for name, part in one.selection_parts}
+        source = ArraySource(chain.selection.select(source, one.tensor.size, parts))
+    if one.casts and chain.numbers is not None:
+        parts = {part.suffix: stored[name] for name, part in one.numbers_parts}
+        chain.numbers.encode(source, stored[one.tensor.name], parts)
+    else:
+        _copy(source, stored[one.tensor.name])
+
+
+def _store_with_feedback(
+    chain: Chain, one: CodedTensor, source: Source, stored: Mapping[str, Flat], feedback: Feedback, where: slice
+) -> None:
+    """Stores the values and what was left out before; leaves what is left out now (Karimireddy et al. 2019, Alg. 1)."""
+    left = feedback.after[where]
+    before = feedback.before[where] if feedback.before is not None else None
+    for start, stop in pieces(len(left)):
+        piece = left[start:stop]
+        source.read(start, stop, piece)
+        if before is not None:
+            np.add(piece, before[start:stop], out=piece)
+    _store(chain, one, ArraySource(left), stored)
+    sent = stored_source(chain, one, stored)
+    scratch = np.empty(min(PIECE, len(left)), np.float32)
+    for start, stop in pieces(len(left)):
+        piece = left[start:stop]
+        if isinstance(sent, SparseSource):
+            positions, values = sent.nonzero(start, stop)
+            piece[positions] -= values
+        else:
+            sent.read(start, stop, scratch[: len(piece)])
+            np.subtract(piece, scratch[: len(piece)], out=piece)

@@ -1,0 +1,173 @@
+"""The way back through a chain: a payload that came from elsewhere is checked, then read piece by piece, or whole.
+
+Nothing in a payload is believed: what does not fit its chain and its base is refused before a value is read, and no
+more memory is taken than the base model's size allows. Whether floating-point numbers in it are finite is checked where
+it arrives (fedn.aggregation.checks), as for any other model.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fedn.models.codecs.base import PIECE, Flat, Source, bad_encoding, pieces
+from fedn.models.codecs.chain import BASE_KEY, CHAIN_KEY, TENSORS_KEY, Chain, CodedTensor
+from fedn.models.codecs.encode import stored_source
+from fedn.models.digest import Buffer
+from fedn.models.wire import DTYPES, ModelSpec, differences, layout, read_spec, view
+from fedn.protocol.errors import InvalidInput, UpdateRefused
+
+HEADER_SLACK_BYTES = 1 << 20
+"""A payload's header may be so much longer than the usual one: other writers order and space it otherwise."""
+
+_LISTED = 20
+
+
+class Payload:
+    """An encoded model or update that passed all checks.
+
+    Args:
+        data: safetensors bytes (unpacked), read in place as long as the payload is used.
+        base: of the model that it stands for.
+        base_id: digest that it must name.
+
+    Raises:
+        UpdateRefused: (`update_does_not_fit`, `bad_encoding`) it is not what the chain makes of such a model.
+        InvalidInput: (`bad_model`) the bytes are no safetensors.
+    """
+
+    def __init__(self, chain: Chain, data: Buffer, base: ModelSpec, base_id: str) -> None:
+        self.spec = read_spec(data)
+        self.base = base
+        check_payload_header(self.spec, chain.layout(base, base_id)[1])
+        self._stored = {info.name: view(data, info).reshape(-1) for info in self.spec.tensors}
+        coded = chain.coded(base)
+        for one in coded:
+            _check(chain, one, self._stored)
+        self.tensors: Mapping[str, Flat | Source] = {
+            **{name: self._stored[name] for name in base.names},
+            **{one.tensor.name: stored_source(chain, one, self._stored) for one in coded},
+        }
+        """By name, of every tensor of the base: a flat array where it is stored as it was, else what reads it."""
+        self.plain = chain.selection is None and (chain.numbers is None or chain.numbers.plain)
+        """Whether the bytes are, all but for the widths of floating-point numbers, a model like the base."""
+
+    def decode(self) -> bytearray:
+        """The model, whole, in canonical safetensors bytes with the base's dtypes."""
+        header, spec = layout(((t.name, t.dtype, t.shape) for t in self.base.tensors), self.base.metadata)
+        buffer = bytearray(spec.size_bytes)
+        buffer[: len(header)] = header
+        scratch = np.empty(PIECE, np.float32)
+        for info in spec.tensors:
+            out, values = view(buffer, info).reshape(-1), self.tensors[info.name]
+            if isinstance(values, np.ndarray):
+                out[:] = values
+                continue
+            for start, stop in pieces(len(out)):
+                if out.dtype == np.float32:
+                    values.read(start, stop, out[start:stop])
+                else:
+                    values.read(start, stop, scratch[: stop - start])
+                    np.copyto(out[start:stop], scratch[: stop - start], casting="unsafe")
+        return buffer
+
+
+def check_payload_header(spec: ModelSpec, expected: ModelSpec) -> None:
+    """Compares what a payload says of itself with `Chain.layout` of its base.
+
+    Raises:
+        UpdateRefused: (`update_does_not_fit`) its tensors, its chain or its base are others.
+    """
+    faults = [
+        f"its header's {key} is {spec.metadata.get(key, '(none)')[:200]} instead of {expected.metadata[key]}"
+        for key in (CHAIN_KEY, BASE_KEY)
+        if spec.metadata.get(key) != expected.metadata[key]
+    ]
+    faults += differences(spec, expected)
+    if faults:
+        more = f"; and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise UpdateRefused(
+            "update_does_not_fit",
+            f"The encoded bytes do not fit their chain and base: {'; '.join(faults[:_LISTED])}{more}",
+            fix="Encode all tensors of the model that the task named, with the chain that the task asked for.",
+        )
+
+
+def unpacked_bytes(chain: Chain, data: Buffer, expected: ModelSpec) -> int:
+    """Size of the safetensors bytes within `data`, before anything is unpacked.
+
+    Raises:
+        UpdateRefused: (`bad_encoding`) it is damaged, or larger than a payload like `expected` can be.
+    """
+    if chain.bytes is None:
+        return len(data)
+    size_bytes = chain.bytes.unpacked_bytes(data)
+    if size_bytes > expected.size_bytes + HEADER_SLACK_BYTES:
+        raise bad_encoding(
+            chain.bytes.name, f"it unpacks to {size_bytes} bytes, and {expected.size_bytes} are to be expected"
+        )
+    return size_bytes
+
+
+def unpack(chain: Chain, data: Buffer, expected: ModelSpec) -> Buffer:
+    """The safetensors bytes within `data`; `data` itself where nothing packed them. Raises as `unpacked_bytes`."""
+    if chain.bytes is None:
+        return data
+    buffer = bytearray(unpacked_bytes(chain, data, expected))
+    chain.bytes.decompress(data, memoryview(buffer))
+    return buffer
+
+
+def read_model(chain: Chain, data: Buffer, *, max_bytes: int) -> tuple[str, Payload]:
+    """An encoded model that describes itself: (digest of the model that was encoded, what it holds).
+
+    Args:
+        max_bytes: of the unpacked bytes.
+
+    Raises:
+        UpdateRefused, InvalidInput: as `Payload`; (`bad_encoding`) it does not say what it stands for, or is too large.
+    """
+    if chain.bytes is not None:
+        size_bytes = chain.bytes.unpacked_bytes(data)
+        if size_bytes > max_bytes:
+            raise bad_encoding(chain.bytes.name, f"it unpacks to {size_bytes} bytes, and {max_bytes} are allowed")
+        buffer = bytearray(size_bytes)
+        chain.bytes.decompress(data, memoryview(buffer))
+        data = buffer
+    spec = read_spec(data)
+    own = {CHAIN_KEY, BASE_KEY, TENSORS_KEY}
+    others = {key: text for key, text in spec.metadata.items() if key not in own}
+    base_id = spec.metadata.get(BASE_KEY, "")
+    base = layout(_described(spec.metadata.get(TENSORS_KEY, "")), others)[1]
+    if base.size_bytes > max_bytes:
+        raise bad_encoding("chain", f"it stands for {base.size_bytes} bytes, and {max_bytes} are allowed")
+    return base_id, Payload(chain, data, base, base_id)
+
+
+def _described(text: str) -> list[tuple[str, Any, tuple[int, ...]]]:
+    """(name, dtype, shape) of the tensors that the metadata describes."""
+    try:
+        tensors = json.loads(text)
+        return [(name, DTYPES[code], _shape(shape)) for name, (code, shape) in tensors.items()]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise InvalidInput(
+            "bad_model",
+            f"The header's {TENSORS_KEY} does not describe a model's tensors",
+            fix="Encode with fedn, or as docs/reference/wire-protocol.md says.",
+        ) from error
+
+
+def _shape(sizes: list[int]) -> tuple[int, ...]:
+    if len(sizes) > 32 or not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes):
+        raise ValueError(f"{sizes} is no shape")
+    return tuple(sizes)
+
+
+def _check(chain: Chain, one: CodedTensor, stored: Mapping[str, Flat]) -> None:
+    if one.casts and chain.numbers is not None:
+        parts = {part.suffix: stored[name] for name, part in one.numbers_parts}
+        chain.numbers.check(stored[one.tensor.name], parts)
+    if one.kept is not None and chain.selection is not None:
+        parts = {part.suffix: stored[name] for name, part in one.selection_parts}
+        chain.selection.check(one.tensor.size, parts)
