@@ -42,7 +42,7 @@ class RoundName(_message.Message):
     def __init__(self, session: _Optional[str] = ..., index: _Optional[int] = ..., attempt: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s")
+    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,7 @@ class Task(_message.Message):
     PACKAGE_ID_FIELD_NUMBER: _ClassVar[int]
     HELPER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    UPLOAD_CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     client: str
     kind: TaskKind
@@ -65,7 +66,8 @@ class Task(_message.Message):
     package_id: str
     helper: str
     deadline_s: float
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ...) -> None: ...
+    upload_credit_bytes: int
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ...) -> None: ...
 
 class ObjectBegin(_message.Message):
     __slots__ = ("object_id", "kind", "size_bytes", "offset")
