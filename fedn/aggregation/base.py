@@ -6,6 +6,7 @@ Not here: any rule; each has its own module and its entry point in the group `fe
 from collections.abc import Mapping
 from typing import Any, Protocol, Self, cast
 
+from fedn.models.codecs.base import Check
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.wire import ModelSpec
@@ -80,6 +81,8 @@ class Rule(Protocol):
     name: str
     decomposable: bool
     """Whether the weighted mean of combiner models is what the rule gives for all updates at once."""
+    needs: frozenset[Check]
+    """What it looks at in single updates, so that no codec of a plan may hide it."""
 
     def __init__(self, **options: Any) -> None: ...
 

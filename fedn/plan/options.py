@@ -46,6 +46,11 @@ def load_option(group: str, name: str) -> type:
     return _load(found[0])
 
 
+def option_names(group: str) -> list[str]:
+    """Names of a group, sorted, whether they can be used or not."""
+    return sorted(_entries(group))
+
+
 def list_options(group: str) -> dict[str, str]:
     """Names of a group, sorted, each with the first line of its docstring, or with why it cannot be used."""
     described = {}

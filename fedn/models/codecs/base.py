@@ -86,6 +86,10 @@ class SparseSource(Source, Protocol):
 class Codec(ABC):
     """A step of a chain, made from the options of the plan; equal options make equal codecs."""
 
+    def __init__(self, **options: Any) -> None:
+        """Raises InvalidInput (`unknown_option`, `bad_codec_option`)."""
+        refuse_options(self.name, options)
+
     name: ClassVar[str]
     stage: ClassVar[Stage]
     inverse: ClassVar[Inverse] = Inverse.PER_UPDATE
@@ -100,7 +104,10 @@ class Codec(ABC):
 
     @property
     def error_feedback(self) -> bool:
-        """Whether what this step leaves out is added to the sender's next update (Seide et al. 2014)."""
+        """Whether what this step leaves out is added to the sender's next update (Seide et al. 2014).
+
+        A codec that can do so has the option `error_feedback`, which turns it off.
+        """
         return False
 
 

@@ -9,11 +9,11 @@ bfloat16 20 GB/s read and 8 written, float16 11 read and 2.6 written; `python -m
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from fedn.models.codecs.base import PIECE, Flat, Numbers, Part, Source, out_of_range, pieces, refuse_options
+from fedn.models.codecs.base import PIECE, Flat, Numbers, Part, Source, out_of_range, pieces
 from fedn.models.wire import DTYPES, DType
 
 _F16_INFINITY = 0x7C00
@@ -84,9 +84,6 @@ def narrow_bfloat16(values: Flat, out: Flat, scratch: Flat) -> bool:
 class _Cast(Numbers):
     plain = True
     _dtype: ClassVar[DType]
-
-    def __init__(self, **options: Any) -> None:
-        refuse_options(self.name, options)
 
     def stored_dtype(self, dtype: DType) -> DType | None:
         """Of wider ones alone: between float16 and bfloat16 nothing is saved."""

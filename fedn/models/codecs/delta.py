@@ -9,9 +9,7 @@ follows: exact where b/2 <= x <= 2b (Sterbenz), else within u·|x - b|, u = 2^-2
 float16, 2^-8 bfloat16).
 """
 
-from typing import Any
-
-from fedn.models.codecs.base import Difference, Inverse, refuse_options
+from fedn.models.codecs.base import Difference, Inverse
 
 
 class Delta(Difference):
@@ -19,6 +17,3 @@ class Delta(Difference):
 
     name = "delta"
     inverse = Inverse.ON_SUM
-
-    def __init__(self, **options: Any) -> None:
-        refuse_options(self.name, options)

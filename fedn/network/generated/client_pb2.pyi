@@ -64,7 +64,7 @@ class CombinerFrame(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., task: _Optional[_Union[_common_pb2.Task, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., pong: _Optional[_Union[_common_pb2.Pong, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("client", "instance", "version", "kinds", "held_objects", "partial", "spooled_tasks", "attributes")
+    __slots__ = ("client", "instance", "version", "kinds", "held_objects", "partial", "spooled_tasks", "attributes", "codecs")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class Hello(_message.Message):
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     SPOOLED_TASKS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
     client: str
     instance: str
     version: str
@@ -88,7 +89,8 @@ class Hello(_message.Message):
     partial: _containers.RepeatedCompositeFieldContainer[_common_pb2.ObjectFetch]
     spooled_tasks: _containers.RepeatedScalarFieldContainer[str]
     attributes: _containers.ScalarMap[str, str]
-    def __init__(self, client: _Optional[str] = ..., instance: _Optional[str] = ..., version: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_common_pb2.TaskKind, str]]] = ..., held_objects: _Optional[_Iterable[str]] = ..., partial: _Optional[_Iterable[_Union[_common_pb2.ObjectFetch, _Mapping]]] = ..., spooled_tasks: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    codecs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, client: _Optional[str] = ..., instance: _Optional[str] = ..., version: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_common_pb2.TaskKind, str]]] = ..., held_objects: _Optional[_Iterable[str]] = ..., partial: _Optional[_Iterable[_Union[_common_pb2.ObjectFetch, _Mapping]]] = ..., spooled_tasks: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("combiner", "instance", "chunk_bytes", "progress_s")
