@@ -8,7 +8,7 @@ FRAMEWORKS := .venv-frameworks
 TORCH ?= torch==2.13.0
 ARGS ?=
 
-.PHONY: help sandbox test test-frameworks lint format bench docs clean
+.PHONY: help sandbox test test-frameworks lint format bench bench-peers docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -36,11 +36,14 @@ format: $(VENV)/.dev  ## writes the code as the style wants it
 bench: $(VENV)/.test  ## measures the platform against this machine's own limits (ARGS="rounds")
 	$(BIN)/python -m benchmarks $(ARGS)
 
+bench-peers: $(VENV)/.test  ## the same rounds by Flower 1.8, NVFlare 2.9 and ours, in one run (ARGS="--params 1M --clients 2,10")
+	$(BIN)/python -m benchmarks peers $(ARGS)
+
 docs: $(VENV)/.docs  ## builds the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## removes everything that the other targets made
-	rm -rf $(VENV) $(FRAMEWORKS) site build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(FRAMEWORKS) .venv-peers site build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	rm -rf .import_linter_cache fedn-sandbox artefacts
 	find fedn tests benchmarks proto test-projects -name __pycache__ -type d -prune -exec rm -rf {} +
 

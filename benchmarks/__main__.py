@@ -1,22 +1,35 @@
 """`make bench ARGS="NAME …"`: runs one benchmark; without a name, each with its defaults."""
 
+import importlib
 import sys
 
-from benchmarks import rounds
+BENCHMARKS = {
+    "floor": "benchmarks.floor",
+    "rounds": "benchmarks.rounds",
+    "aggregation": "benchmarks.aggregation",
+    "data_plane": "benchmarks.data_plane",
+    "relay": "benchmarks.relay",
+    "idle": "benchmarks.idle",
+}
+"""Run by default, in this order."""
+ON_REQUEST = {"peers": "benchmarks.peers.__main__"}
+"""Run only where they are named."""
 
-BENCHMARKS = {"rounds": rounds.main}
 
-
-def main() -> int:
-    name, arguments = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("", [])
-    if name and name not in BENCHMARKS:
-        print(f"there is no benchmark {name!r}; there are: {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
-    for known, run in BENCHMARKS.items():
-        if name in ("", known):
-            run(arguments)
-    return 0
+def main(arguments: list[str]) -> int:
+    known = BENCHMARKS | ON_REQUEST
+    if arguments and not arguments[0].startswith("-"):
+        name, rest = arguments[0], arguments[1:]
+        if name not in known:
+            print(f"there is no benchmark {name!r}; there are: {', '.join(known)}", file=sys.stderr)
+            return 2
+        return int(importlib.import_module(known[name]).main(rest))
+    status = 0
+    for name, module in BENCHMARKS.items():
+        print(f"\n## {name}\n", flush=True)
+        status = max(status, int(importlib.import_module(module).main(arguments)))
+    return status
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

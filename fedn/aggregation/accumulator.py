@@ -3,19 +3,33 @@
 Not here: the arithmetic itself, and what a mean is for each dtype (fedn.aggregation.numerics).
 """
 
-import itertools
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from fedn.aggregation.checks import check_header
-from fedn.aggregation.numerics import PIECE, Flat, add_scaled, add_source, is_floating, mean_dtype, store_mean
+from fedn.aggregation.numerics import (
+    PIECE,
+    Flat,
+    add_scaled,
+    add_source,
+    is_floating,
+    mean_dtype,
+    store_mean,
+    store_scaled,
+)
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
-from fedn.models.wire import DType, ModelSpec, TensorInfo, allocate, view
+from fedn.models.pieces import Pieces
+from fedn.models.wire import DType, ModelSpec, TensorInfo, layout
 from fedn.protocol.errors import InvalidInput
+
+Entry = tuple[str, DType, Sequence[int]]
+"""Name, dtype and shape of a tensor."""
+
+_RESULT_PIECE_BYTES = 1 << 20
 
 
 class _Segment(NamedTuple):
@@ -29,11 +43,19 @@ class _Segment(NamedTuple):
     size: int
     """Number of elements."""
 
-    def of_sum(self, sums: dict[DType, Flat]) -> Flat:
-        return sums[self.sum_dtype][self.sum_start : self.sum_start + self.size]
+    @property
+    def sum_place(self) -> tuple[DType, int]:
+        return self.sum_dtype, self.sum_start
 
-    def of_model(self, buffer: Buffer) -> np.ndarray[tuple[int], np.dtype[Any]]:
-        return np.frombuffer(buffer, self.dtype, self.size, self.start)
+    @property
+    def stop(self) -> int:
+        """Offset behind the last element."""
+        return self.start + self.size * self.dtype.itemsize
+
+    def of_sum(self, sums: dict[DType, Flat], first: int, size: int) -> Flat:
+        """`size` elements of the sum, from number `first` of this segment on."""
+        begin = self.sum_start + first
+        return sums[self.sum_dtype][begin : begin + size]
 
 
 class Accumulator:
@@ -49,22 +71,25 @@ class Accumulator:
     Args:
         base: of the models to be added.
         sum_dtype: "float64" or "float32".
-        base_buffer: bytes of the base model; needed for updates of the form "delta".
+        base_model: bytes of the base model; needed for updates of the form "delta".
     """
 
-    def __init__(self, base: ModelSpec, sum_dtype: str = "float64", base_buffer: Buffer | None = None) -> None:
+    def __init__(self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None) -> None:
         if sum_dtype not in {"float64", "float32"}:
             raise InvalidInput("bad_sum_dtype", f"There is no sum in {sum_dtype}", fix="Choose float64 or float32.")
         self._base = base
-        self._base_buffer = base_buffer
+        self._base_model = None if base_model is None else _in_pieces(base_model)
         self._place: list[tuple[TensorInfo, DType, int]] = []
         sizes = {np.dtype(np.float64): 0, np.dtype(sum_dtype): 0}
         for tensor in base.stored_order:
             dtype = np.dtype(sum_dtype) if mean_dtype(tensor.dtype) == np.float32 else np.dtype(np.float64)
             self._place.append((tensor, dtype, sizes[dtype]))
             sizes[dtype] += tensor.size
-        self._sums: dict[DType, Flat] = {dtype: np.zeros(size, dtype) for dtype, size in sizes.items()}
+        self._sizes = sizes
+        self._sums: dict[DType, Flat] = {}
+        """Made with the first model, which is stored rather than added: fresh memory is written once."""
         self._scratch: dict[DType, Flat] = {dtype: np.empty(min(PIECE, size), dtype) for dtype, size in sizes.items()}
+        self._base_dtype = {(dtype, sum_start): tensor.dtype for tensor, dtype, sum_start in self._place if tensor.size}
         self._known_layout = base.tensors
         self._known_segments = _joined(self._segments(base))
         self._weight = 0.0
@@ -81,7 +106,7 @@ class Accumulator:
         """Number of models that were added."""
         return self._count
 
-    def add(self, update: Buffer, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
+    def add(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
         """Adds weight * update; see `fedn.aggregation.base.Aggregate.add`."""
         self._check(weight, form)
         if len(update) < spec.size_bytes:
@@ -91,75 +116,119 @@ class Accumulator:
             check_header(_of_base_widths(spec, self._base), self._base)
             self._known_segments = _joined(self._segments(spec))
             self._known_layout = spec.tensors
+        put = add_scaled if self._sums else store_scaled
+        self._make_sums()
+        pieces = _in_pieces(update)
         with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
             for segment in self._known_segments:
-                values = segment.of_model(update)
-                add_scaled(segment.of_sum(self._sums), values, weight, self._scratch[segment.sum_dtype])
+                scratch = self._scratch[segment.sum_dtype]
+                for first, values in pieces.elements(segment.dtype, segment.start, segment.size):
+                    put(segment.of_sum(self._sums, first, len(values)), values, weight, scratch)
         self._note(weight, form)
 
     def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
         """Adds weight * update, decoded piece by piece; see `fedn.aggregation.base.Aggregate.add_encoded`."""
+        if payload.plain:
+            return self.add(payload.data, payload.spec, weight, form=form)
         self._check(weight, form)
-        if payload.base.tensors != self._base.tensors:
-            check_header(payload.base, self._base)
+        check_header(payload.base, self._base)
+        fresh = not self._sums
+        self._make_sums()
+        put = store_scaled if fresh else add_scaled
         with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
             for tensor, sum_dtype, sum_start in self._place:
-                total = self._sums[sum_dtype][sum_start : sum_start + tensor.size]
-                values = payload.tensors[tensor.name]
-                if isinstance(values, np.ndarray):
-                    add_scaled(total, values, weight, self._scratch[sum_dtype])
-                else:
-                    add_source(total, values, weight, self._scratch[sum_dtype])
-        self._note(weight, form)
+                total, scratch = self._sums[sum_dtype][sum_start : sum_start + tensor.size], self._scratch[sum_dtype]
+                source = payload.sources.get(tensor.name)
+                if source is not None:
+                    add_source(total, source, weight, scratch, fresh=fresh)
+                    continue
+                for first, values in payload.elements(tensor.name):
+                    put(total[first : first + len(values)], values, weight, scratch)
+        return self._note(weight, form)
 
     def merge(self, other: Self) -> None:
         """Adds what `other` holds; see `fedn.aggregation.base.Aggregate.merge`."""
-        if other._place != self._place or other._sums.keys() != self._sums.keys():
+        if other._place != self._place or other._sizes.keys() != self._sizes.keys():
             raise InvalidInput("aggregates_do_not_fit", "The aggregates are of different base models or sum dtypes")
-        if other._delta_weight and self._base_buffer is None:
+        if other._delta_weight and self._base_model is None:
             raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
+        mine = bool(self._sums)
+        if other._sums:
+            self._make_sums()
         with np.errstate(over="ignore", invalid="ignore"):
-            for dtype, total in self._sums.items():
-                np.add(total, other._sums[dtype], out=total)
+            for dtype, more in other._sums.items():
+                if mine:
+                    np.add(self._sums[dtype], more, out=self._sums[dtype])
+                else:
+                    np.copyto(self._sums[dtype], more)
         self._weight += other._weight
         self._delta_weight += other._delta_weight
         self._count += other._count
 
-    def result(self) -> bytearray:
+    def result(self, piece_bytes: int = _RESULT_PIECE_BYTES) -> Iterator[memoryview]:
         """The mean, with each tensor in its `mean_dtype`; see `fedn.aggregation.base.Aggregate.result`."""
-        return self.mean([(tensor.name, mean_dtype(tensor.dtype), tensor.shape) for tensor in self._base.tensors])
+        entries = [(tensor.name, mean_dtype(tensor.dtype), tensor.shape) for tensor in self._base.tensors]
+        return self.mean(entries, piece_bytes)
 
-    def mean(self, entries: list[tuple[str, DType, tuple[int, ...]]]) -> bytearray:
-        """The mean in canonical safetensors bytes, in the dtypes and the order of `entries`.
+    def mean(self, entries: Sequence[Entry], piece_bytes: int = _RESULT_PIECE_BYTES) -> Iterator[memoryview]:
+        """The mean in canonical safetensors bytes, in the dtypes and the order of `entries`, piece by piece.
 
         Args:
             entries: (name, dtype, shape) of each tensor; names and shapes are those of the base.
+            piece_bytes: of each piece but the last; a multiple of 64. A piece is valid until the next one is asked for.
 
         Raises:
             InvalidInput: (`no_updates`) nothing was added; (`sum_overflow`) the mean is not finite.
         """
         if self._count == 0:
             raise InvalidInput("no_updates", "There is no mean of no updates")
-        buffer, spec = allocate(entries)
+        header, spec = layout(entries)
+        return self._mean_pieces(header, spec, piece_bytes)
+
+    def _mean_pieces(self, header: bytes, spec: ModelSpec, piece_bytes: int) -> Iterator[memoryview]:
         segments = self._segments(spec)
-        bases: Iterable[Flat | None] = self._delta_bases() if self._delta_weight else itertools.repeat(None)
+        if not self._delta_weight:
+            segments = _joined(segments)
+        segments.sort(key=lambda segment: segment.start)
+        bases = self._delta_bases() if self._delta_weight else {}
+        room = np.empty(min(piece_bytes, spec.size_bytes), np.uint8)
+        at = 0
+        for begin in range(0, spec.size_bytes, piece_bytes):
+            end = min(begin + piece_bytes, spec.size_bytes)
+            piece = room[: end - begin]
+            if begin < len(header):
+                part = np.frombuffer(header[begin:end], np.uint8)
+                piece[: len(part)] = part
+            while at < len(segments) and segments[at].stop <= begin:
+                at += 1
+            number = at
+            while number < len(segments) and segments[number].start < end:
+                self._store_mean(segments[number], begin, piece, bases.get(segments[number].sum_place))
+                number += 1
+            yield piece.data
+
+    def _store_mean(self, segment: _Segment, offset: int, piece: Flat, base_start: int | None) -> None:
+        """Stores what of a segment lies in the piece, which has this offset in the model."""
+        itemsize = segment.dtype.itemsize
+        begin, end = max(segment.start, offset), min(segment.stop, offset + piece.nbytes)
+        first, size = (begin - segment.start) // itemsize, (end - begin) // itemsize
+        out = piece[begin - offset : end - offset].view(segment.dtype)
+        total, scratch = segment.of_sum(self._sums, first, size), self._scratch[segment.sum_dtype]
         with np.errstate(over="ignore", invalid="ignore"):
-            for segment, base in zip(segments if self._delta_weight else _joined(segments), bases, strict=False):
-                store_mean(
-                    segment.of_sum(self._sums),
-                    self._weight,
-                    segment.of_model(buffer),
-                    self._scratch[segment.sum_dtype],
-                    base,
-                    self._delta_weight,
-                )
-        return buffer
+            if base_start is None:
+                store_mean(total, self._weight, out, scratch)
+                return
+            assert self._base_model is not None  # `add` and `merge` see to it
+            dtype = self._base_dtype[segment.sum_place]
+            for at, base in self._base_model.elements(dtype, base_start + first * dtype.itemsize, size):
+                run = slice(at, at + len(base))
+                store_mean(total[run], self._weight, out[run], scratch, base, self._delta_weight)
 
     def _check(self, weight: float, form: str) -> None:
         if not (math.isfinite(weight) and weight > 0):
             raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
         if form == "delta":
-            if self._base_buffer is None:
+            if self._base_model is None:
                 raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
         elif form != "model":
             raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
@@ -178,12 +247,21 @@ class Accumulator:
                 found.append(_Segment(sum_dtype, sum_start, there.dtype, there.start, there.size))
         return found
 
-    def _delta_bases(self) -> Iterator[Flat | None]:
-        """For each of `_segments`, the tensor that deltas are differences to; None where they are values."""
-        assert self._base_buffer is not None  # `add` and `merge` see to it
-        for tensor, _, _ in self._place:
-            if tensor.size:
-                yield view(self._base_buffer, tensor).reshape(-1) if is_floating(tensor.dtype) else None
+    def _delta_bases(self) -> dict[tuple[DType, int], int]:
+        """Where in the base's bytes each tensor begins that deltas are differences to, by its place in the sums."""
+        return {
+            (dtype, sum_start): tensor.start
+            for tensor, dtype, sum_start in self._place
+            if tensor.size and is_floating(tensor.dtype)
+        }
+
+    def _make_sums(self) -> None:
+        if not self._sums:
+            self._sums = {dtype: np.empty(size, dtype) for dtype, size in self._sizes.items()}
+
+
+def _in_pieces(model: Buffer | Pieces) -> Pieces:
+    return model if isinstance(model, Pieces) else Pieces.of(model)
 
 
 def _of_base_widths(spec: ModelSpec, base: ModelSpec) -> ModelSpec:

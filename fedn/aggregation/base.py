@@ -3,12 +3,13 @@
 Not here: any rule; each has its own module and its entry point in the group `fedn.rules`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self, cast
 
 from fedn.models.codecs.base import Check
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
+from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.options import load_option
 from fedn.protocol.errors import InvalidInput
@@ -30,11 +31,11 @@ class Aggregate(Protocol):
     def count(self) -> int:
         """Number of updates that were added."""
 
-    def add(self, update: Buffer, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
+    def add(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
         """Takes in one update. `update` is read during the call only.
 
         Args:
-            update: the safetensors bytes.
+            update: the safetensors bytes, in one piece or in several.
             spec: what `read_spec` says of them; names, shapes and dtypes of the base model, in any layout, but for the
                 widths of floating-point tensors, which are free.
             weight: finite, > 0.
@@ -65,10 +66,14 @@ class Aggregate(Protocol):
             InvalidInput: (`aggregates_do_not_fit`) it was started for another base model or sum dtype.
         """
 
-    def result(self) -> bytearray:
+    def result(self, piece_bytes: int) -> Iterator[memoryview]:
         """The combiner model: canonical safetensors bytes with the mean of each tensor, in `mean_dtype` of its dtype.
 
-        The aggregate stays as it is and can grow further.
+        It comes in pieces, so that nobody needs room for all of it. The aggregate stays as it is, and can grow further
+        when the last piece was taken.
+
+        Args:
+            piece_bytes: of each piece but the last; a multiple of 64. A piece is valid until the next is asked for.
 
         Raises:
             InvalidInput: (`no_updates`) nothing was added; (`sum_overflow`) the mean is not finite.
@@ -89,14 +94,16 @@ class Rule(Protocol):
     def weight_of(self, metadata: UpdateMetadata) -> float:
         """What an update with this metadata is multiplied by in the sum; > 0 for metadata that passed the checks."""
 
-    def start(self, base: ModelSpec, sum_dtype: str = "float64", base_buffer: Buffer | None = None) -> Aggregate:
+    def start(
+        self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None
+    ) -> Aggregate:
         """The empty aggregate for updates of one base model.
 
         Args:
             base: the base model's spec.
             sum_dtype: "float64" or "float32": of the sums of floating-point tensors up to 32 bits; wider ones,
                 integers and bools are always summed in float64.
-            base_buffer: the base model's bytes, which `result` reads if updates of the form "delta" were added.
+            base_model: the base model's bytes, which `result` reads if updates of the form "delta" were added.
         """
 
 

@@ -51,4 +51,7 @@ def combine(
                 fix="Run the same version of fedn on the reducer and the combiners.",
             )
         total.add(model, spec, weight if mean == "weighted" else 1.0)
-    return total.mean([(tensor.name, tensor.dtype, tensor.shape) for tensor in base.tensors])
+    merged = bytearray()
+    for piece in total.mean([(tensor.name, tensor.dtype, tensor.shape) for tensor in base.tensors]):
+        merged += piece
+    return merged

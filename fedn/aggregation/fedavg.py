@@ -6,6 +6,7 @@ from fedn.aggregation.accumulator import Accumulator
 from fedn.aggregation.base import refuse_options
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
+from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.protocol.tasks import UpdateMetadata
 
@@ -28,6 +29,8 @@ class FedAvg:
         """The number of examples."""
         return float(metadata.num_examples)
 
-    def start(self, base: ModelSpec, sum_dtype: str = "float64", base_buffer: Buffer | None = None) -> Accumulator:
+    def start(
+        self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None
+    ) -> Accumulator:
         """The empty sum; see `fedn.aggregation.base.Rule.start`."""
-        return Accumulator(base, sum_dtype, base_buffer)
+        return Accumulator(base, sum_dtype, base_model)

@@ -9,6 +9,7 @@ from fedn.cli.connection import json_option, reducer_options
 from fedn.cli.failures import Status
 from fedn.cli.output import Output, when
 from fedn.cli.settings_options import settings_options
+from fedn.plan.allocator import restart_with_allocator
 from fedn.plan.settings import ClientSettings
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def start(context: click.Context, settings: ClientSettings) -> None:
     With the federation's compute package:    fedn client start --join fedn1.… --data-path ./data
     With a Learner of your own:               fedn client start --join fedn1.… --learner my_module.py:MyLearner
     """
+    restart_with_allocator()
     from fedn.client.main import run  # heavy: only the program itself needs it
 
     context.exit(run(settings))

@@ -6,8 +6,8 @@ from fedn.api.client import APIClient
 from fedn.cli.connection import reducer_options
 from fedn.cli.output import Output, size, when
 from fedn.cli.settings_options import settings_options
+from fedn.plan.allocator import restart_with_allocator
 from fedn.plan.settings import CombinerSettings
-from fedn.sandbox.launch import restart_with_allocator
 
 
 @click.group()

@@ -24,6 +24,7 @@ COMMANDS = {
     "reducer": ("fedn.cli.reducer:reducer", "Run the reducer, the head of a federation."),
     "combiner": ("fedn.cli.combiner:combiner", "Run a combiner; list and remove them."),
     "client": ("fedn.cli.client:client", "Run a client where data is; check that it would work."),
+    "swarm": ("fedn.cli.swarm:swarm", "Thousands of light clients, to load a federation and measure it."),
     "events": ("fedn.cli.events:events", "What happened, and what happens."),
     "plan": ("fedn.cli.plan:plan", "What a session's plan may say."),
     "store": ("fedn.cli.store:store", "Clean up the model store."),

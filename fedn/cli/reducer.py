@@ -3,8 +3,8 @@
 import click
 
 from fedn.cli.settings_options import settings_options
+from fedn.plan.allocator import restart_with_allocator
 from fedn.plan.settings import ReducerSettings
-from fedn.sandbox.launch import restart_with_allocator
 
 
 @click.group()

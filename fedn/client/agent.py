@@ -21,7 +21,7 @@ from fedn.client.heads import TrailMemory
 from fedn.client.objects import ObjectCache
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
-from fedn.client.spool import Spool
+from fedn.client.spool import Spool, SpooledResult
 from fedn.client.stream import CombinerStream
 from fedn.client.tasks import Tasks
 from fedn.network.generated import client_pb2 as wire
@@ -51,6 +51,7 @@ class ClientAgent:
         self._stopping = asyncio.Event()
         self._attached = asyncio.Event()
         self._stream: CombinerStream | None = None
+        self._attachment: Attachment | None = None
         self._backoff = Backoff()
         self._last: Assignment | None = None
         self._told = ""
@@ -99,6 +100,7 @@ class ClientAgent:
             downloads=self._downloads,
             runtime_for=self._runtimes.for_task,
             post=self._post,
+            offer=self._offer,
             timeout_s=settings.task_timeout_s,
             validator=settings.validator,
         )
@@ -115,6 +117,10 @@ class ClientAgent:
     def _post(self, frame: wire.ClientFrame) -> None:
         if self._stream is not None:
             self._stream.post(frame)
+
+    def _offer(self, result: SpooledResult, credit_bytes: int) -> None:
+        if self._attachment is not None:
+            self._attachment.offer(result, credit_bytes)
 
     async def _serve(self) -> None:
         await asyncio.gather(self._enrol(), self._runtimes.start())
@@ -165,7 +171,7 @@ class ClientAgent:
             cache=self._cache,
             spool=self._spool,
         )
-        self._stream = stream
+        self._stream, self._attachment = stream, attachment
         attached_at: float | None = None
         helpers: list[asyncio.Task[None]] = []
         try:
@@ -183,7 +189,7 @@ class ClientAgent:
             for helper in helpers:
                 helper.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
-            self._stream = None
+            self._stream = self._attachment = None
             await stream.close()
         raise AssertionError("an attachment ends with an error")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import fedn
 from fedn.client.downloads import Downloads
 from fedn.client.objects import ObjectCache
-from fedn.client.spool import Spool
+from fedn.client.spool import Spool, SpooledResult
 from fedn.client.stream import CombinerStream
 from fedn.client.tasks import Tasks
 from fedn.client.uploads import Upload
-from fedn.network.convert import kind_to_wire, reason_from_wire, round_from_wire, task_from_wire
+from fedn.network.convert import kind_to_wire, metadata_to_wire, reason_from_wire, round_from_wire, task_from_wire
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
@@ -79,6 +79,8 @@ class Attachment:
         self._chunk_bytes = CHUNK_BYTES
         self._welcomed = False
         self._uploads: dict[str, Upload] = {}
+        self._announced: set[str] = set()
+        """Tasks whose results the combiner was told of on this stream, and has not settled."""
         self._handlers: Mapping[str, Callable[[wire.CombinerFrame], None]] = {
             "task": self._on_task,
             "object": lambda frame: self._downloads.begin(frame.object),
@@ -132,8 +134,34 @@ class Attachment:
                     self._handle(message)
         finally:
             self._downloads.pause()
+            self._tasks.stream_ended()
             for upload in list(self._uploads.values()):
                 self._drop_upload(upload)
+
+    def offer(self, result: SpooledResult, credit_bytes: int) -> None:
+        """Says that a result waits; its pieces follow at once where there is credit and no other is on its way.
+
+        Pieces carry no name: only one result can be on its way on a stream.
+        """
+        task_id = result.metadata.task_id
+        follows = 0 < result.size_bytes <= credit_bytes and not (self._announced or self._uploads)
+        again = self._uploads.get(task_id)
+        if again is not None:
+            self._drop_upload(again)
+        if result.size_bytes:
+            self._announced.add(task_id)
+        self._stream.post(
+            wire.ClientFrame(
+                ready=wire.Ready(
+                    metadata=metadata_to_wire(result.metadata),
+                    object_id=result.object_id,
+                    size_bytes=result.size_bytes,
+                    follows=follows,
+                )
+            )
+        )
+        if follows:
+            self._start_upload(Upload(result, 0, self._chunk_bytes, says_end=False))
 
     def _handle(self, frame: wire.CombinerFrame) -> None:
         handler = self._handlers.get(frame.WhichOneof("control") or "")
@@ -162,7 +190,7 @@ class Attachment:
         task = task_from_wire(frame.task)
         if task.client != self._introduction.client:
             raise InvalidInput("bad_message", f"a task for the client {task.client!r} came here")
-        self._tasks.submit(task, round_from_wire(frame.task.round), self._combiner)
+        self._tasks.submit(task, round_from_wire(frame.task.round), self._combiner, frame.task.upload_credit_bytes)
 
     def _on_grant(self, frame: wire.CombinerFrame) -> None:
         task_id = frame.grant.task_id
@@ -173,9 +201,7 @@ class Attachment:
         if result is None:
             _LOG.warning("a grant came for the task %s, which has no result here", task_id)
             return
-        upload = Upload(result, frame.grant.offset, self._chunk_bytes)
-        self._uploads[task_id] = upload
-        self._stream.upload(upload)
+        self._start_upload(Upload(result, frame.grant.offset, self._chunk_bytes))
 
     def _on_refused(self, frame: wire.CombinerFrame) -> None:
         reason = reason_from_wire(frame.refused.problem)
@@ -188,15 +214,14 @@ class Attachment:
             reason.code,
         )
         if reason.code in _ASKED_AGAIN:
+            self._forget_upload(frame.refused.task_id)
             self._tasks.cancel(frame.refused.task_id, reason.message)
         else:
             self._settle(frame.refused.task_id)
 
     def _on_cancelled(self, frame: wire.CombinerFrame) -> None:
         task_id = frame.cancelled.task_id
-        upload = self._uploads.get(task_id)
-        if upload is not None:
-            self._drop_upload(upload)
+        self._forget_upload(task_id)
         self._tasks.cancel(task_id, frame.cancelled.reason)
 
     def _on_bye(self, frame: wire.CombinerFrame) -> None:
@@ -209,10 +234,18 @@ class Attachment:
         raise error
 
     def _settle(self, task_id: str) -> None:
+        self._forget_upload(task_id)
+        self._tasks.settled(task_id)
+
+    def _forget_upload(self, task_id: str) -> None:
+        self._announced.discard(task_id)
         upload = self._uploads.get(task_id)
         if upload is not None:
             self._drop_upload(upload)
-        self._tasks.settled(task_id)
+
+    def _start_upload(self, upload: Upload) -> None:
+        self._uploads[upload.task_id] = upload
+        self._stream.upload(upload)
 
     def _drop_upload(self, upload: Upload) -> None:
         del self._uploads[upload.task_id]

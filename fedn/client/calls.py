@@ -45,7 +45,7 @@ class TaskOutcome:
     object_id: str = ""
     """Digest of the tensors' bytes; empty where the task makes none."""
     size_bytes: int = 0
-    tensors: bytes | Path | None = None
+    tensors: bytes | bytearray | Path | None = None
     """The bytes, or the file (`result_path`) that holds them."""
 
 

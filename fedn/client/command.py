@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fedn.client import launch
 from fedn.client.output import Output
+from fedn.plan.allocator import without_allocator
 from fedn.protocol.errors import TaskFailed
 
 _CODE_LOG = logging.getLogger("fedn.client.code")
@@ -89,9 +90,16 @@ async def run_command(
 
 
 def clean_environment(extra: Mapping[str, str], python: Path) -> dict[str, str]:
-    """The environment of the site's own code: without secrets of the agent, with `python` found first as python3."""
+    """The environment of the site's own code, with `python` found first as python3.
+
+    Without the agent's secrets, and without what was set for the agent's own memory.
+    """
     secrets = ("FEDN_ALLIANCE_", "FEDN_CLIENT_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(secrets) and name not in _SECRETS}
+    kept = {
+        name: value
+        for name, value in without_allocator(os.environ).items()
+        if not name.startswith(secrets) and name not in _SECRETS
+    }
     path = os.pathsep.join(part for part in (str(python.parent), kept.get("PATH", os.defpath)) if part)
     return kept | {"PATH": path, "PYTHONUNBUFFERED": "1"} | dict(extra)
 

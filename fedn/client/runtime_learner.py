@@ -15,6 +15,7 @@ from fedn.client.command import clean_environment
 from fedn.client.output import Output
 from fedn.client.seeds import task_seed
 from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
+from fedn.plan.allocator import LARGE_BUFFERS
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -85,7 +86,7 @@ class LearnerRuntime:
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
                 await worker.channel.send(self._load_message())
-                head, _ = await worker.channel.receive()
+                head = (await worker.channel.receive()).head
         except TimeoutError as error:
             await worker.end()
             raise TaskFailed(
@@ -180,7 +181,7 @@ class LearnerRuntime:
                     stderr=asyncio.subprocess.STDOUT,
                     pass_fds=(theirs.fileno(),),
                     cwd=self._settings.folder,
-                    env=clean_environment({}, Path(self._settings.python)),
+                    env=clean_environment(LARGE_BUFFERS, Path(self._settings.python)),
                     start_new_session=True,
                 )
             except OSError as error:
@@ -228,8 +229,8 @@ def _task_message(call: TaskCall, path: Path | None) -> dict[str, Any]:
     }
 
 
-def _outcome(head: dict[str, Any], payload: bytes, call: TaskCall) -> TaskOutcome:
-    tensors: bytes | Path | None = None
+def _outcome(head: dict[str, Any], payload: bytearray, call: TaskCall) -> TaskOutcome:
+    tensors: bytes | bytearray | Path | None = None
     if head["object_id"]:
         tensors = payload if head["size"] <= INLINE_BYTES else call.result_path
     return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=head["size"], tensors=tensors)

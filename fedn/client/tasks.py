@@ -4,6 +4,7 @@ Outlives the streams: a task goes on while the combiner is away, and is answered
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -16,14 +17,20 @@ from fedn.client.downloads import Downloads, Post
 from fedn.client.objects import Held, ObjectCache
 from fedn.client.spool import Spool, SpooledResult
 from fedn.models.digest import ALGORITHM, algorithm_of
-from fedn.network.convert import metadata_to_wire, reason_to_wire, round_to_wire
+from fedn.network.convert import reason_to_wire, round_to_wire
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.plan.logs import FieldLogger, bind
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 
+_LOG = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 1.0
+_ACCEPTED_AFTER_S = 0.1
+"""A task that is done sooner is not said to be accepted: its result says so."""
+
+Offer = Callable[[SpooledResult, int], None]
+"""Says that a result waits; its upload may begin at once if it has at most so many bytes."""
 
 
 @dataclass(eq=False)
@@ -31,7 +38,10 @@ class _Job:
     task: TaskSpec
     round: RoundName
     combiner: str
+    credit_bytes: int
+    """A result of at most so many bytes may be sent without being asked for."""
     cancelled: bool = False
+    accepted: bool = False
     loading: asyncio.Task[Held] | None = None
     """The download of its model, which is given up with the job."""
     reported_at: float = field(default=-_PROGRESS_EVERY_S)
@@ -43,7 +53,7 @@ class Tasks:
     Args:
         client: this client's name.
         runtime_for: gives the runtime that does a task, ready; TaskFailed where there is none.
-        post: sends a control message, if a stream is open.
+        post, offer: send a control message, say that a result waits, if a stream is open.
         timeout_s: seconds > 0 a task may take.
         validator: whether this client validates models, also as part of a train task.
     """
@@ -57,6 +67,7 @@ class Tasks:
         downloads: Downloads,
         runtime_for: Callable[[TaskSpec], Awaitable[Runtime]],
         post: Post,
+        offer: Offer,
         timeout_s: float,
         validator: bool = True,
     ) -> None:
@@ -66,6 +77,7 @@ class Tasks:
         self._downloads = downloads
         self._runtime_for = runtime_for
         self._post = post
+        self._offer = offer
         self._timeout_s = timeout_s
         self._validator = validator
         self._queue: deque[_Job] = deque()
@@ -75,24 +87,24 @@ class Tasks:
         self._stale: set[str] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
-    def submit(self, task: TaskSpec, round_name: RoundName, combiner: str) -> None:
-        """A task is asked for: new, or again."""
+    def submit(self, task: TaskSpec, round_name: RoundName, combiner: str, credit_bytes: int = 0) -> None:
+        """A task is asked for: new, or again. `credit_bytes` holds until `stream_ended`."""
         for task_id in self._stale - {task.task_id}:
             self._spool.remove(task_id)
         self._stale.clear()
         result = self._spool.get(task.task_id)
         if result is not None and result.metadata.base_model_id == task.model_id:
-            self.offer(result.for_round(round_name))
+            self._offer(result.for_round(round_name), credit_bytes)
             return
         job = self._find(task.task_id)
         if job is not None:
-            job.round, job.combiner = round_name, combiner
+            job.round, job.combiner, job.credit_bytes = round_name, combiner, credit_bytes
             if task.model_id:
                 self._downloads.ask(task.model_id, common.OBJECT_KIND_MODEL)
             self._accept(job)
             return
         self._supersede(combiner)
-        self._queue.append(_Job(task, round_name, combiner))
+        self._queue.append(_Job(task, round_name, combiner, credit_bytes))
         self._wake.set()
 
     def cancel(self, task_id: str, reason: str) -> None:
@@ -107,17 +119,11 @@ class Tasks:
         """The combiner has the result, or wants it never again."""
         self._spool.remove(task_id)
 
-    def offer(self, result: SpooledResult) -> None:
-        """Says that a result waits."""
-        self._post(
-            wire.ClientFrame(
-                ready=wire.Ready(
-                    metadata=metadata_to_wire(result.metadata),
-                    object_id=result.object_id,
-                    size_bytes=result.size_bytes,
-                )
-            )
-        )
+    def stream_ended(self) -> None:
+        """What a combiner granted on the stream is void."""
+        for job in [self._current, *self._queue]:
+            if job is not None:
+                job.credit_bytes = 0
 
     async def run(self) -> None:
         """Does task after task, until it is cancelled."""
@@ -134,8 +140,8 @@ class Tasks:
     async def _do(self, job: _Job) -> None:
         task = job.task
         started = time.perf_counter()
-        self._accept(job)
-        self._log(job).info("%s task %s begins", task.kind, task.task_id)
+        accepting = asyncio.get_running_loop().call_later(_ACCEPTED_AFTER_S, self._accept, job)
+        _LOG.debug("%s task %s begins", task.kind, task.task_id)
         try:
             outcome = await self._outcome(job)
             if job.cancelled:
@@ -146,9 +152,11 @@ class Tasks:
             if not job.cancelled:
                 self._fail(job, error)
         else:
+            # The combiner first: a log line costs as much as the message.
+            self._offer(result, job.credit_bytes)
             self._log(job).info("%s task %s is done in %.0f ms", task.kind, task.task_id, task_ms)
-            self.offer(result)
         finally:
+            accepting.cancel()
             self._spool.discard_work(task.task_id)
 
     async def _outcome(self, job: _Job) -> TaskOutcome:
@@ -200,7 +208,8 @@ class Tasks:
             job.loading = None
 
     def _accept(self, job: _Job) -> None:
-        if job is self._current:
+        if job is self._current and not job.cancelled:
+            job.accepted = True
             self._post(wire.ClientFrame(task_accepted=wire.TaskAccepted(task_id=job.task.task_id)))
 
     def _progress(self, job: _Job, fraction: float, metrics: dict[str, float]) -> None:
@@ -208,6 +217,8 @@ class Tasks:
         if now - job.reported_at < _PROGRESS_EVERY_S:
             return
         job.reported_at = now
+        if not job.accepted:
+            self._accept(job)
         self._post(
             wire.ClientFrame(
                 task_progress=wire.TaskProgress(task_id=job.task.task_id, fraction=fraction, metrics=metrics)

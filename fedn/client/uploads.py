@@ -9,18 +9,21 @@ from fedn.protocol.errors import InvalidInput
 
 
 class Upload:
-    """The pieces of a result and the message that ends them; see `fedn.client.stream.PieceSource`.
+    """The pieces of a result, and the message that ends them; see `fedn.client.stream.PieceSource`.
 
     Args:
         result: stays in the spool until it is acknowledged.
         offset: bytes that the combiner has already.
         chunk_bytes: size of the pieces.
+        says_end: whether the pieces are followed by an UploadEnd.
 
     Raises:
         InvalidInput: (`bad_frame`) the offset lies outside the result.
     """
 
-    def __init__(self, result: SpooledResult, offset: int, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(
+        self, result: SpooledResult, offset: int, chunk_bytes: int = CHUNK_BYTES, *, says_end: bool = True
+    ) -> None:
         if offset > result.size_bytes:
             raise InvalidInput("bad_frame", f"a grant from {offset}, the result has {result.size_bytes} bytes")
         self.task_id = result.metadata.task_id
@@ -29,7 +32,7 @@ class Upload:
         self._chunk_bytes = chunk_bytes
         self._open = ExitStack()
         self._view: memoryview | None = None
-        self._ended = False
+        self._ended = not says_end
 
     def next_message(self) -> bytes | None:
         if self._offset < self._result.size_bytes:

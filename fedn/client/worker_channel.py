@@ -10,16 +10,19 @@ import select
 import socket
 import struct
 import threading
+from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 INLINE_BYTES = 1 << 20
-"""Models up to this size travel in messages; larger ones in files that are mapped."""
+"""Models up to this size travel in messages; larger ones in files."""
 
 MAX_INLINE_BYTES = 64 << 20
 _MAX_HEAD_BYTES = 16 << 20
 _HEAD = struct.Struct("<IQ")
+_RECEIVE_BYTES = 1 << 16
+_MAX_UNREAD = 64
+"""Messages that wait for the agent; a worker that sends more waits itself."""
 
 Buffer = bytes | bytearray | memoryview
 
@@ -29,17 +32,36 @@ class Message(NamedTuple):
     payload: bytearray
 
 
+class Parser:
+    """Cuts a stream of bytes into messages."""
+
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+
+    def feed(self, data: Buffer) -> None:
+        self._bytes += data
+
+    def next(self) -> Message | None:
+        """The next message, if it is here whole. ConnectionError where it is none of ours."""
+        rest = self._bytes
+        if len(rest) < _HEAD.size:
+            return None
+        head_bytes, payload_bytes = _HEAD.unpack_from(rest)
+        if head_bytes > _MAX_HEAD_BYTES or payload_bytes > MAX_INLINE_BYTES:
+            raise ConnectionError(f"a message of {head_bytes} + {payload_bytes} bytes is too large")
+        head_end = _HEAD.size + head_bytes
+        end = head_end + payload_bytes
+        if len(rest) < end:
+            return None
+        message = Message(json.loads(rest[_HEAD.size : head_end]), rest[head_end:end])
+        del rest[:end]
+        return message
+
+
 def pack(head: Mapping[str, Any], payload_bytes: int) -> bytes:
     """The beginning of a message, up to its payload."""
     data = json.dumps(head).encode()
     return _HEAD.pack(len(data), payload_bytes) + data
-
-
-def _lengths(start: Buffer) -> tuple[int, int]:
-    head_bytes, payload_bytes = _HEAD.unpack(start)
-    if head_bytes > _MAX_HEAD_BYTES or payload_bytes > MAX_INLINE_BYTES:
-        raise ConnectionError(f"a message of {head_bytes} + {payload_bytes} bytes is too large")
-    return head_bytes, payload_bytes
 
 
 class WorkerEnd:
@@ -48,67 +70,132 @@ class WorkerEnd:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._sending = threading.Lock()
+        self._parser = Parser()
+        self._next: Message | None = None
+        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def send(self, head: Mapping[str, Any], payload: Buffer = b"") -> None:
         start = pack(head, len(payload))
         with self._sending:
-            if len(payload) <= 4096:
-                self._socket.sendall(start + bytes(payload))
-            else:
-                self._socket.sendall(start)
+            self._socket.sendall(start)
+            if payload:
                 self._socket.sendall(payload)
 
     def receive(self) -> Message:
         """The next message. EOFError when the agent has gone."""
-        head_bytes, payload_bytes = _lengths(self._exactly(_HEAD.size))
-        head = json.loads(self._exactly(head_bytes))
-        return Message(head, self._exactly(payload_bytes))
-
-    def has_message(self) -> bool:
-        """Whether `receive` would not wait for the agent."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return bool(poll.poll(0))
-
-    def _exactly(self, size: int) -> bytearray:
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        while view:
-            count = self._socket.recv_into(view)
+        while True:
+            message, self._next = self._next or self._parser.next(), None
+            if message is not None:
+                return message
+            count = self._socket.recv_into(self._buffer)
             if not count:
                 raise EOFError
-            view = view[count:]
-        return buffer
+            self._parser.feed(self._buffer[:count])
+
+    def has_message(self) -> bool:
+        """Whether `receive` would not wait for the agent to begin one."""
+        self._next = self._next or self._parser.next()
+        return self._next is not None or bool(self._poll.poll(0))
 
 
-class AgentEnd:
-    """The agent's end, on its event loop."""
+class AgentEnd(asyncio.BufferedProtocol):
+    """The agent's end, on its event loop. One task receives."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        self._parser = Parser()
+        self._messages: deque[Message] = deque()
+        self._receiver: asyncio.Future[None] | None = None
+        self._sender: asyncio.Future[None] | None = None
+        """Waits for room in the socket; None while there is some."""
+        self._lost: Exception | None = None
+        self._closed = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def open(cls, sock: socket.socket) -> "AgentEnd":
         sock.setblocking(False)
-        return cls(*await asyncio.open_connection(sock=sock, limit=4 * INLINE_BYTES))
+        _, end = await asyncio.get_running_loop().create_connection(cls, sock=sock)
+        return end
 
     async def send(self, head: Mapping[str, Any], payload: Buffer = b"") -> None:
         """ConnectionError where the worker has gone."""
+        if self._lost is not None or self._transport is None:
+            raise ConnectionResetError("the worker has gone")
         start = pack(head, len(payload))
         if payload:
-            self._writer.writelines((start, payload))
+            self._transport.writelines((start, payload))
         else:
-            self._writer.write(start)
-        await self._writer.drain()
+            self._transport.write(start)
+        if self._sender is not None:
+            await asyncio.shield(self._sender)
 
-    async def receive(self) -> tuple[dict[str, Any], bytes]:
-        """The next message's head and payload. EOFError or ConnectionError where the worker has gone."""
-        head_bytes, payload_bytes = _lengths(await self._reader.readexactly(_HEAD.size))
-        head = json.loads(await self._reader.readexactly(head_bytes))
-        return head, await self._reader.readexactly(payload_bytes) if payload_bytes else b""
+    async def receive(self) -> Message:
+        """The next message. EOFError or ConnectionError where the worker has gone."""
+        while not self._messages:
+            if self._lost is not None:
+                raise self._lost
+            self._receiver = asyncio.get_running_loop().create_future()
+            try:
+                await self._receiver
+            finally:
+                self._receiver = None
+        message = self._messages.popleft()
+        if len(self._messages) == _MAX_UNREAD - 1 and self._lost is None and self._transport is not None:
+            self._transport.resume_reading()
+        return message
 
     async def close(self) -> None:
-        self._writer.close()
-        with suppress(ConnectionError):
-            await self._writer.wait_closed()
+        if self._transport is not None:
+            self._transport.close()
+            await asyncio.shield(self._closed)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._parser.feed(self._buffer[:nbytes])
+        try:
+            while (message := self._parser.next()) is not None:
+                self._messages.append(message)
+        except (ConnectionError, ValueError) as error:  # what runs there is the site's own code: it may write anything
+            self._lose(ConnectionError(f"the worker sent what is no message: {error}"))
+            self._abort()
+            return
+        if len(self._messages) >= _MAX_UNREAD and self._transport is not None:
+            self._transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._lose(EOFError("the worker has gone"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lose(ConnectionResetError(str(exc)) if exc is not None else EOFError("the worker has gone"))
+        self.resume_writing()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._sender = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        sender, self._sender = self._sender, None
+        if sender is not None and not sender.done():
+            sender.set_result(None)
+
+    def _lose(self, error: Exception) -> None:
+        self._lost = self._lost or error
+        self._wake()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._receiver is not None and not self._receiver.done():
+            self._receiver.set_result(None)

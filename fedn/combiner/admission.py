@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from fedn.combiner.buffers import BufferPool, MemoryStorage, Spool, Storage
+from fedn.combiner.buffers import MemoryStorage, Spool, Storage
 from fedn.combiner.options import MIB
 from fedn.protocol.errors import FednError
 
 _SLOTS = ((8 * MIB, 2), (MIB, 4), (0, 64))
 """(smallest size, uploads at once) of each size class, as measured best."""
+
+_AHEAD_BYTES = MIB
+"""Uploads up to that size may be granted with their task: one turn less each, and small rounds are made of turns."""
 
 _EXPECTED_BYTES_PER_S = 200e6
 """An upload slower than that is one over a slow link."""
@@ -61,7 +64,6 @@ class Admission:
 
     def __init__(self, memory_bytes: int, spool: Spool, slow_after_s: float) -> None:
         self._total_bytes = self._free_bytes = memory_bytes
-        self._pool = BufferPool(memory_bytes)
         self._spool = spool
         self._slow_after_s = slow_after_s
         self._classes = tuple(_SizeClass(size, slots) for size, slots in _SLOTS)
@@ -81,6 +83,16 @@ class Admission:
         self._count += 1
         self._class_of(ticket).waiting.append(ticket)
         self._advance()
+
+    def grant_ahead(self, size_bytes: int) -> Storage | None:
+        """Room for a small upload that has yet to be announced; None where it must ask for a grant.
+
+        Half of the memory stays for those who ask.
+        """
+        if size_bytes > _AHEAD_BYTES or self._free_bytes - size_bytes < self._total_bytes // 2:
+            return None
+        self._free_bytes -= size_bytes
+        return MemoryStorage(size_bytes, self._credit)
 
     def leave(self, ticket: Ticket) -> None:
         """The upload is whole, given up, or wanted no more: its place goes to another. Its storage stays its own."""
@@ -151,7 +163,7 @@ class Admission:
             task.add_done_callback(self._making.discard)
         else:
             self._free_bytes -= ticket.size_bytes
-            ticket.storage = MemoryStorage(self._pool, ticket.size_bytes, self._credit)
+            ticket.storage = MemoryStorage(ticket.size_bytes, self._credit)
             ticket.on_grant(ticket.storage)
 
     def _leave_slot(self, ticket: Ticket) -> None:

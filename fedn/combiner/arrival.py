@@ -23,15 +23,13 @@ class ArrivalCheck:
         self._object_id = object_id
         self._size_bytes = size_bytes
         self._base = base
+        self._head = bytearray()
+        """The beginning, until the header is there whole."""
         self._finite: FiniteCheck | None = None
         self._hasher = Hasher(check_digest(object_id)[0])
 
-    def feed(self, offset: int, data: memoryview, arrived: memoryview) -> None:
-        """Takes the next bytes.
-
-        Args:
-            offset: of `data` in the upload.
-            arrived: everything that arrived so far, `data` included.
+    def feed(self, offset: int, data: memoryview) -> None:
+        """Takes the next bytes; `offset` is where they lie in the upload.
 
         Raises:
             UpdateRefused, InvalidInput: it can never become a valid update.
@@ -40,7 +38,8 @@ class ArrivalCheck:
         if self._finite is not None:
             self._finite.feed(offset, data)
             return
-        header_bytes = header_size(arrived)
+        self._head += data[: self._max_header_bytes() - len(self._head)]
+        header_bytes = header_size(self._head)
         if header_bytes is None:
             return
         if header_bytes > self._max_header_bytes():
@@ -49,13 +48,14 @@ class ArrivalCheck:
                 f"its header claims {header_bytes} bytes",
                 fix="Return the tensors of the model that the task named.",
             )
-        if len(arrived) < header_bytes:
+        if len(self._head) < header_bytes:
             return
-        spec = read_spec(arrived, self._size_bytes)
+        spec = read_spec(self._head, self._size_bytes)
         if self._base is not None:
             check_header(spec, self._base)
         self.spec, self._finite = spec, FiniteCheck(spec)
-        self._finite.feed(header_bytes, arrived[header_bytes:])
+        self._head = bytearray()
+        self._finite.feed(header_bytes, data[header_bytes - offset :])
 
     def finish(self) -> ModelSpec:
         """All bytes were fed. UpdateRefused where a number is not finite or the digest is another one."""

@@ -1,7 +1,8 @@
-"""Where the bytes of an update lie between the network and the sum: pooled memory, or a spool file.
+"""Where the bytes of an update lie between the network and the sum: in the messages that brought them, or in a spool
+file.
 
-First writes to fresh memory cost five times as much as writes to memory used before, so buffers are kept and reused.
-A spool file has no name: the kernel removes it with its last descriptor, also after a kill.
+What arrived in memory is not copied again: the sum reads it where gRPC put it. A spool file has no name: the kernel
+removes it with its last descriptor, also after a kill.
 """
 
 import asyncio
@@ -13,78 +14,68 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from fedn.models.pieces import Pieces
 from fedn.protocol.errors import LimitExceeded
+
+_SMALL_PIECE_BYTES = 1 << 15
+"""Pieces shorter than that are put together: a peer that sends single bytes must not cost an object for each."""
+_JOINED_BYTES = 1 << 20
 
 
 class Storage(Protocol):
-    """Room for one update of a size that is known."""
+    """Room for one update. It is written from its beginning, without gaps."""
 
     size_bytes: int
+    """What there is room for."""
 
     def write(self, offset: int, data: memoryview) -> asyncio.Future[None] | None:
-        """Takes bytes over. None where that is done; else a future, before whose end `data` must not change.
+        """Takes the next bytes over: those at `offset`, or from 0 on those of a new beginning.
 
+        None where that is done; else a future, before whose end `data` must not change. `data` may be kept.
         LimitExceeded (`spool_full`), also from the future, where the disk has no room.
         """
 
-    def view(self) -> memoryview:
-        """All `size_bytes` bytes; those not yet written have any value. Valid until `release`."""
+    def pieces(self) -> Pieces:
+        """What was written so far, from the first byte on. To be read before `release` and before more is written."""
 
     def release(self) -> None:
-        """Gives the room back; once. The views must be gone."""
-
-
-class BufferPool:
-    """Buffers that go round. `kept_bytes` bounds what lies unused; what is in use is bounded by its users."""
-
-    def __init__(self, kept_bytes: int) -> None:
-        self._kept_bytes = kept_bytes
-        self._free: list[NDArray[np.uint8]] = []
-        self._free_bytes = 0
-
-    def take(self, size_bytes: int) -> NDArray[np.uint8]:
-        """A buffer of at least that size, the best fitting one of those at hand."""
-        fitting = [b for b in self._free if size_bytes <= b.nbytes <= 2 * size_bytes + 4096]
-        if not fitting:
-            # np.empty asks for huge pages and does not clear: a fresh buffer costs as little as it can.
-            return np.empty(size_bytes, np.uint8)
-        buffer = min(fitting, key=lambda b: b.nbytes)
-        self._free = [b for b in self._free if b is not buffer]
-        self._free_bytes -= buffer.nbytes
-        return buffer
-
-    def give(self, buffer: NDArray[np.uint8]) -> None:
-        """Takes a buffer back; the longest unused ones go where too much would lie around."""
-        self._free.append(buffer)
-        self._free_bytes += buffer.nbytes
-        while self._free_bytes > self._kept_bytes:
-            self._free_bytes -= self._free.pop(0).nbytes
+        """Gives the room back; once."""
 
 
 class MemoryStorage:
-    """A pooled buffer. `on_release` gets the size back as credit."""
+    """The pieces as they came. `on_release` gets the size back as credit."""
 
-    def __init__(self, pool: BufferPool, size_bytes: int, on_release: Callable[[int], None]) -> None:
+    def __init__(self, size_bytes: int, on_release: Callable[[int], None]) -> None:
         self.size_bytes = size_bytes
-        self._pool = pool
-        self._buffer: NDArray[np.uint8] | None = pool.take(size_bytes)
-        self._view = self._buffer.data[:size_bytes]
-        self._on_release = on_release
+        self._parts: list[memoryview] = []
+        self._open: bytearray | None = None
+        """The last part, where small pieces are put together."""
+        self._on_release: Callable[[int], None] | None = on_release
 
     def write(self, offset: int, data: memoryview) -> None:
-        self._view[offset : offset + len(data)] = data
+        if offset == 0:
+            self._parts.clear()
+            self._open = None
+        if len(data) >= _SMALL_PIECE_BYTES:
+            self._open = None
+            self._parts.append(data)
+        elif self._open is not None and len(self._open) < _JOINED_BYTES:
+            self._parts.pop().release()  # a bytearray that is viewed cannot grow
+            self._open += data
+            self._parts.append(memoryview(self._open))
+        else:
+            self._open = bytearray(data)
+            self._parts.append(memoryview(self._open))
 
-    def view(self) -> memoryview:
-        return self._view
+    def pieces(self) -> Pieces:
+        return Pieces(tuple(self._parts))
 
     def release(self) -> None:
-        if self._buffer is not None:
-            self._pool.give(self._buffer)
-            self._buffer = None
+        if self._on_release is not None:
+            self._parts.clear()
+            self._open = None
             self._on_release(self.size_bytes)
+            self._on_release = None
 
 
 class Spool:
@@ -130,10 +121,10 @@ class SpoolStorage:
         except OSError as error:
             raise _spool_full(self.size_bytes, error) from error
 
-    def view(self) -> memoryview:
+    def pieces(self) -> Pieces:
         if self._map is None:
             raise ValueError("the spool file was released")
-        return memoryview(self._map)
+        return Pieces.of(self._map)
 
     def release(self) -> None:
         if not self._file.closed:

@@ -51,6 +51,7 @@ class Combiner:
         services = RoundServices(
             clients=self._clients,
             objects=self._objects,
+            admission=self._admission,
             spool=self._spool,
             executor=self._executor,
             metrics=self.metrics,

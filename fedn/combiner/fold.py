@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from fedn.aggregation.base import Aggregate, Rule
 from fedn.combiner.buffers import Storage
 from fedn.combiner.objects import StoredObject, cut
-from fedn.models.digest import digest
 from fedn.models.wire import ModelSpec
+from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError
 from fedn.protocol.names import check_digest
 from fedn.protocol.tasks import UpdateMetadata
+
+_INLINE_BYTES = 1 << 20
+"""Models up to that size are summed on the event loop."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,7 @@ class Fold:
         self._on_folded = on_folded
         self._on_crash = on_crash
         self._waiting: deque[Arrived] = deque()
+        self._waiting_bytes = 0
         self._running: asyncio.Future[list[Folded]] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -80,6 +84,7 @@ class Fold:
     def put(self, arrived: Arrived) -> None:
         """Takes an update over; `on_folded` tells when it is in the sum."""
         self._waiting.append(arrived)
+        self._waiting_bytes += arrived.size_bytes
         self._idle.clear()
         if self._running is None:
             self._start()
@@ -90,20 +95,33 @@ class Fold:
         InvalidInput (`sum_overflow`) where the mean is not finite.
         """
         await self._idle.wait()
+        if self._spec.size_bytes <= _INLINE_BYTES:
+            return self._seal()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._seal)
 
     async def abandon(self) -> None:
         """Throws away what waits, when the update being added is in."""
-        while self._waiting:
-            self._waiting.popleft().storage.release()
+        self._drop_waiting()
         await self._idle.wait()
 
+    def _drop_waiting(self) -> None:
+        while self._waiting:
+            self._waiting.popleft().storage.release()
+        self._waiting_bytes = 0
+
     def _start(self) -> None:
-        # All that waits goes in one hand-over: threads cost more than the sums of small models.
-        batch = list(self._waiting)
+        batch, small = list(self._waiting), self._waiting_bytes <= _INLINE_BYTES
         self._waiting.clear()
-        self._running = asyncio.get_running_loop().run_in_executor(self._executor, self._add, batch)
+        self._waiting_bytes = 0
+        if small:
+            self._running = asyncio.create_task(self._add_here(batch))
+        else:
+            self._running = asyncio.get_running_loop().run_in_executor(self._executor, self._add, batch)
         self._running.add_done_callback(lambda future: self._added(batch, future))
+
+    async def _add_here(self, batch: list[Arrived]) -> list[Folded]:
+        """On the loop: a hand-over to a thread costs more than the sums of small models."""
+        return self._add(batch)
 
     def _added(self, batch: list[Arrived], future: "asyncio.Future[list[Folded]]") -> None:
         self._running = None
@@ -111,8 +129,7 @@ class Fold:
             arrived.storage.release()
         error = None if future.cancelled() else future.exception()
         if error is not None:
-            while self._waiting:
-                self._waiting.popleft().storage.release()
+            self._drop_waiting()
             self._idle.set()
             self._on_crash(error)
             return
@@ -131,7 +148,7 @@ class Fold:
             weight, error = self._rule.weight_of(arrived.metadata), None
             try:
                 form = arrived.metadata.form
-                self._aggregate(form).add(arrived.storage.view(), arrived.spec, weight, form=form)
+                self._aggregate(form).add(arrived.storage.pieces(), arrived.spec, weight, form=form)
             except FednError as refusal:
                 error = refusal
             done.append(Folded(arrived, weight, error))
@@ -139,10 +156,10 @@ class Fold:
         return done
 
     def _aggregate(self, form: str) -> Aggregate:
-        """Models and deltas are summed apart: only deltas need a copy of the base model's bytes."""
+        """Models and deltas are summed apart: only deltas need the base model's bytes."""
         if form not in self._aggregates:
-            base_buffer = self._base.flat() if form == "delta" else None
-            self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_buffer)
+            base_model = self._base.bytes_in_pieces() if form == "delta" else None
+            self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         return self._aggregates[form]
 
     def _seal(self) -> tuple[StoredObject | None, float, float]:
@@ -155,9 +172,8 @@ class Fold:
         for other in sums:
             if other is not total and other.count:
                 total.merge(other)
-        model = total.result()
-        model_id = digest(model, check_digest(self._base.object_id)[0])
-        stored = cut(model_id, wire.OBJECT_KIND_MODEL, model)
+        algorithm = check_digest(self._base.object_id)[0]
+        stored = cut(wire.OBJECT_KIND_MODEL, total.result(CHUNK_BYTES), algorithm)
         self._aggregates.clear()
         self._spent_s += time.perf_counter() - started
         return stored, total.weight, self._spent_s * 1000

@@ -5,12 +5,13 @@ however many clients get it. What rounds need is pinned; the rest goes when ther
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fedn.combiner.options import KEEP_OBJECT_BYTES, KEEP_OBJECTS
 from fedn.models.digest import Hasher
-from fedn.network.frames import HEAD_BYTES, decode_piece, encode_piece, encode_pieces
+from fedn.models.pieces import Pieces
+from fedn.network.frames import CHUNK_BYTES, decode_piece, encode_piece
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import IntegrityError, LimitExceeded
 from fedn.protocol.names import check_digest
@@ -36,22 +37,9 @@ class StoredObject:
             elif start + _data_of(message).nbytes > offset:
                 yield encode_piece(offset, _data_of(message)[offset - start :])
 
-    def prefix(self, size_bytes: int) -> bytearray:
-        """The first bytes, copied."""
-        found = bytearray()
-        for _, message in self.pieces:
-            if len(found) >= size_bytes:
-                break
-            found += _data_of(message)[: size_bytes - len(found)]
-        return found
-
-    def flat(self) -> bytearray:
-        """All bytes, copied into one buffer."""
-        buffer = bytearray(self.size_bytes)
-        for start, message in self.pieces:
-            data = _data_of(message)
-            buffer[start : start + len(data)] = data
-        return buffer
+    def bytes_in_pieces(self) -> Pieces:
+        """The object's bytes, where they lie in the messages."""
+        return Pieces([_data_of(message) for _, message in self.pieces])
 
 
 def _data_of(message: bytes) -> memoryview:
@@ -60,15 +48,27 @@ def _data_of(message: bytes) -> memoryview:
     return piece[1]
 
 
-def cut(object_id: str, kind: wire.ObjectKind, data: bytes | bytearray | memoryview) -> StoredObject:
-    """An object from bytes in memory, copied once, into its messages."""
-    messages = tuple(encode_pieces(data))
-    starts: list[tuple[int, bytes]] = []
+def cut(kind: wire.ObjectKind, parts: Iterable[memoryview], algorithm: str) -> StoredObject:
+    """An object from its bytes in order, each copied once, into the messages. It is named by their digest.
+
+    Args:
+        parts: of CHUNK_BYTES each, but the last; read one after the other, each before the next is asked for.
+    """
+    hasher = Hasher(algorithm)
+    pieces: list[tuple[int, bytes]] = []
     offset = 0
-    for message in messages:
-        starts.append((offset, message))
-        offset += len(message) - HEAD_BYTES
-    return StoredObject(object_id, kind, len(data), tuple(starts))
+    for part in parts:
+        hasher.update(part)
+        pieces.append((offset, encode_piece(offset, part)))
+        offset += part.nbytes
+    return StoredObject(hasher.digest(), kind, offset, tuple(pieces))
+
+
+def evenly(pieces: Pieces) -> Iterator[memoryview]:
+    """The same bytes in parts as `cut` wants them; those that do not lie so already are copied."""
+    for start in range(0, len(pieces), CHUNK_BYTES):
+        views = list(pieces.views(start, start + CHUNK_BYTES))
+        yield views[0] if len(views) == 1 else memoryview(b"".join(views))
 
 
 class IncomingObject:

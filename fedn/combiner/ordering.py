@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from fedn.combiner.buffers import Spool, SpoolStorage
 from fedn.combiner.fold import Arrived
+from fedn.combiner.uploads import copy_into
 from fedn.protocol.errors import FednError
 
 
@@ -71,7 +72,7 @@ class InOrder:
     async def _set_aside(self, arrived: Arrived) -> None:
         try:
             file = await self._spool.create(arrived.size_bytes)
-            await file.write(0, arrived.storage.view())
+            await copy_into(file, arrived.storage)
         except FednError as error:
             self._lost(arrived, error)
             return

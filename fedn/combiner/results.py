@@ -11,17 +11,19 @@ from functools import lru_cache
 from typing import Protocol
 
 from fedn.aggregation.base import Rule, get_rule
+from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
 from fedn.combiner.fold import Arrived, Fold, Folded
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.metrics import CombinerMetrics
-from fedn.combiner.objects import ObjectCache, StoredObject, cut
+from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
 from fedn.combiner.ordering import InOrder
 from fedn.models.wire import ModelSpec, header_size, read_spec
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as common
 from fedn.protocol.errors import FednError, InvalidInput
+from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import TaskKind
 
@@ -32,6 +34,7 @@ class RoundServices:
 
     clients: Clients
     objects: ObjectCache
+    admission: Admission
     spool: Spool
     executor: Executor
     """Threads for sums."""
@@ -86,8 +89,8 @@ class Results:
         stored = self._services.objects.get(self.base_id) if self.base_id else None
         if stored is None or self.base is not None:
             return
-        header_bytes = header_size(stored.prefix(8)) or 0
-        self.base = read_spec(stored.prefix(header_bytes), stored.size_bytes)
+        model = stored.bytes_in_pieces()
+        self.base = read_spec(model.copy(0, header_size(model.copy(0, 8)) or 0), stored.size_bytes)
         self._fold = Fold(
             self._rule,
             self._spec.sum_dtype,
@@ -176,12 +179,14 @@ class Results:
 
     async def _keep(self, kind: TaskKind, arrived: Arrived) -> None:
         """Keeps the tensors of an init or predict task as an object that the reducer may fetch."""
-        run = asyncio.get_running_loop().run_in_executor
-        data = arrived.storage.view()
+
+        def cut_model() -> StoredObject:
+            parts = evenly(arrived.storage.pieces())
+            return cut(common.OBJECT_KIND_MODEL, parts, check_digest(arrived.update_id)[0])
+
         try:
-            stored = await run(self._services.executor, cut, arrived.update_id, common.OBJECT_KIND_MODEL, data)
+            stored = await asyncio.get_running_loop().run_in_executor(self._services.executor, cut_model)
         finally:
-            del data
             arrived.storage.release()
         if self._closed:
             return

@@ -180,14 +180,24 @@ class Round:
         except FednError as error:
             self._refuse(task, error)
             return
+        room = task.take_credit()
         self._drop_upload(task)
         task.metadata = metadata
         if ready.size_bytes == 0:
+            if room is not None:
+                room.release()
             self._acknowledge(task)
             self._settle(task, LedgerState.UPDATED)
             return
-        task.upload = Upload(self, task.spec.client, task.spec.task_id, ready.object_id, ready.size_bytes, base)
-        peer.lane.add(task.upload)
+        if room is not None and not (ready.follows and ready.size_bytes <= room.size_bytes):
+            room.release()
+            room = None
+        spec = task.spec
+        task.upload = Upload(self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room)
+        if room is not None:
+            peer.lane.add_granted(task.upload)
+        else:
+            peer.lane.add(task.upload)
 
     def upload_end(self, peer: Peer, task: OpenTask) -> None:
         """The client sent all it had; an upload that was parked meanwhile is granted again."""
@@ -265,13 +275,25 @@ class Round:
         if len(objects) < len(found):
             return  # comes when the rest is here
         remaining_s = max(self._deadline_at - self._loop.time(), 0.001)
-        frame = wire.CombinerFrame(task=task_to_wire(task.spec, self.name, remaining_s))
+        message = task_to_wire(task.spec, self.name, remaining_s)
+        message.upload_credit_bytes = self._give_credit(task)
+        frame = wire.CombinerFrame(task=message)
         spooled = task.spec.task_id in peer.info.spooled_tasks
         task.sent_to = peer
         peer.push(frame, [] if spooled else objects)
 
+    def _give_credit(self, task: OpenTask) -> int:
+        """Keeps room for a small update; bytes, 0 where the client has to ask for a grant."""
+        task.drop_credit()
+        base = self._results.base
+        if base is None or task.spec.kind is not TaskKind.TRAIN or task.upload is not None:
+            return 0
+        task.credit = self._services.admission.grant_ahead(base.size_bytes)
+        return 0 if task.credit is None else task.credit.size_bytes
+
     def _miss(self, client: str) -> None:
         for task in self._by_client.get(client, ()):
+            task.drop_credit()
             if not task.answered and task.absent is None and self.stage in {Stage.RUNNING, Stage.CLOSING}:
                 task.absent = self._loop.call_later(self.spec.disconnect_grace_s, self._disconnected, task)
 
@@ -319,6 +341,7 @@ class Round:
         self._settle(task, LedgerState.LATE, reason_of(error), complete=False)
 
     def _drop_upload(self, task: OpenTask) -> None:
+        task.drop_credit()
         upload, task.upload = task.upload, None
         if upload is None:
             return
@@ -341,6 +364,7 @@ class Round:
         if task.state.final:
             return
         task.rest()
+        task.drop_credit()
         task.state, task.answered = state, True
         self._open -= 1
         self.events.ledger(task.entry(reason, size_bytes))

@@ -4,6 +4,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
+from fedn.combiner.buffers import Storage
 from fedn.combiner.clients import Peer
 from fedn.combiner.uploads import Upload
 from fedn.network.generated import client_pb2 as wire
@@ -29,6 +30,8 @@ class OpenTask:
     """The result is in, or the task is final: nothing is waited for from the client."""
     sent_to: Peer | None = None
     """The stream that the task went out on last."""
+    credit: Storage | None = None
+    """Room for the result, which the client was told of with the task."""
     absent: asyncio.TimerHandle | None = None
     """Runs while the client is away."""
 
@@ -44,6 +47,15 @@ class OpenTask:
         if self.absent is not None:
             self.absent.cancel()
             self.absent = None
+
+    def take_credit(self) -> Storage | None:
+        """The room that was kept for the result; it is the caller's from now on."""
+        credit, self.credit = self.credit, None
+        return credit
+
+    def drop_credit(self) -> None:
+        if (credit := self.take_credit()) is not None:
+            credit.release()
 
     def is_answered_by(self, ready: wire.Ready) -> bool:
         """Whether this very result is in."""

@@ -51,7 +51,14 @@ class Upload:
     """One result on its way. State and storage; the lane of the stream moves it."""
 
     def __init__(
-        self, owner: UploadOwner, client: str, task_id: str, object_id: str, size_bytes: int, base: ModelSpec | None
+        self,
+        owner: UploadOwner,
+        client: str,
+        task_id: str,
+        object_id: str,
+        size_bytes: int,
+        base: ModelSpec | None,
+        storage: Storage | None = None,
     ) -> None:
         self.client = client
         self.task_id = task_id
@@ -60,7 +67,8 @@ class Upload:
         self.received = 0
         self.phase = Phase.WAITING
         self.owner = owner
-        self.storage: Storage | None = None
+        self.storage = storage
+        """Given from the start where the upload was granted with its task: its pieces come without a Grant."""
         self.moving: asyncio.Task[None] | None = None
         """On its way from memory to the spool."""
         self._base = base
@@ -98,7 +106,17 @@ class Upload:
             if self.storage is not storage or offset != self.received:
                 return  # dropped, or begun anew, meanwhile
         self.received = end
-        self.check.feed(offset, data, storage.view()[:end])
+        self.check.feed(offset, data)
+
+
+async def copy_into(file: Storage, memory: Storage) -> None:
+    """Writes what came so far into a spool file. LimitExceeded (`spool_full`)."""
+    offset = 0
+    for view in memory.pieces().views():
+        pending = file.write(offset, view)
+        if pending is not None:
+            await pending
+        offset += len(view)
 
 
 class UploadLane:
@@ -140,6 +158,20 @@ class UploadLane:
             upload.phase = Phase.WAITING
             self._waiting.append(upload)
             self._advance()
+
+    def add_granted(self, upload: Upload) -> None:
+        """An upload whose pieces come right behind its announcement, into the storage that it has."""
+        if self._current is None and not self._waiting and not self._closed:
+            self._current, self._ticket = upload, None
+            upload.phase = Phase.RECEIVING
+            upload.owner.upload_started(upload)
+            self._watch.touch()
+            return
+        # Its pieces cannot be told from another's: they are passed over, and asked for with a Grant.
+        assert upload.storage is not None  # it has been granted
+        upload.storage.release()
+        upload.storage = None
+        self.add(upload)
 
     async def piece(self, offset: int, data: memoryview) -> None:
         """Bytes from the stream; those that belong to no upload under way are dropped."""
@@ -227,12 +259,13 @@ class UploadLane:
         self._advance()
 
     def _leave(self) -> Upload:
-        """Ends the current upload's stay in the queue of admission."""
+        """Ends the current upload's stay on the lane, and in the queue of admission if it had to ask."""
         upload, self._current = self._current, None
         ticket, self._ticket = self._ticket, None
-        assert upload is not None and ticket is not None
+        assert upload is not None
         self._watch.rest()
-        self._admission.leave(ticket)
+        if ticket is not None:
+            self._admission.leave(ticket)
         return upload
 
     def _stalled(self) -> None:
@@ -257,9 +290,7 @@ class UploadLane:
         file: Storage | None = None
         try:
             file = await self._spool.create(upload.size_bytes)
-            pending = file.write(0, memory.view()[: upload.received])
-            if pending is not None:
-                await pending
+            await copy_into(file, memory)
         except FednError:  # no room: it has to come again from its beginning
             if file is not None:
                 file.release()

@@ -15,10 +15,10 @@ from typing import IO, Self
 from fedn.api.client import APIClient
 from fedn.api.context import Context, read_context, write_context
 from fedn.api.progress import SessionProgress
+from fedn.plan.allocator import SERVER
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import EventView
-from fedn.sandbox.launch import ALLOCATOR
 from fedn.sandbox.processes import Program, end_all
 from fedn.sandbox.project import Project, data_path
 
@@ -42,6 +42,8 @@ class SandboxOptions:
     """Of the reducer; None: 8090, or any free one where that is taken."""
     seed: int = 0
     """Of every random choice: the data's split, the plan."""
+    tls: bool = True
+    """False: plain text between the programs, which all listen at this machine's loopback only."""
 
 
 class Sandbox:
@@ -190,11 +192,12 @@ class Sandbox:
 
     def _start_reducer(self, deadline: float) -> None:
         port = _free_port(self.options.port)
-        self.url = f"https://{HOST}:{port}"
+        tls = self.options.tls
+        self.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
         folder = self.options.data_dir / "reducer"
         secret = read_context(self.context_file).admin_secret if self.context_file.exists() else ""
         secret = secret or secrets.token_urlsafe(32)
-        ca_file = folder / "ca.crt"
+        ca_file = folder / "ca.crt" if tls else None
         write_context(self.context_file, Context(self.url, ca_file, secret))
         arguments = [
             "--bind",
@@ -205,11 +208,12 @@ class Sandbox:
             f"localhost,{HOST}",
             "--public-url",
             self.url,
+            "--tls" if tls else "--no-tls",
         ]
         reducer = self._start(
             "reducer",
             ["reducer", "start", *arguments, "--federation", "sandbox", "--data-dir", str(folder)],
-            {"FEDN_ALLIANCE_ADMIN_AUTH_TOKEN": secret, **ALLOCATOR},
+            {"FEDN_ALLIANCE_ADMIN_AUTH_TOKEN": secret, **SERVER},
         )
         while not _accepts_connections(port):
             self._check_running(reducer, deadline, "the reducer")
@@ -218,7 +222,7 @@ class Sandbox:
 
     def _start_combiner(self, name: str, join: dict[str, str]) -> None:
         arguments = ["--bind", HOST, "--port", "0", "--public-host", HOST, "--data-dir", str(self._folder(name))]
-        self._start(name, ["combiner", "start", "--name", name, *arguments], {**join, **ALLOCATOR})
+        self._start(name, ["combiner", "start", "--name", name, *arguments], {**join, **SERVER})
 
     def _start_client(self, number: int, join: dict[str, str]) -> None:
         options = self.options
@@ -231,7 +235,7 @@ class Sandbox:
         arguments = ["--combiner", combiner, "--data-dir", str(self._folder(name)), "--data-path", str(data.resolve())]
         # One thread each for numerical libraries: many clients share this machine, and sums stay in one order.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self._start(name, ["client", "start", "--name", name, *arguments], {**join, **threads})
+        self._start(name, ["client", "start", "--name", name, *arguments], {**join, **threads, **SERVER})
 
     def _folder(self, name: str) -> Path:
         return (self.options.data_dir / "sites" / name).resolve()

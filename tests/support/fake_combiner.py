@@ -47,8 +47,12 @@ class FakeStream:
         for message in encode_pieces(data[:stop], offset, 1 << 16):
             await self._context.write(message)
 
-    async def task(self, task: TaskSpec, name: RoundName, deadline_s: float = PATIENCE_S) -> None:
-        await self.send(task=task_to_wire(task, name, deadline_s))
+    async def task(
+        self, task: TaskSpec, name: RoundName, deadline_s: float = PATIENCE_S, *, credit_bytes: int = 0
+    ) -> None:
+        message = task_to_wire(task, name, deadline_s)
+        message.upload_credit_bytes = credit_bytes
+        await self.send(task=message)
 
     async def grant(self, task_id: str, offset: int = 0) -> None:
         await self.send(grant=wire.Grant(task_id=task_id, offset=offset))
@@ -98,6 +102,16 @@ class FakeStream:
             elif message.HasField("upload_end"):
                 break
         return first, data
+
+    async def following(self, size_bytes: int) -> bytes:
+        """The bytes of an upload that follows its Ready at once; nothing comes between its pieces."""
+        data = b""
+        while len(data) < size_bytes:
+            message = await self.next()
+            assert isinstance(message, tuple), f"no piece came: {message}"
+            assert message[0] == len(data)
+            data += message[1]
+        return data
 
     async def take(self, task_id: str) -> tuple[wire.Ready, bytes]:
         """Takes a result to its end: Ready, Grant, pieces, Ack."""

@@ -65,6 +65,14 @@ class Part(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Stored(Protocol):
+    """Stored elements, flat, of which up to PIECE can be had at once: an array, or what stands for one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, where: slice, /) -> Flat: ...
+
+
 class Source(Protocol):
     """The values of one tensor, flat, which may have to be worked out."""
 
@@ -167,11 +175,11 @@ class Numbers(Codec):
         """
 
     @abstractmethod
-    def check(self, stored: Flat, parts: Mapping[str, Flat]) -> None:
+    def check(self, stored: Stored, parts: Mapping[str, Flat]) -> None:
         """Raises UpdateRefused (`bad_encoding`) where `source` could give what is not finite or not meant."""
 
     @abstractmethod
-    def source(self, stored: Flat, parts: Mapping[str, Flat]) -> Source:
+    def source(self, stored: Stored, parts: Mapping[str, Flat]) -> Source:
         """The values again; what is stored passed `check`, and floating-point numbers in it are finite."""
 
 
@@ -202,10 +210,10 @@ class Bytes(Codec):
         """
 
 
-class ArraySource:
-    """Values that lie in an array, of any floating-point dtype."""
+class StoredSource:
+    """Values that are stored as they are, in any floating-point dtype."""
 
-    def __init__(self, values: Flat) -> None:
+    def __init__(self, values: Stored) -> None:
         self._values = values
 
     def read(self, start: int, stop: int, out: Flat) -> None:

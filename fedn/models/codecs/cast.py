@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedn.models.codecs.base import PIECE, Flat, Numbers, Part, Source, out_of_range, pieces
+from fedn.models.codecs.base import PIECE, Flat, Numbers, Part, Source, Stored, out_of_range, pieces
 from fedn.models.wire import DTYPES, DType
 
 _F16_INFINITY = 0x7C00
@@ -92,7 +92,7 @@ class _Cast(Numbers):
     def parts(self) -> tuple[Part, ...]:
         return ()
 
-    def check(self, stored: Flat, parts: Mapping[str, Flat]) -> None:
+    def check(self, stored: Stored, parts: Mapping[str, Flat]) -> None:
         """Every finite value has a meaning."""
 
 
@@ -114,7 +114,7 @@ class Float16(_Cast):
                     self.name, "values beyond 65504, infinite or not a number", "Use bfloat16, which has more range."
                 )
 
-    def source(self, stored: Flat, parts: Mapping[str, Flat]) -> Source:
+    def source(self, stored: Stored, parts: Mapping[str, Flat]) -> Source:
         return _Float16Source(stored)
 
 
@@ -135,12 +135,12 @@ class BFloat16(_Cast):
                     self.name, "values that are infinite, not a number, or beyond its range", "Look at the values."
                 )
 
-    def source(self, stored: Flat, parts: Mapping[str, Flat]) -> Source:
+    def source(self, stored: Stored, parts: Mapping[str, Flat]) -> Source:
         return _BFloat16Source(stored)
 
 
 class _Float16Source:
-    def __init__(self, stored: Flat) -> None:
+    def __init__(self, stored: Stored) -> None:
         self._stored = stored
 
     def read(self, start: int, stop: int, out: Flat) -> None:
@@ -148,7 +148,7 @@ class _Float16Source:
 
 
 class _BFloat16Source:
-    def __init__(self, stored: Flat) -> None:
+    def __init__(self, stored: Stored) -> None:
         self._stored = stored
 
     def read(self, start: int, stop: int, out: Flat) -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from fedn.models.codecs.base import (
     FLOATING,
     PIECE,
-    ArraySource,
     Flat,
     Source,
     SparseSource,
+    Stored,
+    StoredSource,
     pieces,
 )
 from fedn.models.codecs.chain import Chain, CodedTensor
@@ -88,25 +89,28 @@ def encode(
     return chain.bytes.compress(buffer) if chain.bytes is not None else buffer
 
 
-def stored_source(chain: Chain, one: CodedTensor, stored: Mapping[str, Flat]) -> Source:
-    """The values of a coded tensor, from the parts that the codecs' checks have passed."""
-    numbers: Source = ArraySource(stored[one.tensor.name])
+def stored_source(chain: Chain, one: CodedTensor, values: Stored, parts: Mapping[str, Flat]) -> Source:
+    """The values of a coded tensor.
+
+    Args:
+        values: what is stored under the tensor's name.
+        parts: what is stored beside it, by name; the codecs' checks have passed.
+    """
+    numbers: Source = StoredSource(values)
     if one.casts and chain.numbers is not None:
-        numbers = chain.numbers.source(
-            stored[one.tensor.name], {part.suffix: stored[name] for name, part in one.numbers_parts}
-        )
+        numbers = chain.numbers.source(values, {part.suffix: parts[name] for name, part in one.numbers_parts})
     if one.kept is None or chain.selection is None:
         return numbers
-    parts = {part.suffix: stored[name] for name, part in one.selection_parts}
-    return chain.selection.source(one.tensor.size, parts, numbers)
+    places = {part.suffix: parts[name] for name, part in one.selection_parts}
+    return chain.selection.source(one.tensor.size, places, numbers)
 
 
 class _DifferenceSource:
     """values - base, in float64 where the values are, else in float32."""
 
     def __init__(self, values: Flat, base: Flat | Source) -> None:
-        self._values = ArraySource(values)
-        self._base = ArraySource(base) if isinstance(base, np.ndarray) else base
+        self._values = StoredSource(values)
+        self._base = StoredSource(base) if isinstance(base, np.ndarray) else base
         self._double = values.dtype == DTYPES["F64"] and isinstance(base, np.ndarray)
         dtype = np.float64 if self._double else np.float32
         self._scratch = np.empty((2, min(PIECE, len(values))), dtype)
@@ -122,7 +126,7 @@ class _DifferenceSource:
 
 
 def _source(values: Flat, base: Flat | Source | None) -> Source:
-    return ArraySource(values) if base is None else _DifferenceSource(values, base)
+    return StoredSource(values) if base is None else _DifferenceSource(values, base)
 
 
 def _copy(source: Source, out: Flat) -> None:
@@ -133,7 +137,7 @@ def _copy(source: Source, out: Flat) -> None:
 def _store(chain: Chain, one: CodedTensor, source: Source, stored: Mapping[str, Flat]) -> None:
     if one.kept is not None and chain.selection is not None:
         parts = {part.suffix: stored[name] for name, part in one.selection_parts}
-        source = ArraySource(chain.selection.select(source, one.tensor.size, parts))
+        source = StoredSource(chain.selection.select(source, one.tensor.size, parts))
     if one.casts and chain.numbers is not None:
         parts = {part.suffix: stored[name] for name, part in one.numbers_parts}
         chain.numbers.encode(source, stored[one.tensor.name], parts)
@@ -152,8 +156,8 @@ def _store_with_feedback(
         source.read(start, stop, piece)
         if before is not None:
             np.add(piece, before[start:stop], out=piece)
-    _store(chain, one, ArraySource(left), stored)
-    sent = stored_source(chain, one, stored)
+    _store(chain, one, StoredSource(left), stored)
+    sent = stored_source(chain, one, stored[one.tensor.name], stored)
     scratch = np.empty(min(PIECE, len(left)), np.float32)
     for start, stop in pieces(len(left)):
         piece = left[start:stop]

@@ -16,6 +16,7 @@ from fedn.models.codecs.base import (
     Numbers,
     Part,
     Source,
+    Stored,
     bad_encoding,
     flag,
     out_of_range,
@@ -80,19 +81,19 @@ class Int8(Numbers):
             np.clip(piece, -_LEVELS, _LEVELS, out=piece)
             np.copyto(out[start:stop], piece, casting="unsafe")
 
-    def check(self, stored: Flat, parts: Mapping[str, Flat]) -> None:
+    def check(self, stored: Stored, parts: Mapping[str, Flat]) -> None:
         scale = float(parts[_SCALE][0])
         if not 0.0 <= scale <= _LARGEST_SCALE:
             raise bad_encoding(self.name, f"a scale of {scale}")
-        if stored.min(initial=0) < -_LEVELS:
+        if any(stored[start:stop].min() < -_LEVELS for start, stop in pieces(len(stored))):
             raise bad_encoding(self.name, f"a value below -{_LEVELS}")
 
-    def source(self, stored: Flat, parts: Mapping[str, Flat]) -> Source:
+    def source(self, stored: Stored, parts: Mapping[str, Flat]) -> Source:
         return _Int8Source(stored, np.float32(parts[_SCALE][0]))
 
 
 class _Int8Source:
-    def __init__(self, stored: Flat, scale: np.float32) -> None:
+    def __init__(self, stored: Stored, scale: np.float32) -> None:
         self._stored = stored
         self._scale = scale
 

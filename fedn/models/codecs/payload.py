@@ -6,7 +6,7 @@ it arrives (fedn.aggregation.checks), as for any other model.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,33 @@ from fedn.models.codecs.base import PIECE, Flat, Source, bad_encoding, pieces
 from fedn.models.codecs.chain import BASE_KEY, CHAIN_KEY, TENSORS_KEY, Chain, CodedTensor
 from fedn.models.codecs.encode import stored_source
 from fedn.models.digest import Buffer
-from fedn.models.wire import DTYPES, ModelSpec, differences, layout, read_spec, view
+from fedn.models.pieces import Pieces
+from fedn.models.wire import DTYPES, ModelSpec, TensorInfo, differences, header_size, layout, read_spec, view
 from fedn.protocol.errors import InvalidInput, UpdateRefused
 
 HEADER_SLACK_BYTES = 1 << 20
 """A payload's header may be so much longer than the usual one: other writers order and space it otherwise."""
 
 _LISTED = 20
+
+
+class PiecedValues:
+    """The elements of one tensor, flat, in bytes that came in pieces; see `fedn.models.codecs.base.Stored`."""
+
+    def __init__(self, data: Pieces, info: TensorInfo) -> None:
+        self._data = data
+        self._info = info
+
+    def __len__(self) -> int:
+        return self._info.size
+
+    def __getitem__(self, where: slice) -> Flat:
+        """The elements of a range, without a step: a view, or a copy where several pieces share them."""
+        start, stop, _ = where.indices(self._info.size)
+        itemsize = self._info.dtype.itemsize
+        first, last = self._info.start + start * itemsize, self._info.start + stop * itemsize
+        views = list(self._data.views(first, last))
+        return np.frombuffer(views[0] if len(views) == 1 else b"".join(views), self._info.dtype)
 
 
 class Payload:
@@ -37,21 +57,33 @@ class Payload:
         InvalidInput: (`bad_model`) the bytes are no safetensors.
     """
 
-    def __init__(self, chain: Chain, data: Buffer, base: ModelSpec, base_id: str) -> None:
-        self.spec = read_spec(data)
+    def __init__(self, chain: Chain, data: Buffer | Pieces, base: ModelSpec, base_id: str) -> None:
+        self.data = data if isinstance(data, Pieces) else Pieces.of(data)
         self.base = base
-        check_payload_header(self.spec, chain.layout(base, base_id)[1])
-        self._stored = {info.name: view(data, info).reshape(-1) for info in self.spec.tensors}
-        coded = chain.coded(base)
-        for one in coded:
-            _check(chain, one, self._stored)
-        self.tensors: Mapping[str, Flat | Source] = {
-            **{name: self._stored[name] for name in base.names},
-            **{one.tensor.name: stored_source(chain, one, self._stored) for one in coded},
-        }
-        """By name, of every tensor of the base: a flat array where it is stored as it was, else what reads it."""
+        header, expected = chain.layout(base, base_id)
+        self.spec = _spec_of(self.data, len(header) + HEADER_SLACK_BYTES)
+        check_payload_header(self.spec, expected)
+        self.sources: Mapping[str, Source] = {one.tensor.name: self._source(chain, one) for one in chain.coded(base)}
+        """By name, what reads the values of each coded tensor; the others are stored as they were."""
         self.plain = chain.selection is None and (chain.numbers is None or chain.numbers.plain)
         """Whether the bytes are, all but for the widths of floating-point numbers, a model like the base."""
+
+    def elements(self, name: str) -> Iterator[tuple[int, Flat]]:
+        """A tensor that is not coded, run by run: (index of the first element, elements)."""
+        info = self.spec.by_name[name]
+        return self.data.elements(info.dtype, info.start, info.size)
+
+    def _source(self, chain: Chain, one: CodedTensor) -> Source:
+        values = PiecedValues(self.data, self.spec.by_name[one.tensor.name])
+        parts = {name: self._whole(name) for name, _ in (*one.selection_parts, *one.numbers_parts)}
+        if one.casts and chain.numbers is not None:
+            chain.numbers.check(values, {part.suffix: parts[name] for name, part in one.numbers_parts})
+        if one.kept is not None and chain.selection is not None:
+            chain.selection.check(one.tensor.size, {part.suffix: parts[name] for name, part in one.selection_parts})
+        return stored_source(chain, one, values, parts)
+
+    def _whole(self, name: str) -> Flat:
+        return PiecedValues(self.data, self.spec.by_name[name])[:]
 
     def decode(self) -> bytearray:
         """The model, whole, in canonical safetensors bytes with the base's dtypes."""
@@ -60,15 +92,16 @@ class Payload:
         buffer[: len(header)] = header
         scratch = np.empty(PIECE, np.float32)
         for info in spec.tensors:
-            out, values = view(buffer, info).reshape(-1), self.tensors[info.name]
-            if isinstance(values, np.ndarray):
-                out[:] = values
+            out, source = view(buffer, info).reshape(-1), self.sources.get(info.name)
+            if source is None:
+                for first, values in self.elements(info.name):
+                    out[first : first + len(values)] = values
                 continue
             for start, stop in pieces(len(out)):
                 if out.dtype == np.float32:
-                    values.read(start, stop, out[start:stop])
+                    source.read(start, stop, out[start:stop])
                 else:
-                    values.read(start, stop, scratch[: stop - start])
+                    source.read(start, stop, scratch[: stop - start])
                     np.copyto(out[start:stop], scratch[: stop - start], casting="unsafe")
         return buffer
 
@@ -94,28 +127,25 @@ def check_payload_header(spec: ModelSpec, expected: ModelSpec) -> None:
         )
 
 
-def unpacked_bytes(chain: Chain, data: Buffer, expected: ModelSpec) -> int:
-    """Size of the safetensors bytes within `data`, before anything is unpacked.
+def unpack(chain: Chain, data: Buffer | Pieces, expected: ModelSpec) -> Buffer | Pieces:
+    """The safetensors bytes within `data`; `data` itself where nothing packed them.
+
+    Args:
+        expected: `Chain.layout` of the base, which says how much there can be.
 
     Raises:
-        UpdateRefused: (`bad_encoding`) it is damaged, or larger than a payload like `expected` can be.
+        UpdateRefused: (`bad_encoding`) it is damaged, or unpacks to more than that; nothing was unpacked then.
     """
     if chain.bytes is None:
-        return len(data)
-    size_bytes = chain.bytes.unpacked_bytes(data)
+        return data
+    packed = data.copy() if isinstance(data, Pieces) else data
+    size_bytes = chain.bytes.unpacked_bytes(packed)
     if size_bytes > expected.size_bytes + HEADER_SLACK_BYTES:
         raise bad_encoding(
             chain.bytes.name, f"it unpacks to {size_bytes} bytes, and {expected.size_bytes} are to be expected"
         )
-    return size_bytes
-
-
-def unpack(chain: Chain, data: Buffer, expected: ModelSpec) -> Buffer:
-    """The safetensors bytes within `data`; `data` itself where nothing packed them. Raises as `unpacked_bytes`."""
-    if chain.bytes is None:
-        return data
-    buffer = bytearray(unpacked_bytes(chain, data, expected))
-    chain.bytes.decompress(data, memoryview(buffer))
+    buffer = bytearray(size_bytes)
+    chain.bytes.decompress(packed, memoryview(buffer))
     return buffer
 
 
@@ -164,10 +194,12 @@ def _shape(sizes: list[int]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def _check(chain: Chain, one: CodedTensor, stored: Mapping[str, Flat]) -> None:
-    if one.casts and chain.numbers is not None:
-        parts = {part.suffix: stored[name] for name, part in one.numbers_parts}
-        chain.numbers.check(stored[one.tensor.name], parts)
-    if one.kept is not None and chain.selection is not None:
-        parts = {part.suffix: stored[name] for name, part in one.selection_parts}
-        chain.selection.check(one.tensor.size, parts)
+def _spec_of(data: Pieces, max_header_bytes: int) -> ModelSpec:
+    header_bytes = header_size(data.copy(0, 8)) or 0
+    if header_bytes > max_header_bytes:
+        raise UpdateRefused(
+            "update_does_not_fit",
+            f"The header claims {header_bytes} bytes, and {max_header_bytes} are more than it needs",
+            fix="Encode with fedn, or as docs/reference/wire-protocol.md says.",
+        )
+    return read_spec(data.copy(0, header_bytes), len(data))

@@ -138,14 +138,16 @@ class TaskFailed(_message.Message):
     def __init__(self, task_id: _Optional[str] = ..., round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ...) -> None: ...
 
 class Ready(_message.Message):
-    __slots__ = ("metadata", "object_id", "size_bytes")
+    __slots__ = ("metadata", "object_id", "size_bytes", "follows")
     METADATA_FIELD_NUMBER: _ClassVar[int]
     OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FOLLOWS_FIELD_NUMBER: _ClassVar[int]
     metadata: _common_pb2.UpdateMetadata
     object_id: str
     size_bytes: int
-    def __init__(self, metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    follows: bool
+    def __init__(self, metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., follows: _Optional[bool] = ...) -> None: ...
 
 class UploadEnd(_message.Message):
     __slots__ = ("task_id",)

@@ -44,6 +44,8 @@ class PlusOne(Learner):
             os.kill(os.getpid(), signal.SIGKILL)
         if step == "hang":
             time.sleep(3600)
+        if step == "sleep":
+            time.sleep(0.5)
         if step == "wait":
             context.report(0.5, {"loss": 2.0})
             while not context.is_cancelled() and not (context.work_dir / "go").exists():

@@ -47,7 +47,6 @@ def test_trains_and_uploads_what_it_made(reducer: FakeReducer, settings: MakeSet
             assert sorted(stream.hello.kinds) == [1, 2, 3, 4]
             assert stream.token.startswith("Bearer ey")
             await ask(stream, train_task("alice", SMALL, validate_incoming=True))
-            assert (await stream.expect("task_accepted")).task_id == "t1"
             ready, update = await stream.take("t1")
             assert digest(update) == ready.object_id
             np.testing.assert_array_equal(decode(update)["0"], [1, 2, 3, 4])
@@ -163,6 +162,28 @@ def test_progress_of_a_step_is_told(reducer: FakeReducer, settings: MakeSettings
             assert (progress.fraction, dict(progress.metrics)) == (0.5, {"loss": 2.0})
             (mine.data_dir / "work" / "go").touch()
             await stream.take("t1")
+
+    asyncio.run(scenario())
+
+
+def test_only_a_task_that_takes_its_time_is_accepted(reducer: FakeReducer, settings: MakeSettings) -> None:
+    mine = settings()
+
+    async def scenario() -> None:
+        async with attached(reducer, mine) as (stream, _, _):
+            await ask(stream, train_task("alice", SMALL, "warms up"))
+            await stream.take("warms up")
+            await stream.task(train_task("alice", SMALL, "quick"), round_name(1))
+            await stream.expect("ready", skip=[])
+            await stream.ack("quick")
+            await stream.task(train_task("alice", SMALL, "quiet", parameters={"step": "sleep"}), round_name(2))
+            assert (await stream.expect("task_accepted", skip=[])).task_id == "quiet"
+            await stream.expect("ready", skip=[])
+            await stream.task(train_task("alice", SMALL, "slow", parameters={"step": "wait"}), round_name(3))
+            assert (await stream.expect("task_accepted", skip=[])).task_id == "slow"
+            await stream.expect("task_progress", skip=[])
+            (mine.data_dir / "work" / "go").touch()
+            await stream.expect("ready", skip=["task_accepted"])
 
     asyncio.run(scenario())
 

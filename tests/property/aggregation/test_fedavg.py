@@ -12,6 +12,7 @@ from fedn.aggregation.combine import combine
 from fedn.aggregation.fedavg import FedAvg
 from fedn.models.wire import DTYPES, ModelSpec, decode, encode, read_spec
 from tests.support.models import Model, names, random_array, shapes
+from tests.support.sums import whole_result
 
 Update = tuple[Model, float]
 
@@ -61,7 +62,7 @@ def two_tiers(clients: list[Update], places: list[int], sum_dtype: str = "float6
         fold([client for client, place in zip(clients, places, strict=True) if place == combiner], base, sum_dtype)
         for combiner in range(5)
     ]
-    models = [(total.result() if total.count else b"", total.weight) for total in combiners]
+    models = [(whole_result(total) if total.count else b"", total.weight) for total in combiners]
     return decode(combine(models, base, sum_dtype=sum_dtype))
 
 
@@ -104,10 +105,10 @@ def test_integers_and_bools_do_not_see_the_tiers(clients: list[Update], data: st
 @given(updates([*WIDE, *HALVES, *COUNTERS], min_size=2), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_is_invisible_beyond_the_last_bit(clients: list[Update], random: Any) -> None:
     base = base_of(clients)
-    once = decode(fold(clients, base).result())
+    once = decode(whole_result(fold(clients, base)))
     shuffled = list(clients)
     random.shuffle(shuffled)
-    again = decode(fold(shuffled, base).result())
+    again = decode(whole_result(fold(shuffled, base)))
     for name, array in once.items():
         if array.dtype == np.float32:
             ulps = np.abs(array - again[name]) / np.spacing(np.maximum(np.abs(array), np.float32(1e-6)))
@@ -128,9 +129,9 @@ def test_merging_equals_adding_and_a_fresh_aggregate_is_neutral(clients: list[Up
     for merged in (left, empty):
         np.testing.assert_allclose(merged.weight, whole.weight, rtol=1e-12)
         assert merged.count == whole.count
-        for name, array in decode(merged.result()).items():
+        for name, array in decode(whole_result(merged)).items():
             scale = max(np.abs(model[name].astype(np.float64)).max(initial=0.0) for model, _ in clients)
-            np.testing.assert_allclose(array, decode(whole.result())[name], rtol=1e-6, atol=1e-9 * scale)
+            np.testing.assert_allclose(array, decode(whole_result(whole))[name], rtol=1e-6, atol=1e-9 * scale)
 
 
 @given(updates([*WIDE, *HALVES, *COUNTERS]), st.integers(1, 20), st.sampled_from(["float64", "float32"]))
@@ -138,7 +139,7 @@ def test_the_mean_of_equal_models_is_that_model(clients: list[Update], copies: i
     model, weight = clients[0]
     base = base_of(clients)
     total = fold([(model, round(weight) + 1.0)] * copies, base, sum_dtype)
-    result = decode(combine([(total.result(), total.weight)], base, sum_dtype=sum_dtype))
+    result = decode(combine([(whole_result(total), total.weight)], base, sum_dtype=sum_dtype))
     for name, array in result.items():
         if array.dtype.kind in "iub":
             np.testing.assert_array_equal(array, model[name])

@@ -13,6 +13,7 @@ from fedn.aggregation.numerics import PIECE
 from fedn.models.wire import ModelSpec, decode, encode, read_spec
 from fedn.protocol.errors import InvalidInput, UpdateRefused
 from fedn.protocol.tasks import RoundName, UpdateMetadata
+from tests.support.sums import whole_result
 
 
 def spec_of(**tensors: Any) -> ModelSpec:
@@ -30,7 +31,7 @@ def mean_of(*updates: tuple[float, Any], sum_dtype: str = "float64") -> Any:
     total = Accumulator(base, sum_dtype)
     for weight, array in updates:
         add(total, weight, a=array)
-    return decode(combine([(total.result(), total.weight)], base))["a"]
+    return decode(combine([(whole_result(total), total.weight)], base))["a"]
 
 
 def test_fedavg_is_the_mean_weighted_by_examples() -> None:
@@ -42,7 +43,7 @@ def test_fedavg_is_the_mean_weighted_by_examples() -> None:
         update = encode({"a": np.float32(values)})
         total.add(update, read_spec(update), rule.weight_of(metadata))
     assert (total.weight, total.count) == (4.0, 2)
-    assert decode(total.result())["a"].tolist() == [4.0, -1.0]
+    assert decode(whole_result(total))["a"].tolist() == [4.0, -1.0]
     assert rule.decomposable
 
 
@@ -57,14 +58,14 @@ def test_unknown_rules_and_options_are_refused() -> None:
 def test_the_result_leaves_the_sum_as_it_is() -> None:
     total = Accumulator(spec_of(a=np.zeros(3)))
     add(total, 2.0, a=np.ones(3))
-    assert total.result() == total.result()
+    assert whole_result(total) == whole_result(total)
     add(total, 2.0, a=np.zeros(3))
-    assert decode(total.result())["a"].tolist() == [0.5] * 3
+    assert decode(whole_result(total))["a"].tolist() == [0.5] * 3
 
 
 def test_no_updates_have_no_mean() -> None:
     with pytest.raises(InvalidInput) as caught:
-        Accumulator(spec_of(a=np.zeros(3))).result()
+        whole_result(Accumulator(spec_of(a=np.zeros(3))))
     assert caught.value.code == "no_updates"
 
 
@@ -80,14 +81,14 @@ def test_a_weight_that_is_none_is_refused(weight: float) -> None:
 def test_an_update_that_does_not_fit_changes_nothing() -> None:
     total = Accumulator(spec_of(a=np.zeros(2), b=np.zeros(2)))
     add(total, 1.0, a=np.ones(2), b=np.ones(2))
-    before = total.result()
+    before = whole_result(total)
     for wrong in ({"a": np.ones(2)}, {"a": np.ones(2), "b": np.ones(3)}, {"a": np.ones(2), "b": np.ones(2, np.int64)}):
         with pytest.raises(UpdateRefused):
             add(total, 1.0, **wrong)
     spec = read_spec(before)
     with pytest.raises(ValueError, match="bytes and its spec"):
         total.add(before[:-1], spec, 1.0)
-    assert total.result() == before
+    assert whole_result(total) == before
 
 
 def test_updates_of_other_layouts_are_matched_by_name() -> None:
@@ -97,7 +98,7 @@ def test_updates_of_other_layouts_are_matched_by_name() -> None:
     backwards = dict(reversed(model.items()))
     for buffer in (encode(model), encode(backwards), safetensors.numpy.save(model), encode(model, {"by": "hand"})):
         total.add(buffer, read_spec(buffer), 1.0)
-    assert combine([(total.result(), 1.0)], base) == encode(model)
+    assert combine([(whole_result(total), 1.0)], base) == encode(model)
 
 
 def test_bytes_at_odd_addresses_are_summed() -> None:
@@ -106,7 +107,7 @@ def test_bytes_at_odd_addresses_are_summed() -> None:
     assert (len(header) + 8) % 8
     total = Accumulator(read_spec(buffer))
     total.add(buffer, read_spec(buffer), 1.0)
-    assert decode(total.result())["a"].tolist() == [1.5, -2.0]
+    assert decode(whole_result(total))["a"].tolist() == [1.5, -2.0]
 
 
 @pytest.mark.parametrize("sum_dtype", ["float64", "float32"])
@@ -133,7 +134,7 @@ def test_the_combiner_model_keeps_what_a_second_mean_needs(dtype: Any, mean: Any
     total = Accumulator(spec_of(a=np.zeros(1, dtype)), sum_dtype)
     add(total, 1.0, a=np.zeros(1, dtype))
     add(total, 3.0, a=np.ones(1, dtype))
-    result = decode(total.result())["a"]
+    result = decode(whole_result(total))["a"]
     assert result.dtype == mean
     assert result[0] == 0.75
 
@@ -160,13 +161,13 @@ def test_a_bool_is_true_where_half_of_the_weight_is() -> None:
 def test_deltas_and_models_mix() -> None:
     base = {"a": np.float32([10, 20]), "n": np.array([5]), "h": np.float16([1])}
     buffer = encode(base)
-    total = Accumulator(read_spec(buffer), base_buffer=buffer)
+    total = Accumulator(read_spec(buffer), base_model=buffer)
     add(total, 1.0, a=np.float32([14, 20]), n=np.array([9]), h=np.float16([1]))
     add(total, 3.0, form="delta", a=np.float32([0, 4]), n=np.array([13]), h=np.float16([2]))
-    other = Accumulator(read_spec(buffer), base_buffer=buffer)
+    other = Accumulator(read_spec(buffer), base_model=buffer)
     add(other, 4.0, form="delta", a=np.float32([8, 0]), n=np.array([6]), h=np.float16([0]))
     total.merge(other)
-    result = decode(total.result())
+    result = decode(whole_result(total))
     assert result["a"].tolist() == [14.5, 21.5]
     assert result["n"].tolist() == [9.0]  # integers of a delta are values: (9 + 3·13 + 4·6) / 8
     assert result["h"].tolist() == [1.75]
@@ -174,7 +175,7 @@ def test_deltas_and_models_mix() -> None:
 
 def test_a_delta_without_its_base_is_refused() -> None:
     buffer = encode({"a": np.zeros(1)})
-    total, with_base = Accumulator(read_spec(buffer)), Accumulator(read_spec(buffer), base_buffer=buffer)
+    total, with_base = Accumulator(read_spec(buffer)), Accumulator(read_spec(buffer), base_model=buffer)
     with pytest.raises(InvalidInput, match="need the bytes") as caught:
         add(total, 1.0, form="delta", a=np.zeros(1))
     assert caught.value.code == "base_is_missing"
@@ -206,10 +207,10 @@ def test_a_mean_that_is_not_finite_is_never_handed_out() -> None:
         mean_of((1000, large), sum_dtype="float32")
     assert caught.value.code == "sum_overflow"
     buffer = encode({"a": large})
-    total = Accumulator(read_spec(buffer), base_buffer=buffer)
+    total = Accumulator(read_spec(buffer), base_model=buffer)
     add(total, 1.0, form="delta", a=large)
     with pytest.raises(InvalidInput, match="float32") as caught:
-        total.result()
+        whole_result(total)
     assert caught.value.code == "sum_overflow"
 
 
@@ -234,4 +235,4 @@ def test_combiner_models_that_are_no_means_are_refused() -> None:
 def test_models_without_tensors_have_a_mean() -> None:
     total = Accumulator(spec_of())
     add(total, 1.0)
-    assert combine([(total.result(), 1.0)], spec_of()) == encode({})
+    assert combine([(whole_result(total), 1.0)], spec_of()) == encode({})

@@ -21,7 +21,7 @@ def feed(data: bytes, cuts: list[int], **changes: Any) -> ArrivalCheck:
     check = ArrivalCheck(changes.get("object_id", digest(data)), len(data), read_spec(BASE))
     bounds = [0, *sorted({cut for cut in cuts if cut < len(data)} - {0}), len(data)]
     for start, stop in itertools.pairwise(bounds):
-        check.feed(start, memoryview(data)[start:stop], memoryview(data)[:stop])
+        check.feed(start, memoryview(data)[start:stop])
     return check
 
 

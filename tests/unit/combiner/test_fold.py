@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedn.aggregation.fedavg import FedAvg
-from fedn.combiner.buffers import BufferPool, MemoryStorage
+from fedn.combiner.buffers import MemoryStorage
 from fedn.combiner.fold import Arrived, Fold, Folded
 from fedn.combiner.objects import cut
 from fedn.models.digest import digest
@@ -37,7 +37,7 @@ class Setting:
         self.crashes: list[BaseException] = []
         self.credits: list[int] = []
         self.changes = Changes()
-        stored = cut(digest(base), wire.OBJECT_KIND_MODEL, base)
+        stored = cut(wire.OBJECT_KIND_MODEL, [memoryview(base)], "blake3")
         self.fold = Fold(rule, "float64", stored, read_spec(base), executor, self._on_folded, self._on_crash)
 
     def _on_folded(self, folded: Folded) -> None:
@@ -49,7 +49,7 @@ class Setting:
         self.changes.note()
 
     def put(self, client: str, data: bytes, num_examples: int, form: str = "model") -> None:
-        storage = MemoryStorage(BufferPool(0), len(data), self.credits.append)
+        storage = MemoryStorage(len(data), self.credits.append)
         storage.write(0, memoryview(data))
         metadata = UpdateMetadata(task_id=client, client=client, round=NAME, num_examples=num_examples, form=form)
         self.fold.put(Arrived(client, client, digest(data), len(data), metadata, read_spec(data), storage))
@@ -70,8 +70,10 @@ def test_the_sealed_model_is_the_weighted_mean_of_models_and_deltas() -> None:
         setting.put("c", model(3.0, 4.0), 1)
         stored, weight, fold_ms = await setting.fold.seal()
         assert stored is not None and weight == 4.0 and fold_ms > 0
-        np.testing.assert_array_equal(decode(bytes(stored.flat()))["w"], [(1 + 2 * 6 + 3) / 4, (2 + 2 * 10 + 4) / 4])
-        assert stored.object_id == digest(bytes(stored.flat()))
+        np.testing.assert_array_equal(
+            decode(stored.bytes_in_pieces().copy())["w"], [(1 + 2 * 6 + 3) / 4, (2 + 2 * 10 + 4) / 4]
+        )
+        assert stored.object_id == digest(stored.bytes_in_pieces().copy())
         assert [folded.arrived.client for folded in setting.folded] == ["a", "b", "c"]
         assert [folded.weight for folded in setting.folded] == [1.0, 2.0, 1.0]
         assert len(setting.credits) == 3
@@ -114,7 +116,7 @@ def test_a_mean_that_is_not_finite_is_an_error_and_no_model() -> None:
 class Broken(FedAvg):
     """A rule whose sum fails in a way that nobody foresaw."""
 
-    def start(self, base: ModelSpec, sum_dtype: str = "float64", base_buffer: Any = None) -> Any:
+    def start(self, base: ModelSpec, sum_dtype: str = "float64", base_model: Any = None) -> Any:
         raise ZeroDivisionError("in the rule")
 
 

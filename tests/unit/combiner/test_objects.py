@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject, cut
+from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject, cut, evenly
 from fedn.combiner.options import KEEP_OBJECTS
 from fedn.models.digest import digest
+from fedn.models.pieces import Pieces
 from fedn.network.frames import CHUNK_BYTES, decode_piece, encode_piece
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import IntegrityError, LimitExceeded
@@ -39,15 +40,15 @@ def test_from_any_offset_the_messages_carry_the_rest(data: bytes, sizes: list[in
         found += piece[1]
         position += len(piece[1])
     assert found == data[offset:]
-    assert bytes(stored.flat()) == data
-    assert bytes(stored.prefix(offset)) == data[:offset]
+    assert stored.bytes_in_pieces().copy() == data
+    assert stored.bytes_in_pieces().copy(0, offset) == data[:offset]
 
 
 def test_what_is_cut_here_is_cut_in_chunks() -> None:
     data = bytes(2 * CHUNK_BYTES + 5)
-    stored = cut(digest(data), KIND, data)
+    stored = cut(KIND, evenly(Pieces.of(data)), "blake3")
     assert [offset for offset, _ in stored.pieces] == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
-    assert bytes(stored.flat()) == data
+    assert stored.bytes_in_pieces().copy() == data
 
 
 def test_everybody_gets_the_same_messages() -> None:
@@ -71,7 +72,7 @@ def filled(cache: ObjectCache, count: int) -> list[str]:
     found = []
     for number in range(count):
         data = bytes([number]) * 10
-        cache.add(cut(digest(data), KIND, data))
+        cache.add(cut(KIND, evenly(Pieces.of(data)), "blake3"))
         found.append(digest(data))
     return found
 
@@ -81,7 +82,7 @@ def test_what_nobody_needs_goes_the_longest_unused_first() -> None:
     ids = filled(cache, 3)
     cache.get(ids[0])
     data = b"y" * 10
-    cache.add(cut(digest(data), KIND, data))
+    cache.add(cut(KIND, evenly(Pieces.of(data)), "blake3"))
     assert [object_id in cache for object_id in ids] == [True, False, True]
     assert cache.held_bytes == 30
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedn.combiner.buffers import BufferPool, MemoryStorage, Spool, SpoolStorage
+from fedn.combiner.buffers import MemoryStorage, Spool, SpoolStorage
 from fedn.combiner.fold import Arrived
 from fedn.combiner.ordering import InOrder
 from fedn.models.wire import encode, read_spec
@@ -21,7 +21,7 @@ TASKS = ["a", "b", "c", "d", "e"]
 
 
 def arrived(task_id: str, credits: list[int]) -> Arrived:
-    storage = MemoryStorage(BufferPool(0), len(DATA), credits.append)
+    storage = MemoryStorage(len(DATA), credits.append)
     storage.write(0, memoryview(DATA))
     name = RoundName(session="s", index=0, attempt=0, epoch=0)
     metadata = UpdateMetadata(task_id=task_id, client=task_id, round=name, num_examples=1)
@@ -47,7 +47,7 @@ def test_any_order_of_arrivals_and_failures_gives_one_order(order: list[str], fa
     changes: Changes
 
     def hand_on(update: Arrived) -> None:
-        assert bytes(update.storage.view()) == DATA
+        assert update.storage.pieces().copy() == DATA
         handed.append(update.task_id)
         update.storage.release()
         changes.note()
