@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from fedn.api.problems import error_from_answer
+from fedn.plan.allocator import SERVER
 from fedn.protocol.errors import FednError
-from fedn.sandbox.launch import ALLOCATOR
 from fedn.swarm.options import SwarmOptions, WorkerSpec
 from fedn.swarm.statistics import SwarmStatistics
 
@@ -103,7 +103,7 @@ class Swarm:
             *(sys.executable, "-m", "fedn.swarm.worker"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **ALLOCATOR},
+            env={**os.environ, **SERVER},
             limit=_LINE_BYTES,
             start_new_session=True,  # Ctrl-C is for this process, which then lets the others end
         )
