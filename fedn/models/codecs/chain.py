@@ -78,40 +78,43 @@ class Chain:
         """Whether the numbers come back as they were; a difference alone changes no more than its own rounding."""
         return self.selection is None and self.numbers is None
 
-    def coded(self, base: ModelSpec) -> list[CodedTensor]:
-        """The tensors of a model that the chain stores otherwise, in the header's order."""
-        found = []
-        taken = set(base.names)
-        for tensor in base.tensors:
-            if tensor.dtype not in FLOATING:
-                continue
-            kept = self.selection.kept(tensor.size) if self.selection is not None else None
-            stored = self.numbers.stored_dtype(tensor.dtype) if self.numbers is not None else None
-            if kept is None and stored is None:
-                continue
-            selection_parts = self.selection.parts(tensor.size) if self.selection is not None and kept else ()
-            numbers_parts = self.numbers.parts() if self.numbers is not None and stored is not None else ()
-            parts = (*selection_parts, *numbers_parts)
-            mark = _mark(tensor.name, [part.suffix for part in parts], taken)
-            taken.update(f"{tensor.name}{mark}{part.suffix}" for part in parts)
-            found.append(
-                CodedTensor(
-                    tensor=tensor,
-                    kept=kept,
-                    dtype=stored if stored is not None else DTYPES["F32"],
-                    selection_parts=tuple((f"{tensor.name}{mark}{part.suffix}", part) for part in selection_parts),
-                    numbers_parts=tuple((f"{tensor.name}{mark}{part.suffix}", part) for part in numbers_parts),
-                    casts=stored is not None,
-                )
-            )
-        return found
+    def of(self, base: ModelSpec, base_id: str) -> "Encoding":
+        """What models, or updates, of this base become.
 
-    def layout(self, base: ModelSpec, base_id: str) -> tuple[bytes, ModelSpec]:
-        """Header (with its length field) and spec of the payload that a model or update of this base becomes."""
-        coded = {one.tensor.name: one for one in self.coded(base)}
+        Args:
+            base_id: digest of the model that is encoded, or that the updates are of.
+        """
+        return Encoding(self, base, base_id)
+
+
+class Encoding:
+    """How models like `base` are stored by a chain: worked out once, for any number of them."""
+
+    def __init__(self, chain: Chain, base: ModelSpec, base_id: str) -> None:
+        self.chain = chain
+        self.base = base
+        self.base_id = base_id
+        self.coded = {one.tensor.name: one for one in _coded(chain, base)}
+        """The tensors that are stored otherwise, by name, in the header's order."""
+        self.header, self.spec = self._layout()
+        """Header (with its length field) and spec of the payload."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Size of the largest payload in the usual layout."""
+        size_bytes = self.spec.size_bytes
+        return self.chain.bytes.max_bytes(size_bytes) if self.chain.bytes is not None else size_bytes
+
+    @property
+    def feedback_size(self) -> int:
+        """Number of values that error feedback keeps; 0 where the chain has none."""
+        return sum(one.tensor.size for one in self.coded.values()) if self.chain.error_feedback else 0
+
+    def _layout(self) -> tuple[bytes, ModelSpec]:
+        base = self.base
         entries: list[tuple[str, DType, tuple[int, ...]]] = []
         for tensor in base.tensors:
-            one = coded.get(tensor.name)
+            one = self.coded.get(tensor.name)
             if one is None:
                 entries.append((tensor.name, tensor.dtype, tensor.shape))
                 continue
@@ -119,11 +122,36 @@ class Chain:
             entries += [(name, part.dtype, part.shape) for name, part in (*one.selection_parts, *one.numbers_parts)]
         tensors = {tensor.name: [_CODES[tensor.dtype], list(tensor.shape)] for tensor in base.tensors}
         described = json.dumps(tensors, ensure_ascii=False, separators=(",", ":"))
-        return layout(entries, {**base.metadata, CHAIN_KEY: self.text, BASE_KEY: base_id, TENSORS_KEY: described})
+        own = {CHAIN_KEY: self.chain.text, BASE_KEY: self.base_id, TENSORS_KEY: described}
+        return layout(entries, {**base.metadata, **own})
 
-    def max_bytes(self, encoded: ModelSpec) -> int:
-        """Size of the largest payload with the content of `encoded` in the usual layout."""
-        return self.bytes.max_bytes(encoded.size_bytes) if self.bytes is not None else encoded.size_bytes
+
+def _coded(chain: Chain, base: ModelSpec) -> list[CodedTensor]:
+    found = []
+    taken = set(base.names)
+    for tensor in base.tensors:
+        if tensor.dtype not in FLOATING:
+            continue
+        kept = chain.selection.kept(tensor.size) if chain.selection is not None else None
+        stored = chain.numbers.stored_dtype(tensor.dtype) if chain.numbers is not None else None
+        if kept is None and stored is None:
+            continue
+        selection_parts = chain.selection.parts(tensor.size) if chain.selection is not None and kept else ()
+        numbers_parts = chain.numbers.parts() if chain.numbers is not None and stored is not None else ()
+        parts = (*selection_parts, *numbers_parts)
+        mark = _mark(tensor.name, [part.suffix for part in parts], taken)
+        taken.update(f"{tensor.name}{mark}{part.suffix}" for part in parts)
+        found.append(
+            CodedTensor(
+                tensor=tensor,
+                kept=kept,
+                dtype=stored if stored is not None else DTYPES["F32"],
+                selection_parts=tuple((f"{tensor.name}{mark}{part.suffix}", part) for part in selection_parts),
+                numbers_parts=tuple((f"{tensor.name}{mark}{part.suffix}", part) for part in numbers_parts),
+                casts=stored is not None,
+            )
+        )
+    return found
 
 
 ORDER = "A chain is: delta, topk, one of float16, bfloat16 and int8, zstd; each may be left out."

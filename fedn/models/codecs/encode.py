@@ -20,8 +20,8 @@ from fedn.models.codecs.base import (
     StoredSource,
     pieces,
 )
-from fedn.models.codecs.chain import Chain, CodedTensor
-from fedn.models.wire import DTYPES, ModelSpec, view
+from fedn.models.codecs.chain import Chain, CodedTensor, Encoding
+from fedn.models.wire import DTYPES, view
 
 Start = Mapping[str, Flat | Source]
 """The values of the model that differences are taken to, of its floating-point tensors at least: flat arrays, or
@@ -32,7 +32,7 @@ sources where they have to be worked out."""
 class Feedback:
     """What the sender's last update left out, and where what this one leaves out goes.
 
-    One vector over the coded tensors, in the order of `Chain.coded`.
+    One vector over the coded tensors, in the order of `Encoding.coded`.
     """
 
     before: Flat | None
@@ -41,16 +41,9 @@ class Feedback:
     """(n,) float32; of no meaning where `encode` raises."""
 
 
-def feedback_size(chain: Chain, base: ModelSpec) -> int:
-    """Number of values of a Feedback vector; 0 where the chain has no error feedback."""
-    return sum(one.tensor.size for one in chain.coded(base)) if chain.error_feedback else 0
-
-
 def encode(
-    chain: Chain,
-    tensors: Mapping[str, np.ndarray[Any, Any]],
-    base: ModelSpec,
-    base_id: str,
+    encoding: Encoding,
+    tensors: Mapping[str, np.ndarray[Any, Any] | Stored],
     *,
     start: Start | None = None,
     feedback: Feedback | None = None,
@@ -58,34 +51,34 @@ def encode(
     """The payload of a model, or of an update.
 
     Args:
-        tensors: with the names, shapes and dtypes of `base`.
-        base_id: digest of the model that is encoded, or that the update is of.
+        tensors: with the names, shapes and dtypes of the encoding's base; arrays, or what stands for flat ones.
         start: where differences to it are to be stored instead of the tensors.
         feedback: for a chain with error feedback; `after` then holds what this payload leaves out.
 
     Raises:
         InvalidInput: (`values_out_of_range`) a codec cannot store a value.
     """
-    header, spec = chain.layout(base, base_id)
-    buffer = bytearray(spec.size_bytes)
-    buffer[: len(header)] = header
-    stored = {info.name: view(buffer, info).reshape(-1) for info in spec.tensors}
-    coded = {one.tensor.name: one for one in chain.coded(base)}
+    chain = encoding.chain
+    buffer = bytearray(encoding.spec.size_bytes)
+    buffer[: len(encoding.header)] = encoding.header
+    stored = {info.name: view(buffer, info).reshape(-1) for info in encoding.spec.tensors}
     position = 0
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is looked for by codecs and servers
-        for tensor in base.tensors:
-            values = np.ascontiguousarray(tensors[tensor.name]).reshape(-1)
-            one = coded.get(tensor.name)
-            source = _source(values, None if start is None or tensor.dtype not in FLOATING else start[tensor.name])
+        for tensor in encoding.base.tensors:
+            given = tensors[tensor.name]
+            values = np.ascontiguousarray(given).reshape(-1) if isinstance(given, np.ndarray) else given
+            source: Source = StoredSource(values)
+            if start is not None and tensor.dtype in FLOATING:
+                source = _DifferenceSource(values, start[tensor.name], double=tensor.dtype == DTYPES["F64"])
+            one = encoding.coded.get(tensor.name)
             if one is None:
                 _copy(source, stored[tensor.name])
-                continue
-            if feedback is None:
+            elif feedback is None:
                 _store(chain, one, source, stored)
-                continue
-            left = slice(position, position + tensor.size)
-            position += tensor.size
-            _store_with_feedback(chain, one, source, stored, feedback, left)
+            else:
+                left = slice(position, position + tensor.size)
+                _store_with_feedback(chain, one, source, stored, feedback, left)
+                position += tensor.size
     return chain.bytes.compress(buffer) if chain.bytes is not None else buffer
 
 
@@ -106,13 +99,12 @@ def stored_source(chain: Chain, one: CodedTensor, values: Stored, parts: Mapping
 
 
 class _DifferenceSource:
-    """values - base, in float64 where the values are, else in float32."""
+    """values - base, in float32, or in float64 where the values are and the base is at hand in it."""
 
-    def __init__(self, values: Flat, base: Flat | Source) -> None:
+    def __init__(self, values: Stored, base: Flat | Source, *, double: bool) -> None:
         self._values = StoredSource(values)
         self._base = StoredSource(base) if isinstance(base, np.ndarray) else base
-        self._double = values.dtype == DTYPES["F64"] and isinstance(base, np.ndarray)
-        dtype = np.float64 if self._double else np.float32
+        dtype = np.float64 if double and isinstance(base, np.ndarray) else np.float32
         self._scratch = np.empty((2, min(PIECE, len(values))), dtype)
 
     def read(self, start: int, stop: int, out: Flat) -> None:
@@ -123,10 +115,6 @@ class _DifferenceSource:
         np.subtract(value, base, out=value)
         if value is not out:
             np.copyto(out, value, casting="unsafe")
-
-
-def _source(values: Flat, base: Flat | Source | None) -> Source:
-    return StoredSource(values) if base is None else _DifferenceSource(values, base)
 
 
 def _copy(source: Source, out: Flat) -> None:

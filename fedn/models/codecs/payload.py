@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fedn.models.codecs.base import PIECE, Flat, Source, bad_encoding, pieces
-from fedn.models.codecs.chain import BASE_KEY, CHAIN_KEY, TENSORS_KEY, Chain, CodedTensor
+from fedn.models.codecs.base import FLOATING, PIECE, Bytes, Flat, Source, bad_encoding, pieces
+from fedn.models.codecs.chain import BASE_KEY, CHAIN_KEY, TENSORS_KEY, Chain, CodedTensor, Encoding
 from fedn.models.codecs.encode import stored_source
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
@@ -48,22 +48,21 @@ class Payload:
     """An encoded model or update that passed all checks.
 
     Args:
+        encoding: of the chain and the base that it must be of.
         data: safetensors bytes (unpacked), read in place as long as the payload is used.
-        base: of the model that it stands for.
-        base_id: digest that it must name.
 
     Raises:
         UpdateRefused: (`update_does_not_fit`, `bad_encoding`) it is not what the chain makes of such a model.
         InvalidInput: (`bad_model`) the bytes are no safetensors.
     """
 
-    def __init__(self, chain: Chain, data: Buffer | Pieces, base: ModelSpec, base_id: str) -> None:
+    def __init__(self, encoding: Encoding, data: Buffer | Pieces) -> None:
+        chain = encoding.chain
         self.data = data if isinstance(data, Pieces) else Pieces.of(data)
-        self.base = base
-        header, expected = chain.layout(base, base_id)
-        self.spec = _spec_of(self.data, len(header) + HEADER_SLACK_BYTES)
-        check_payload_header(self.spec, expected)
-        self.sources: Mapping[str, Source] = {one.tensor.name: self._source(chain, one) for one in chain.coded(base)}
+        self.base = encoding.base
+        self.spec = _spec_of(self.data, len(encoding.header) + HEADER_SLACK_BYTES)
+        check_payload_header(self.spec, encoding.spec)
+        self.sources: Mapping[str, Source] = {name: self._source(chain, one) for name, one in encoding.coded.items()}
         """By name, what reads the values of each coded tensor; the others are stored as they were."""
         self.plain = chain.selection is None and (chain.numbers is None or chain.numbers.plain)
         """Whether the bytes are, all but for the widths of floating-point numbers, a model like the base."""
@@ -72,6 +71,11 @@ class Payload:
         """A tensor that is not coded, run by run: (index of the first element, elements)."""
         info = self.spec.by_name[name]
         return self.data.elements(info.dtype, info.start, info.size)
+
+    def start(self) -> dict[str, Flat | Source]:
+        """The floating-point tensors' values, for differences to this model (`fedn.models.codecs.encode.Start`)."""
+        names = [tensor.name for tensor in self.base.tensors if tensor.dtype in FLOATING]
+        return {name: self.sources[name] if name in self.sources else self._whole(name) for name in names}
 
     def _source(self, chain: Chain, one: CodedTensor) -> Source:
         values = PiecedValues(self.data, self.spec.by_name[one.tensor.name])
@@ -107,7 +111,7 @@ class Payload:
 
 
 def check_payload_header(spec: ModelSpec, expected: ModelSpec) -> None:
-    """Compares what a payload says of itself with `Chain.layout` of its base.
+    """Compares what a payload says of itself with the spec of its encoding.
 
     Raises:
         UpdateRefused: (`update_does_not_fit`) its tensors, its chain or its base are others.
@@ -127,26 +131,15 @@ def check_payload_header(spec: ModelSpec, expected: ModelSpec) -> None:
         )
 
 
-def unpack(chain: Chain, data: Buffer | Pieces, expected: ModelSpec) -> Buffer | Pieces:
+def unpack(encoding: Encoding, data: Buffer | Pieces) -> Buffer | Pieces:
     """The safetensors bytes within `data`; `data` itself where nothing packed them.
 
-    Args:
-        expected: `Chain.layout` of the base, which says how much there can be.
-
     Raises:
-        UpdateRefused: (`bad_encoding`) it is damaged, or unpacks to more than that; nothing was unpacked then.
+        UpdateRefused: (`bad_encoding`) it is damaged, or would unpack to more than a payload has.
     """
-    if chain.bytes is None:
+    if encoding.chain.bytes is None:
         return data
-    packed = data.copy() if isinstance(data, Pieces) else data
-    size_bytes = chain.bytes.unpacked_bytes(packed)
-    if size_bytes > expected.size_bytes + HEADER_SLACK_BYTES:
-        raise bad_encoding(
-            chain.bytes.name, f"it unpacks to {size_bytes} bytes, and {expected.size_bytes} are to be expected"
-        )
-    buffer = bytearray(size_bytes)
-    chain.bytes.decompress(packed, memoryview(buffer))
-    return buffer
+    return _unpack(encoding.chain.bytes, data, encoding.spec.size_bytes + HEADER_SLACK_BYTES)
 
 
 def read_model(chain: Chain, data: Buffer, *, max_bytes: int) -> tuple[str, Payload]:
@@ -159,12 +152,7 @@ def read_model(chain: Chain, data: Buffer, *, max_bytes: int) -> tuple[str, Payl
         UpdateRefused, InvalidInput: as `Payload`; (`bad_encoding`) it does not say what it stands for, or is too large.
     """
     if chain.bytes is not None:
-        size_bytes = chain.bytes.unpacked_bytes(data)
-        if size_bytes > max_bytes:
-            raise bad_encoding(chain.bytes.name, f"it unpacks to {size_bytes} bytes, and {max_bytes} are allowed")
-        buffer = bytearray(size_bytes)
-        chain.bytes.decompress(data, memoryview(buffer))
-        data = buffer
+        data = _unpack(chain.bytes, data, max_bytes)
     spec = read_spec(data)
     own = {CHAIN_KEY, BASE_KEY, TENSORS_KEY}
     others = {key: text for key, text in spec.metadata.items() if key not in own}
@@ -172,7 +160,18 @@ def read_model(chain: Chain, data: Buffer, *, max_bytes: int) -> tuple[str, Payl
     base = layout(_described(spec.metadata.get(TENSORS_KEY, "")), others)[1]
     if base.size_bytes > max_bytes:
         raise bad_encoding("chain", f"it stands for {base.size_bytes} bytes, and {max_bytes} are allowed")
-    return base_id, Payload(chain, data, base, base_id)
+    return base_id, Payload(chain.of(base, base_id), data)
+
+
+def _unpack(packer: Bytes, data: Buffer | Pieces, max_bytes: int) -> bytearray:
+    """The bytes within `data`; nothing is unpacked where it says that they are more than `max_bytes`."""
+    packed = data.copy() if isinstance(data, Pieces) else data
+    size_bytes = packer.unpacked_bytes(packed)
+    if size_bytes > max_bytes:
+        raise bad_encoding(packer.name, f"it unpacks to {size_bytes} bytes, and {max_bytes} are the most")
+    buffer = bytearray(size_bytes)
+    packer.decompress(packed, memoryview(buffer))
+    return buffer
 
 
 def _described(text: str) -> list[tuple[str, Any, tuple[int, ...]]]:

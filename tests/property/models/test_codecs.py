@@ -12,7 +12,7 @@ from fedn.models.codecs.base import Codec, SparseSource, pieces
 from fedn.models.codecs.cast import BFloat16, Float16, narrow_bfloat16, widen_bfloat16, widen_float16
 from fedn.models.codecs.chain import Chain
 from fedn.models.codecs.delta import Delta
-from fedn.models.codecs.encode import Feedback, encode, feedback_size
+from fedn.models.codecs.encode import Feedback, encode
 from fedn.models.codecs.int8 import Int8
 from fedn.models.codecs.payload import Payload, read_model, unpack
 from fedn.models.codecs.topk import TopK
@@ -59,12 +59,12 @@ def _models(draw, elements=None):
 def _encode(chain, tensors, **options):
     """(base spec, payload bytes)."""
     spec = read_spec(to_bytes(tensors))
-    return spec, encode(chain, tensors, spec, _BASE_ID, **options)
+    return spec, encode(chain.of(spec, _BASE_ID), tensors, **options)
 
 
 def _payload(chain, data, spec):
-    expected = chain.layout(spec, _BASE_ID)[1]
-    return Payload(chain, unpack(chain, data, expected), spec, _BASE_ID)
+    encoding = chain.of(spec, _BASE_ID)
+    return Payload(encoding, unpack(encoding, data))
 
 
 def _through(chain, values, **options):
@@ -173,7 +173,7 @@ def test_encoding_repeats_to_the_bit(chain, tensors):
 @given(_chains(), _models())
 def test_no_payload_is_larger_than_the_chain_says(chain, tensors):
     spec, data = _encode(chain, tensors)
-    assert len(data) <= chain.max_bytes(chain.layout(spec, _BASE_ID)[1])
+    assert len(data) <= chain.of(spec, _BASE_ID).max_bytes
 
 
 @given(_chains(difference=False), _models())
@@ -195,10 +195,9 @@ def test_what_an_update_leaves_out_is_exactly_what_the_feedback_keeps(values, co
     chain = Chain([Delta(), *codecs])
     before = (values[::-1] * np.float32(0.25)).copy()
     after = np.full(len(values), np.nan, np.float32)
-    assert feedback_size(chain, read_spec(to_bytes({"w": values}))) == (
-        len(values) if chain.coded(read_spec(to_bytes({"w": values}))) else 0
-    )
-    if not chain.coded(read_spec(to_bytes({"w": values}))):
+    encoding = chain.of(read_spec(to_bytes({"w": values})), _BASE_ID)
+    assert encoding.feedback_size == (len(values) if encoding.coded else 0)
+    if not encoding.coded:
         return
     sent = _through(chain, values, feedback=Feedback(before, after))
     np.testing.assert_array_equal(after, (values + before) - sent)
@@ -249,10 +248,11 @@ def test_any_range_of_a_sparse_tensor_can_be_read(size, fraction, seed, data):
         np.testing.assert_array_equal(dense, out)
 
 
-def _refusal_or_payload(chain, data, expected, spec):
+def _refusal_or_payload(encoding, data):
     try:
-        unpacked = unpack(chain, data, expected)
-        return unpacked, Payload(chain, unpacked, spec, _BASE_ID)
+        unpacked = unpack(encoding, data)
+        assert len(unpacked) <= max(encoding.spec.size_bytes + (1 << 20), len(data))
+        return unpacked, Payload(encoding, unpacked)
     except InvalidInput as error:
         return error
 
@@ -279,8 +279,7 @@ def test_hostile_payloads_are_refused_or_finite(sample, chain, data):
         hostile[place] = data.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0xFF, *range(256)]))
     if data.draw(st.booleans()):
         hostile = hostile[: data.draw(st.integers(0, len(hostile)))] + data.draw(st.binary(max_size=20))
-    expected = chain.layout(spec, _BASE_ID)[1]
-    opened = _refusal_or_payload(chain, hostile, expected, spec)
+    opened = _refusal_or_payload(chain.of(spec, _BASE_ID), hostile)
     if isinstance(opened, InvalidInput):
         assert opened.code in {"bad_encoding", "bad_model", "update_does_not_fit"}
         assert opened.message
@@ -300,9 +299,9 @@ def test_hostile_payloads_are_refused_or_finite(sample, chain, data):
 @given(st.binary(max_size=400), _chains())
 def test_any_bytes_are_refused_with_a_reason(data, chain):
     spec = read_spec(to_bytes({"w": np.zeros(10, np.float32)}))
-    expected = chain.layout(spec, _BASE_ID)[1]
+    encoding = chain.of(spec, _BASE_ID)
     with pytest.raises(InvalidInput):
-        Payload(chain, unpack(chain, data, expected), spec, _BASE_ID)
+        Payload(encoding, unpack(encoding, data))
     with pytest.raises(InvalidInput):
         read_model(chain, data, max_bytes=1 << 20)
 

@@ -65,13 +65,14 @@ def _values(payload, name):
 def test_encoded_updates_add_up_to_the_sum_of_their_values(codecs, sum_dtype):
     base = to_bytes(_tensors(0))
     spec, chain = read_spec(base), Chain(codecs)
+    encoding = chain.of(spec, _BASE_ID)
     form = "delta" if chain.difference else "model"
     start = {name: array.reshape(-1) for name, array in decode(base).items()} if chain.difference else None
     encoded, plain = Accumulator(spec, sum_dtype, base), Accumulator(spec, sum_dtype, base)
     expected = {name: np.zeros(info.size) for name, info in spec.by_name.items()}
     for seed, weight in ((1, 1.0), (2, 3.5), (3, 17.0)):
-        data = encode(chain, _tensors(seed), spec, _BASE_ID, start=start)
-        payload = Payload(chain, _cut(data, 9_999), spec, _BASE_ID)
+        data = encode(encoding, _tensors(seed), start=start)
+        payload = Payload(encoding, _cut(data, 9_999))
         encoded.add_encoded(payload, weight, form=form)
         if payload.plain:
             plain.add(data, payload.spec, weight, form=form)
@@ -120,7 +121,7 @@ def test_another_base_or_a_bad_weight_adds_nothing():
     chain = Chain([Int8()])
     tensors = {"w": np.ones(5, np.float32)}
     spec = read_spec(to_bytes(tensors))
-    payload = Payload(chain, encode(chain, tensors, spec, _BASE_ID), spec, _BASE_ID)
+    payload = Payload(chain.of(spec, _BASE_ID), encode(chain.of(spec, _BASE_ID), tensors))
     other = Accumulator(read_spec(to_bytes({"w": np.ones(6, np.float32)})))
     with pytest.raises(UpdateRefused, match="shape"):
         other.add_encoded(payload, 1.0)

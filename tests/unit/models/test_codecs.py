@@ -32,12 +32,12 @@ def _values(size=200_000, seed=0):
 
 
 def _encoded(chain, tensors, **options):
-    return encode(chain, tensors, _spec(tensors), _BASE_ID, **options)
+    return encode(chain.of(_spec(tensors), _BASE_ID), tensors, **options)
 
 
 def _opened(chain, data, tensors):
-    spec = _spec(tensors)
-    return Payload(chain, unpack(chain, data, chain.layout(spec, _BASE_ID)[1]), spec, _BASE_ID)
+    encoding = chain.of(_spec(tensors), _BASE_ID)
+    return Payload(encoding, unpack(encoding, data))
 
 
 def _part(data, name):
@@ -104,7 +104,7 @@ def test_the_text_of_a_chain_has_all_options():
 
 def test_side_parts_get_names_that_the_model_does_not_have():
     tensors = {"w": _values(100), "w#scale": _values(3), "w##scale": np.zeros(2, np.int8)}
-    names = _spec(tensors).names, Chain([Int8()]).layout(_spec(tensors), _BASE_ID)[1].names
+    names = _spec(tensors).names, Chain([Int8()]).of(_spec(tensors), _BASE_ID).spec.names
     assert names[1] == ("w", "w###scale", "w#scale", "w#scale#scale", "w##scale")
     back = _opened(Chain([Int8()]), _encoded(Chain([Int8()]), tensors), tensors)
     assert tuple(decode(back.decode())) == names[0]
@@ -112,7 +112,7 @@ def test_side_parts_get_names_that_the_model_does_not_have():
 
 def test_casts_leave_what_is_narrow_already():
     tensors = {"f": _values(10), "h": _values(10).astype(np.float16)}
-    spec = Chain([BFloat16()]).layout(_spec(tensors), _BASE_ID)[1]
+    spec = Chain([BFloat16()]).of(_spec(tensors), _BASE_ID).spec
     assert [str(info.dtype) for info in spec.tensors] == ["bfloat16", "float16"]
 
 
@@ -196,7 +196,7 @@ def test_another_chain_base_shape_or_dtype_is_refused_with_what_is_wrong():
     tensors = {"w": _values(100)}
     cases = [
         (_encoded(Chain([BFloat16()]), tensors), "fedn.chain"),
-        (encode(Chain([Int8()]), tensors, _spec(tensors), "blake3:" + "2" * 64), "fedn.base"),
+        (encode(Chain([Int8()]).of(_spec(tensors), "blake3:" + "2" * 64), tensors), "fedn.base"),
         (_encoded(Chain([Int8()]), {"w": _values(99)}), "has shape"),
         (_encoded(Chain([Int8()]), {"v": _values(100)}), "is missing"),
         (to_bytes(tensors), "fedn.chain"),
@@ -258,7 +258,7 @@ def test_arrays_in_any_layout_are_encoded_alike():
 def test_a_lossless_chain_gives_the_model_with_its_metadata():
     data = to_bytes({"w": _values(100), "n": np.arange(4)}, {"made by": "test"})
     spec = read_spec(data)
-    packed = encode(Chain([Zstd()]), decode(data), spec, _BASE_ID)
+    packed = encode(Chain([Zstd()]).of(spec, _BASE_ID), decode(data))
     assert read_model(Chain([Zstd()]), packed, max_bytes=1 << 20)[1].decode() == data
 
 
