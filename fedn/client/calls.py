@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedn.protocol.tasks import TaskKind
+from fedn.protocol.tasks import CodecChoice, TaskKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,14 @@ class TaskCall:
     algorithm: str = "blake3"
     """Of the digest that names the result."""
     model: bytes | bytearray | Path | None = None
-    """The model to work on: its bytes, or the file that holds them; None for init."""
+    """The model to work on, as it came: its bytes, or the file that holds them; None for init."""
+    model_id: str = ""
+    model_chain: tuple[CodecChoice, ...] = ()
+    """What the model went through, and has to be freed of; empty where it came as it is."""
+    update_chain: tuple[CodecChoice, ...] = ()
+    """What the update is asked to go through."""
+    feedback_folder: Path | None = None
+    """Where what updates leave out is kept (fedn.client.feedback)."""
     result_path: Path = Path()
     """Where a large result may be written; the file need not exist, its directory does."""
     timeout_s: float | None = None
@@ -43,10 +50,14 @@ class TaskOutcome:
     validation: dict[str, float] = field(default_factory=dict)
     num_validation_examples: int = 0
     object_id: str = ""
-    """Digest of the tensors' bytes; empty where the task makes none."""
+    """Digest of the tensors' bytes, as they go out; empty where the task makes none."""
     size_bytes: int = 0
     tensors: bytes | bytearray | Path | None = None
     """The bytes, or the file (`result_path`) that holds them."""
+    coded: bool = False
+    """Whether they went through the update chain."""
+    decoded_bytes: int = 0
+    """Their size before that; 0 where there are none."""
 
 
 class ProgressSink(Protocol):

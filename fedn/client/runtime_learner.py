@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.coding import request_of
 from fedn.client.command import clean_environment
 from fedn.client.output import Output
 from fedn.client.seeds import task_seed
@@ -224,6 +225,7 @@ def _task_message(call: TaskCall, path: Path | None) -> dict[str, Any]:
         "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
         "validate_incoming": call.validate_incoming,
         "algorithm": call.algorithm,
+        "coding": request_of(call).as_json(),
         "model_path": None if path is None else str(path),
         "result_path": str(call.result_path),
     }

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fedn.client.learner import positional
-from fedn.models.wire import ModelSpec, encode, read_spec
+from fedn.models.wire import ModelSpec, read_spec
 from fedn.protocol.errors import TaskFailed
 
 _POSITION = re.compile(r"(?:arr_)?(\d+)")
@@ -41,8 +41,8 @@ def _positions(names: list[str]) -> list[str] | None:
     return [found[position] for position in range(len(names))]
 
 
-def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> bytearray:
-    """Model bytes of what a learner returned.
+def named_arrays(weights: Any, base: ModelSpec | None, *, what: str) -> dict[str, np.ndarray]:
+    """The tensors that a learner returned.
 
     With `base`, names and shapes must be its own (a list is named in its order) and each tensor gets its dtype: any
     number becomes a float of its width, integers and booleans are converted only where nothing can be lost. The order
@@ -71,7 +71,7 @@ def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> byte
                 arrays[tensor.name] = array.astype(tensor.dtype, copy=False)
     if reasons:
         raise _bad_weights(f"{what} returned weights that do not fit the model: {'; '.join(reasons[:20])}")
-    return encode(arrays)
+    return arrays
 
 
 def spec_of(buffer: bytearray | memoryview | bytes) -> ModelSpec:

@@ -5,7 +5,6 @@ the site's module (and so the framework) once.
 """
 
 import ctypes
-import mmap
 import os
 import resource
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedn.client.coding import CodingRequest, TaskCoding
 from fedn.client.execution import execute, fail, kinds_of
 from fedn.client.learner import Learner, TaskContext
 from fedn.client.loading import load_learner
@@ -76,12 +76,14 @@ class Worker:
         return learner
 
     def _task(self, learner: Learner, message: Message) -> None:
-        """`task` {its fields, model_path, result_path, algorithm}, model → `done` {numbers …}, tensors, or `failed`."""
+        """`task` {its fields, coding, model_path, result_path, algorithm}, model → `done` {numbers …}, tensors, or
+        `failed`.
+        """
         head = message.head
         task_id = head["task_id"]
         try:
-            model = _model_of(head["model_path"], message.payload)
-            result = execute(learner, self._context(head), model, validate_incoming=head["validate_incoming"])
+            coding = TaskCoding(CodingRequest.from_json(head["coding"]), _held(head, message.payload))
+            result = execute(learner, self._context(head), coding, validate_incoming=head["validate_incoming"])
             answer: dict[str, Any] = {
                 "op": "done",
                 "task_id": task_id,
@@ -152,15 +154,14 @@ def _make_learner(name: str, folder: str | None) -> Learner:
         fail(error, f"the learner {name} cannot be loaded")
 
 
-def _model_of(path: str | None, payload: bytearray) -> bytearray | memoryview:
-    if path is None:
-        return payload
-    with open(path, "rb") as file:
-        # Private pages: a learner may change its weights in place, the file stays as it is.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+def _held(head: Mapping[str, Any], payload: bytearray) -> bytearray | Path | None:
+    """The model as it came; None for a task without one."""
+    if head["model_path"] is not None:
+        return Path(head["model_path"])
+    return payload or None
 
 
-def _write(path: Path, data: bytearray) -> None:
+def _write(path: Path, data: bytes | bytearray) -> None:
     try:
         with open(path, "wb") as file:
             file.write(data)
