@@ -10,6 +10,7 @@ BENCHMARKS = {
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",
+    "stores": "benchmarks.stores",
 }
 """Run by default, in this order."""
 ON_REQUEST = {"peers": "benchmarks.peers.__main__"}

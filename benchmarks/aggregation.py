@@ -28,7 +28,7 @@ from benchmarks.targets import AGGREGATION_FACTOR, passes
 from fedn.aggregation.accumulator import Accumulator
 from fedn.models.digest import Buffer
 from fedn.models.wire import ModelSpec, decode, encode, read_spec
-from fedn.sandbox.launch import ALLOCATOR
+from fedn.plan.allocator import SERVER
 
 _REPEATS = 5
 DTYPES = ("float64", "float32")
@@ -106,7 +106,7 @@ def main(arguments: Sequence[str]) -> int:
         # The allocator reads its settings when a process starts.
         command = child("benchmarks", "aggregation", "--json", "--params", given.params, "--updates", given.updates)
         limits = Limits(given.timeout, given.min_free)
-        rows: list[Row] = run_cell(command, limits=limits, log=given.log, environ=ALLOCATOR)["rows"]
+        rows: list[Row] = run_cell(command, limits=limits, log=given.log, environ=SERVER)["rows"]
         for row in rows:
             append(given.out, row)
         print(table(rows))

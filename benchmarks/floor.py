@@ -16,7 +16,7 @@ from benchmarks.counts import format_count, parse_counts
 from benchmarks.floors import bulk, disk, memory, sockets
 from benchmarks.floors.echo import echo_round_s
 from benchmarks.floors.timing import figure
-from benchmarks.options import parser_of
+from benchmarks.options import names_of, parser_of
 from benchmarks.results import Row, append, markdown
 
 _PARTS: dict[str, Callable[[], list[Row]]] = {
@@ -50,22 +50,14 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = parser_of("floor", __doc__)
     names = (*_PARTS, "echo")
-    parser.add_argument("--only", type=_names(names), default=names, help=f"of {', '.join(names)} [default: all]")
+    parser.add_argument(
+        "--only", type=names_of("part", names), default=names, help=f"of {', '.join(names)} [default: all]"
+    )
     parser.add_argument(
         "--params", type=parse_counts, default=(100_000, 1_000_000, 10_000_000), help="of echo [default: 100k,1M,10M]"
     )
     parser.add_argument("--clients", type=parse_counts, default=(2, 10), help="of echo [default: 2,10]")
     return parser.parse_args(arguments)
-
-
-def _names(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(text.split(","))
-        if unknown := [name for name in names if name not in known]:
-            raise argparse.ArgumentTypeError(f"there is no part {unknown[0]!r}; there are: {', '.join(known)}")
-        return names
-
-    return parse
 
 
 def _echo(params: Sequence[int], clients: Sequence[int]) -> list[Row]:

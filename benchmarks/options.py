@@ -1,6 +1,7 @@
 """Command-line options that benchmarks share."""
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.proc import MIB
@@ -38,3 +39,15 @@ def choice(text: str) -> tuple[bool, ...]:
     if text not in known:
         raise argparse.ArgumentTypeError(f"{text!r} is none of: on, off, both")
     return known[text]
+
+
+def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """For a list of names, `a,b`: each must be one of `known`, which are each a `what`."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in text.split(","))
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"there is no {what} {unknown[0]!r}; there are: {', '.join(known)}")
+        return names
+
+    return parse

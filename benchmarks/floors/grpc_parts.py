@@ -5,6 +5,7 @@ Nothing of the platform's own network code is used but its authority, which make
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import grpc
 
 from fedn.network.authority import REDUCER, CertificateAuthority
 from fedn.network.keys import make_csr, new_private_key
-from fedn.sandbox.launch import ALLOCATOR
+from fedn.plan.allocator import SERVER
 
 HOST = "127.0.0.1"
 MESSAGE_BYTES = 1 << 20
@@ -88,7 +89,7 @@ class Child:
             [sys.executable, "-m", module, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **ALLOCATOR, "GRPC_VERBOSITY": "ERROR"},
+            env={**os.environ, **SERVER, "GRPC_VERBOSITY": "ERROR"},
         )
         self.pid = self._process.pid
 
@@ -135,3 +136,10 @@ def children(module: str, arguments: list[tuple[object, ...]]) -> Iterator[list[
 def say(what: object) -> None:
     """To whoever started this process."""
     print(json.dumps(what), flush=True)
+
+
+def raise_file_limit() -> int:
+    """Lets this process open as many files as it may at all; how many that is."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.cells import ROOT, CellFailed, Limits, child, end_on_signals, run_cell
 from benchmarks.counts import format_count, parse_count, parse_counts
-from benchmarks.options import add_limits, parser_of
+from benchmarks.options import add_limits, names_of, parser_of
 from benchmarks.peers.environments import FLOWER, NVFLARE, Peer, python_of
 from benchmarks.peers.verdict import table, verdicts
 from benchmarks.results import Row, append, say
@@ -55,7 +55,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repeat", type=parse_count, default=1, help="times that each system runs [default: 1]")
     parser.add_argument(
         "--systems",
-        type=_systems,
+        type=names_of("system", tuple(SYSTEMS)),
         default=("flower", "nvflare", "fedn", "fedn-plain"),
         help=f"of {', '.join(SYSTEMS)} [default: all but nvflare-shipped]",
     )
@@ -67,13 +67,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if (given.params is None) != (given.clients is None):
         parser.error("give both --params and --clients, or none of them")
     return given
-
-
-def _systems(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if unknown := [name for name in names if name not in SYSTEMS]:
-        raise argparse.ArgumentTypeError(f"there is no system {unknown[0]!r}; there are: {', '.join(SYSTEMS)}")
-    return names
 
 
 def _cells(given: argparse.Namespace) -> list[tuple[int, int]]:

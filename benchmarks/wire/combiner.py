@@ -3,12 +3,11 @@
 import argparse
 import asyncio
 import contextlib
-import resource
 import signal
 import sys
 from pathlib import Path
 
-from benchmarks.floors.grpc_parts import Child, say
+from benchmarks.floors.grpc_parts import Child, raise_file_limit, say
 from benchmarks.wire.trust import COMBINER, FEDERATION, HOST, Trust
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.main import _SWITCH_INTERVAL_S
@@ -56,13 +55,6 @@ def main() -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(given.folder, tls=not given.plain))
-
-
-def raise_file_limit() -> int:
-    """Lets this process open as many files as it may at all; how many that is."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 if __name__ == "__main__":

@@ -115,14 +115,22 @@ class ClientStream(_Stream):
             base_model_id=task.model_id,
             num_examples=100,
         )
-        ready = client_pb2.Ready(metadata=metadata_to_wire(metadata), object_id=object_id, size_bytes=size_bytes)
+        follows = size_bytes <= task.upload_credit_bytes
+        ready = client_pb2.Ready(
+            metadata=metadata_to_wire(metadata), object_id=object_id, size_bytes=size_bytes, follows=follows
+        )
         await self.write(client_pb2.ClientFrame(ready=ready))
+        if follows:
+            for piece in pieces:
+                await self.write(piece)
         answer = await self.expect("grant", "ack", "refused")
-        if isinstance(answer, client_pb2.Grant):
+        if isinstance(answer, client_pb2.Grant) and answer.offset == 0:
             for piece in pieces:
                 await self.write(piece)
             await self.write(client_pb2.ClientFrame(upload_end=client_pb2.UploadEnd(task_id=task.task_id)))
-            answer = await self.expect("ack", "refused")
+            answer = await self.expect("grant", "ack", "refused")
+        if isinstance(answer, client_pb2.Grant):
+            raise StreamEnded(f"the combiner lacks the update from byte {answer.offset} on")
         if isinstance(answer, client_pb2.Refused):
             raise StreamEnded(f"the update was refused: {answer.problem.message}")
 

@@ -20,6 +20,8 @@ from fedn.protocol.errors import LimitExceeded
 _SMALL_PIECE_BYTES = 1 << 15
 """Pieces shorter than that are put together: a peer that sends single bytes must not cost an object for each."""
 _JOINED_BYTES = 1 << 20
+_WINDOW_BYTES = 16 << 20
+"""So much of a spool file is mapped into memory at a time."""
 
 
 class Storage(Protocol):
@@ -124,7 +126,14 @@ class SpoolStorage:
     def pieces(self) -> Pieces:
         if self._map is None:
             raise ValueError("the spool file was released")
-        return Pieces.of(self._map)
+        view = memoryview(self._map)
+        parts = [view[start : start + _WINDOW_BYTES] for start in range(0, self.size_bytes, _WINDOW_BYTES)]
+        return Pieces(parts, self._forget)
+
+    def _forget(self, start: int, stop: int) -> None:
+        """What was read need not stay in this process's memory: the file has it."""
+        if self._map is not None:
+            self._map.madvise(mmap.MADV_DONTNEED, start, stop - start)
 
     def release(self) -> None:
         if not self._file.closed:

@@ -78,7 +78,8 @@ class Fold:
     ) -> None:
         self._rule = rule
         self._sum_dtype = sum_dtype
-        self._base = base
+        self._base: StoredObject | None = base
+        self._algorithm = check_digest(base.object_id)[0]
         self._spec = spec
         self._executor = executor
         self._on_folded = on_folded
@@ -99,15 +100,26 @@ class Fold:
         if self._running is None:
             self._start()
 
+    async def settled(self) -> None:
+        """Until all that was put is in."""
+        await self._idle.wait()
+
     async def seal(self) -> tuple[StoredObject | None, float, float]:
         """When all that was put is in: (combiner model, its weight, milliseconds of folding); no model of no updates.
 
         InvalidInput (`sum_overflow`) where the mean is not finite.
         """
-        await self._idle.wait()
+        await self.settled()
         if self._spec.size_bytes <= _INLINE_BYTES:
             return self._seal()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._seal)
+
+    def let_base_go(self) -> bool:
+        """Drops the base model where the sealed model does not need its bytes; whether it did."""
+        if "delta" in self._aggregates:
+            return False
+        self._base = None
+        return True
 
     async def abandon(self) -> None:
         """Throws away what waits, when the update being added is in."""
@@ -176,7 +188,7 @@ class Fold:
     def _aggregate(self, form: str) -> Aggregate:
         """Models and deltas are summed apart: only deltas need the base model's bytes."""
         if form not in self._aggregates:
-            base_model = self._base.bytes_in_pieces() if form == "delta" else None
+            base_model = self._base.bytes_in_pieces() if form == "delta" and self._base is not None else None
             self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         return self._aggregates[form]
 
@@ -190,8 +202,7 @@ class Fold:
         for other in sums:
             if other is not total and other.count:
                 total.merge(other)
-        algorithm = check_digest(self._base.object_id)[0]
-        stored = cut(wire.OBJECT_KIND_MODEL, total.result(CHUNK_BYTES), algorithm)
+        stored = cut(wire.OBJECT_KIND_MODEL, total.result(CHUNK_BYTES), self._algorithm)
         self._aggregates.clear()
         self._spent_s += time.perf_counter() - started
         return stored, total.weight, self._spent_s * 1000

@@ -162,6 +162,17 @@ class ObjectCache:
                 del self._pins[object_id]
         self._evict()
 
+    def let_go(self, object_id: str, owner: Hashable) -> None:
+        """Unpins one object. A large one goes at once if nobody else pins it: its room is needed for what comes."""
+        owners = self._pins.get(object_id, set())
+        owners.discard(owner)
+        if owners:
+            return
+        self._pins.pop(object_id, None)
+        stored = self._objects.get(object_id)
+        if stored is not None and stored.size_bytes > self._max_bytes:
+            del self._objects[object_id]
+
     def _evict(self) -> None:
         """Drops what nobody pins, the longest unused first, until it is few and small; never the one used last."""
         idle = [stored for key, stored in self._objects.items() if key not in self._pins]

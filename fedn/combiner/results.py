@@ -138,6 +138,10 @@ class Results:
         stored, fold_ms = self._first, 0.0
         weight = sum(part.weight for part in self._contributions.values())
         if stored is None and self._fold is not None and self._contributions:
+            # Nothing is dispatched any more: the base model makes room for the one that comes of the sum.
+            await self._fold.settled()
+            if self._fold.let_base_go():
+                self._services.objects.let_go(self.base_id, self._spec.name)
             stored, weight, fold_ms = await self._fold.seal()
         if stored is None or self._closed:
             return link.RoundDone(reason=reason)

@@ -4,7 +4,7 @@ Not here: how pieces travel (fedn.network.frames).
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,17 @@ class Pieces:
     """The first `len` bytes of an object, as parts that follow each other from offset 0 without gaps.
 
     The parts belong to their maker and must not change while this is read.
+
+    Args:
+        parts: in order.
+        on_passed: told (start, stop) of each part that `elements` has read to its end; it may be read again.
     """
 
-    __slots__ = ("_ends", "_parts")
+    __slots__ = ("_ends", "_on_passed", "_parts")
 
-    def __init__(self, parts: Sequence[memoryview]) -> None:
+    def __init__(self, parts: Sequence[memoryview], on_passed: Callable[[int, int], None] | None = None) -> None:
         self._parts = parts
+        self._on_passed = on_passed
         self._ends: list[int] = []
         end = 0
         for part in parts:
@@ -72,4 +77,6 @@ class Pieces:
                 yield (position - start) // itemsize, element
                 position += itemsize
             while at < len(self._ends) and self._ends[at] <= position:
+                if self._on_passed is not None:
+                    self._on_passed(self._ends[at] - self._parts[at].nbytes, self._ends[at])
                 at += 1

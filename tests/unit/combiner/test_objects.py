@@ -110,3 +110,22 @@ def test_many_small_objects_are_bounded_by_number() -> None:
     cache = ObjectCache()
     ids = filled(cache, 100)
     assert sum(object_id in cache for object_id in ids) == KEEP_OBJECTS
+
+
+def test_a_large_object_that_is_let_go_makes_room_at_once_unless_somebody_else_pins_it() -> None:
+    cache = ObjectCache(max_bytes=5)
+    (object_id,) = filled(cache, 1)
+    for owner in ("a", "b"):
+        cache.pin(object_id, owner)
+    cache.let_go(object_id, "a")
+    assert object_id in cache
+    cache.let_go(object_id, "b")
+    assert object_id not in cache
+
+
+def test_a_small_object_that_is_let_go_stays_at_hand() -> None:
+    cache = ObjectCache(max_bytes=100)
+    (object_id,) = filled(cache, 1)
+    cache.pin(object_id, "a")
+    cache.let_go(object_id, "a")
+    assert object_id in cache
