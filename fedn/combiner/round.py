@@ -59,6 +59,8 @@ class Round:
         self._services = services
         self._results = Results(spec, services, self)
         self._needs = {key for task in spec.tasks for key in (task.model_id, task.package_id)} - {""}
+        self._encoded: set[str] = set()
+        """Models as chains of codecs made them, which clients were sent."""
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
             self._by_client.setdefault(task.spec.client, []).append(task)
@@ -307,6 +309,7 @@ class Round:
         """Puts the encoded model in the place of the model, which is the last of the objects."""
         if encoded is not None:
             task.encoded_id = encoded.object_id
+            self._encoded.add(encoded.object_id)
             self._services.objects.pin(encoded.object_id, self.name)
             objects[-1] = encoded
 
@@ -433,6 +436,8 @@ class Round:
         self._jobs.start(self._seal())
 
     async def _seal(self) -> None:
+        for object_id in self._encoded:
+            self._services.objects.let_go(object_id, self.name)
         try:
             result = await self._results.seal(self._reason)
         except FednError as error:
