@@ -14,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fedn.client.slots import FOOTER_BYTES, NAME, Slot, SlotFolder, read_footer
+from fedn.client.slots import FOOTER_BYTES, NAME, HeldFile, Slot, SlotFolder, read_footer
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import Hasher, algorithm_of
 from fedn.network.generated import common_pb2 as common
@@ -25,14 +25,6 @@ _READ_BYTES = 1 << 20
 _FOOTERS = {common.OBJECT_KIND_MODEL: b"fednmod1", common.OBJECT_KIND_PACKAGE: b"fednpkg1"}
 _KEPT_MODELS = 2
 """Models in files: the newest, and the one before it, whose slot the next one takes."""
-
-
-@dataclass(frozen=True)
-class HeldFile:
-    """An object in a file, which it may not fill."""
-
-    path: Path
-    size_bytes: int
 
 
 Held = bytes | HeldFile

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 from fedn.client.command import Limits
-from fedn.client.objects import Held, HeldFile
+from fedn.client.objects import Held
 from fedn.client.python_env import make_environment
 from fedn.client.runtime_learner import LearnerRuntime, LearnerSettings
 from fedn.client.runtime_package import PackageRuntime
+from fedn.client.slots import HeldFile
 from fedn.plan.package import MANIFEST, PackageManifest, read_manifest, unpack_package
 from fedn.plan.settings import ClientSettings
 from fedn.protocol.errors import FednError, TaskFailed

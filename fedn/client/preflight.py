@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from fedn.client.objects import Held, HeldFile
+from fedn.client.objects import Held
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
+from fedn.client.slots import HeldFile
 from fedn.client.stream import open_channel
 from fedn.network.generated import common_pb2 as common
 from fedn.network.identity import Identity

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.coding import request_of
 from fedn.client.command import clean_environment
-from fedn.client.objects import HeldFile
 from fedn.client.output import Output
 from fedn.client.seeds import task_seed
-from fedn.client.slots import Slot
+from fedn.client.slots import HeldFile, Slot
 from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
 from fedn.plan.allocator import LARGE_BUFFERS
 from fedn.protocol.errors import TaskFailed
@@ -226,6 +226,7 @@ def _task_message(call: TaskCall) -> dict[str, Any]:
         "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
         "validate_incoming": call.validate_incoming,
         "algorithm": call.algorithm,
+        "coding": request_of(call).as_json(),
         "model": {"path": str(model.path), "size": model.size_bytes} if isinstance(model, HeldFile) else None,
         "result": None if result is None else str(result.path),
     }

@@ -14,6 +14,7 @@ import mmap
 import os
 import shutil
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,20 @@ class Footer(NamedTuple):
     text: str
     end: int
     """Bytes before the footer."""
+
+
+@dataclass(frozen=True)
+class HeldFile:
+    """Bytes at the beginning of a file, which they may not fill. Nobody writes to them."""
+
+    path: Path
+    size_bytes: int
+
+    def mapped(self) -> memoryview:
+        """The bytes, to be read. OSError or ValueError where the file has gone, or is empty."""
+        with open(self.path, "rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last view of it
+        return memoryview(mapping)[: self.size_bytes]
 
 
 class Slot:

@@ -15,13 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedn.client.coding import CodingRequest, TaskCoding
 from fedn.client.execution import execute, fail, kinds_of
 from fedn.client.learner import Learner, TaskContext
 from fedn.client.loading import load_learner
+from fedn.client.slots import HeldFile
 from fedn.client.worker_channel import INLINE_BYTES, Message, WorkerEnd
 from fedn.client.worker_memory import ModelMemory, ResultFiles
 from fedn.models.digest import digest
-from fedn.models.wire import encode_into
+from fedn.models.wire import Tensors, encode_into
 from fedn.protocol.errors import FednError, TaskFailed
 
 _PR_SET_PDEATHSIG = 1
@@ -80,15 +82,17 @@ class Worker:
         return learner
 
     def _task(self, learner: Learner, message: Message) -> None:
-        """`task` {its fields …}, model → `done` {numbers, object_id, size}, tensors; or `failed`.
+        """`task` {its fields, coding …}, model → `done` {numbers, object_id, size}, tensors; or `failed`.
 
         Large models and results are in files instead: `model` {path, size}, `result` (a path).
         """
         head = message.head
         task_id = head["task_id"]
         try:
-            model = self._model_of(head["model"], message.payload)
-            result = execute(learner, self._context(head), model, validate_incoming=head["validate_incoming"])
+            coding = TaskCoding(
+                CodingRequest.from_json(head["coding"]), _held(head["model"], message.payload), self._copy
+            )
+            result = execute(learner, self._context(head), coding, validate_incoming=head["validate_incoming"])
             answer: dict[str, Any] = {
                 "op": "done",
                 "task_id": task_id,
@@ -99,7 +103,9 @@ class Worker:
             if result.tensors is None:
                 self._channel.send(answer)
                 return
-            with encode_into(result.tensors, lambda size: self._room_for(size, head["result"])) as tensors:
+            with self._written(result.tensors, head["result"]) as tensors:
+                if not result.numbers.get("coded"):
+                    result.numbers["decoded_bytes"] = len(tensors)
                 answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
                 self._channel.send(answer, tensors if len(tensors) <= INLINE_BYTES else b"")
         except FednError as error:
@@ -107,14 +113,20 @@ class Worker:
         except MemoryError as error:
             self._send_failed(task_id, TaskFailed("out_of_memory", f"the task ran out of memory: {error}"))
 
-    def _model_of(self, file: Mapping[str, Any] | None, payload: bytearray) -> bytearray | memoryview:
+    def _copy(self, file: HeldFile) -> memoryview:
         """A copy that is the task's own: a learner may change its weights in place."""
-        if file is None:
-            return payload
         try:
-            return self._memory.read(file["path"], file["size"])
+            return self._memory.read(str(file.path), file.size_bytes)
         except (OSError, EOFError) as error:
             raise TaskFailed("model_unreadable", f"the task's model cannot be read: {error}") from error
+
+    def _written(self, tensors: Tensors | bytes | bytearray, path: str) -> memoryview:
+        """The bytes of a result, where they are taken from: in the file, or in memory where they are few."""
+        if isinstance(tensors, dict):
+            return encode_into(tensors, lambda size: self._room_for(size, path))
+        room = self._room_for(len(tensors), path)
+        room[:] = tensors
+        return room
 
     def _room_for(self, size_bytes: int, path: str) -> memoryview:
         """Where a result goes."""
@@ -175,6 +187,11 @@ def _make_learner(name: str, folder: str | None) -> Learner:
         raise
     except Exception as error:  # noqa: BLE001 (the boundary to the site's own code)
         fail(error, f"the learner {name} cannot be loaded")
+
+
+def _held(file: Mapping[str, Any] | None, payload: bytearray) -> bytearray | HeldFile | None:
+    """The model as it came; None for a task without one."""
+    return HeldFile(Path(file["path"]), file["size"]) if file is not None else payload or None
 
 
 def _limit_memory(memory_bytes: int | None) -> None:

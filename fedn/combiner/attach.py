@@ -218,7 +218,7 @@ def _introduction(hello: wire.Hello, claims: Claims) -> ClientInfo:
         )
     attributes = dict(hello.attributes)
     too_much = sum(len(key) + len(value) for key, value in attributes.items()) > MAX_HELLO_ATTRIBUTES_BYTES
-    lists = (hello.held_objects, hello.partial, hello.spooled_tasks)
+    lists = (hello.held_objects, hello.partial, hello.spooled_tasks, hello.codecs)
     if too_much or any(len(entries) > MAX_HELLO_OBJECTS for entries in lists):
         raise LimitExceeded(
             "hello_too_large",
@@ -233,6 +233,7 @@ def _introduction(hello: wire.Hello, claims: Claims) -> ClientInfo:
         kinds=tuple(hello.kinds),
         attributes=attributes,
         spooled_tasks=frozenset(hello.spooled_tasks),
+        codecs=frozenset(hello.codecs),
     )
 
 

@@ -10,6 +10,7 @@ from fedn.combiner.admission import Admission, AdmissionStatistics
 from fedn.combiner.attach import AttachServices, attach
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
+from fedn.combiner.encoded import EncodedModels
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.link import Epoch, LinkServices, link
 from fedn.combiner.metrics import CombinerMetrics
@@ -53,6 +54,7 @@ class Combiner:
         services = RoundServices(
             clients=self._clients,
             objects=self._objects,
+            encoded=EncodedModels(self._objects, self._executor),
             admission=self._admission,
             spool=self._spool,
             executor=self._executor,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedn import Learner, TaskContext
+from fedn.client.coding import CodingRequest, TaskCoding
 from fedn.client.execution import execute, kinds_of
 from fedn.client.learner import TrainResult
 from fedn.models.wire import encode
@@ -34,7 +35,8 @@ class Scripted(Learner):
 
 def do(kind: str, learner: Learner, *, validate_incoming: bool = False) -> Any:
     context = TaskContext(session="s", round=0, client="alice", kind=kind)
-    return execute(learner, context, bytearray(MODEL), validate_incoming=validate_incoming)
+    coding = TaskCoding(CodingRequest(session="s", round=0, task_id="t"), bytearray(MODEL))
+    return execute(learner, context, coding, validate_incoming=validate_incoming)
 
 
 @pytest.mark.parametrize(
