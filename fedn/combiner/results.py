@@ -25,11 +25,15 @@ from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as common
+from fedn.plan.allocator import return_freed_memory
 from fedn.plan.chains import make_chain
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import CodecChain, TaskKind
+
+_GIGANTIC_BYTES = 512 << 20
+"""The memory of a base model of that size is given back to the system before its successor is made."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,9 @@ class Results:
             await self._fold.settled()
             if self._fold.let_base_go():
                 self._services.objects.let_go(self.base_id, self._spec.name)
+                if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
+                    run = asyncio.get_running_loop().run_in_executor
+                    await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()
         if stored is None or self._closed:
             return link.RoundDone(reason=reason)
