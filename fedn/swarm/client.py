@@ -198,7 +198,7 @@ class LightClient:
         if not frame.HasField("welcome"):
             raise InvalidInput("bad_frame", "the combiner's first message is no Welcome")
         self._welcomed = True
-        self._pinged_at = self._loop.time()
+        self._pinged_at = stream.active_at  # not later, or the first silence would pass without a ping
         self._chunk_bytes = min(max(frame.welcome.chunk_bytes or CHUNK_BYTES, _MIN_CHUNK_BYTES), CHUNK_BYTES)
         if frame.welcome.progress_s > 0:
             self._progress_s = min(self._shared.options.progress_s, frame.welcome.progress_s)
