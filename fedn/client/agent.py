@@ -72,6 +72,7 @@ class ClientAgent:
             self._identity = stack.enter_context(Identity(folder, self._settings.name, Role.CLIENT))
             self._open(folder)
             stack.callback(self._cache.close)
+            stack.callback(self._spool.close)
             stack.callback(self._site.close)
             work: list[asyncio.Task[Any]] = [
                 asyncio.create_task(self._serve()),

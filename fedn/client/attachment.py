@@ -122,6 +122,8 @@ class Attachment:
         self._chunk_bytes = min(max(welcome.chunk_bytes or CHUNK_BYTES, _MIN_CHUNK_BYTES), CHUNK_BYTES)
         if welcome.progress_s > 0:
             self._stream.progress_s = min(self._stream.progress_s, welcome.progress_s)
+        if welcome.bundles:
+            self._stream.use_bundles()
         self._downloads.resume()
 
     async def serve(self) -> None:
@@ -186,6 +188,7 @@ class Attachment:
             ],
             spooled_tasks=self._spool.task_ids()[-_MAX_TOLD:],
             attributes=mine.attributes,
+            bundles=True,
             codecs=mine.codecs,
         )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from fedn.client.slots import HeldFile, Slot
 from fedn.protocol.tasks import CodecChoice, TaskKind
 
 
@@ -22,7 +23,7 @@ class TaskCall:
     helper: str = ""
     algorithm: str = "blake3"
     """Of the digest that names the result."""
-    model: bytes | bytearray | Path | None = None
+    model: bytes | bytearray | HeldFile | None = None
     """The model to work on, as it came: its bytes, or the file that holds them; None for init."""
     model_id: str = ""
     model_chain: tuple[CodecChoice, ...] = ()
@@ -31,8 +32,8 @@ class TaskCall:
     """What the update is asked to go through."""
     feedback_folder: Path | None = None
     """Where what updates leave out is kept (fedn.client.feedback)."""
-    result_path: Path = Path()
-    """Where a large result may be written; the file need not exist, its directory does."""
+    result: Slot | None = None
+    """Where a large result may be written; None where the task makes no tensors."""
     timeout_s: float | None = None
     """Seconds after which the task has failed and what runs it is killed."""
 
@@ -52,8 +53,8 @@ class TaskOutcome:
     object_id: str = ""
     """Digest of the tensors' bytes, as they go out; empty where the task makes none."""
     size_bytes: int = 0
-    tensors: bytes | bytearray | Path | None = None
-    """The bytes, or the file (`result_path`) that holds them."""
+    tensors: bytes | bytearray | Slot | None = None
+    """The bytes, or the file (the call's `result`) that begins with them."""
     coded: bool = False
     """Whether they went through the update chain."""
     decoded_bytes: int = 0

@@ -4,28 +4,31 @@ Runs where the work is done: in the worker process, or in a thread beside a pack
 loop.
 """
 
-import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fedn.client.calls import TaskCall
 from fedn.client.feedback import FeedbackFolder
+from fedn.client.slots import HeldFile
 from fedn.models.codecs.chain import Chain
 from fedn.models.codecs.encode import Start, encode
 from fedn.models.codecs.payload import Payload, read_model
 from fedn.models.files import MAX_BYTES
-from fedn.models.wire import ModelSpec, decode
-from fedn.models.wire import encode as to_bytes
+from fedn.models.wire import ModelSpec, Tensors, decode
 from fedn.plan.chains import make_chain
 from fedn.protocol.errors import InvalidInput, TaskFailed
 from fedn.protocol.tasks import CodecChoice
 
-Held = bytes | bytearray | Path
+Held = bytes | bytearray | HeldFile
+Copy = Callable[[HeldFile], bytearray | memoryview]
+"""Gives a copy of its bytes that is the task's own. OSError or EOFError where the file cannot be read."""
+
+
+def _copy(file: HeldFile) -> bytearray:
+    return bytearray(file.mapped())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +81,13 @@ def request_of(call: TaskCall) -> CodingRequest:
 class Encoded:
     """An update as it goes out."""
 
-    data: bytes | bytearray
+    data: Tensors | bytes | bytearray
+    """The bytes that the chain made; the tensors as they are where it did not go through one."""
     form: str
     coded: bool
     """Whether it went through the chain that was asked for."""
     decoded_bytes: int
-    """Its size before that."""
+    """Its size before that, where it did."""
 
 
 class TaskCoding:
@@ -91,11 +95,13 @@ class TaskCoding:
 
     Args:
         held: the model as it came; None for a task without one. It must not change.
+        copy: of a model that is in a file.
     """
 
-    def __init__(self, request: CodingRequest, held: Held | None) -> None:
+    def __init__(self, request: CodingRequest, held: Held | None, copy: Copy = _copy) -> None:
         self._request = request
         self._held = held
+        self._copy = copy
         self._payload: Payload | None = None
 
     def model(self) -> bytearray | memoryview | None:
@@ -109,7 +115,7 @@ class TaskCoding:
         if held is None:
             return None
         if request.model_chain:
-            data = _mapped(held, mmap.ACCESS_READ) if isinstance(held, Path) else held
+            data = held.mapped() if isinstance(held, HeldFile) else held
             base_id, self._payload = read_model(make_chain(request.model_chain), data, max_bytes=MAX_BYTES)
             if base_id != request.model_id:
                 raise TaskFailed(
@@ -118,14 +124,13 @@ class TaskCoding:
                     where={"model": request.model_id},
                 )
             return self._payload.decode()
-        if isinstance(held, Path):
-            # Private pages: the file stays as it is.
-            return _mapped(held, mmap.ACCESS_COPY)
+        if isinstance(held, HeldFile):
+            return self._copy(held)
         # A difference needs the values that the work began with.
         return held if isinstance(held, bytearray) and not request.update_chain else bytearray(held)
 
-    def encode(self, tensors: Mapping[str, np.ndarray[Any, Any]], spec: ModelSpec, form: str) -> Encoded:
-        """The bytes of an update.
+    def encode(self, tensors: Tensors, spec: ModelSpec, form: str) -> Encoded:
+        """An update, as it goes out.
 
         Args:
             tensors: with the names, shapes and dtypes of the model.
@@ -138,8 +143,7 @@ class TaskCoding:
         """
         chain = _known(self._request.update_chain)
         if chain is None:
-            plain = to_bytes(tensors)
-            return Encoded(plain, form, False, len(plain))
+            return Encoded(tensors, form, False, 0)
         request, encoding = self._request, chain.of(spec, self._request.model_id)
         start = self._start() if chain.difference is not None and form == "model" else None
         feedback: Any = nullcontext(None)
@@ -157,7 +161,7 @@ class TaskCoding:
         if self._payload is not None:
             return self._payload.start()
         assert self._held is not None  # a task that trains has a model
-        data = _mapped(self._held, mmap.ACCESS_READ) if isinstance(self._held, Path) else self._held
+        data = self._held.mapped() if isinstance(self._held, HeldFile) else self._held
         return {name: array.reshape(-1) for name, array in decode(data).items()}
 
 
@@ -169,8 +173,3 @@ def _known(choices: Sequence[CodecChoice]) -> Chain | None:
         return make_chain(choices)
     except InvalidInput:
         return None
-
-
-def _mapped(path: Path, access: int) -> memoryview:
-    with open(path, "rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=access))

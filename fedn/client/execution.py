@@ -10,8 +10,8 @@ import numpy as np
 
 from fedn.client.coding import TaskCoding
 from fedn.client.learner import Learner, TaskContext, TrainResult
-from fedn.client.weights import named_arrays, spec_of, weights_from_bytes
-from fedn.models.wire import encode
+from fedn.client.weights import spec_of, weights_from_bytes, weights_to_tensors
+from fedn.models.wire import Tensors
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -20,10 +20,12 @@ _METADATA = tuple(item.name for item in fields(TrainResult) if item.name not in 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """A task's result inside the worker: its numbers, and its tensors as they go out (None where it makes none)."""
+    """A task's result inside the worker: its numbers, and its tensors (None where it makes none)."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
-    tensors: bytes | bytearray | None = None
+    tensors: Tensors | bytes | bytearray | None = None
+    """The bytes that go out, where a chain made them; else the tensors, which may be the learner's own arrays: it may
+    change them in its next task."""
 
 
 def kinds_of(learner: Learner) -> list[TaskKind]:
@@ -65,7 +67,7 @@ def fail(error: BaseException, what: str) -> NoReturn:
 
 
 def _init(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
-    return _plain(named_arrays(learner.get_weights(), None, what="get_weights"))
+    return Execution(tensors=weights_to_tensors(learner.get_weights(), None, what="get_weights"))
 
 
 def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
@@ -83,7 +85,7 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
         "ms_per_epoch": _time(result.ms_per_epoch, "ms_per_epoch"),
         "metrics": plain_metrics(result.metrics, "train"),
     }
-    encoded = coding.encode(named_arrays(result.weights, spec, what="train"), spec, result.form)
+    encoded = coding.encode(weights_to_tensors(result.weights, spec, what="train"), spec, result.form)
     numbers |= {"form": encoded.form, "coded": encoded.coded, "decoded_bytes": encoded.decoded_bytes}
     return Execution(numbers=numbers, tensors=encoded.data)
 
@@ -94,12 +96,7 @@ def _validate(learner: Learner, context: TaskContext, model: Any, coding: TaskCo
 
 def _predict(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
     weights = weights_from_bytes(model, spec_of(model), writable=False)
-    return _plain(named_arrays(learner.predict(weights, context), None, what="predict"))
-
-
-def _plain(tensors: Mapping[str, Any]) -> Execution:
-    data = encode(tensors)
-    return Execution(numbers={"decoded_bytes": len(data)}, tensors=data)
+    return Execution(tensors=weights_to_tensors(learner.predict(weights, context), None, what="predict"))
 
 
 _STEPS = {

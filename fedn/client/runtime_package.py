@@ -19,6 +19,7 @@ from fedn.client.coding import TaskCoding, request_of
 from fedn.client.command import Limits, clean_environment, run_command
 from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
+from fedn.client.slots import HeldFile
 from fedn.client.step_files import provide_model, read_metrics, read_training, take_model
 from fedn.plan.package import EntryPointName, PackageManifest
 from fedn.protocol.errors import TaskFailed
@@ -134,7 +135,8 @@ class PackageRuntime:
         given = folder / f"in{suffix}"
         made = folder / f"out{suffix}"
         limits = replace(self._limits, timeout_s=call.timeout_s or self._limits.timeout_s)
-        coding = TaskCoding(request_of(call), call.model)
+        # What is mapped is only read: the command's own copy is the file that it is given.
+        coding = TaskCoding(request_of(call), call.model, HeldFile.mapped)
         spec = await asyncio.to_thread(provide_model, coding, given)
         if call.kind is TaskKind.VALIDATE:
             metrics, num_examples = await self._validate(argv, given, environment, limits)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import TaskCall, TaskOutcome
-from fedn.client.coding import Encoded, TaskCoding
+from fedn.client.coding import TaskCoding
 from fedn.client.execution import plain_metrics, whole
+from fedn.client.objects import disk_error
+from fedn.client.slots import Slot
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import digest
 from fedn.models.files import read_tensors, write_tensors
@@ -42,13 +44,14 @@ def provide_model(coding: TaskCoding, target: Path) -> ModelSpec | None:
 def take_model(
     made: Path, call: TaskCall, coding: TaskCoding, spec: ModelSpec | None, outcome: TaskOutcome
 ) -> TaskOutcome:
-    """The outcome with what a command wrote: the bytes, or the file `call.result_path`.
+    """The outcome with what a command wrote: the bytes, or `call.result`, which then has them.
 
     Args:
         spec: of the task's model.
 
     Raises:
         TaskFailed: (`bad_output`) there is no such file, it holds no model, or one that is not like the task's.
+        LimitExceeded: (`disk_full`, `write_failed`).
     """
     if not made.is_file():
         raise _bad_output(f"the {call.kind} step ended without writing {made.name}")
@@ -56,26 +59,37 @@ def take_model(
         tensors = read_tensors(made)
     except FednError as error:
         raise _bad_output(f"what the {call.kind} step wrote is no model: {error.message}") from error
+    coded, form, decoded_bytes = False, outcome.form, 0
+    data: bytes | bytearray | None = None
     if call.kind is TaskKind.TRAIN and spec is not None and call.update_chain:
         _, written = layout((name, array.dtype, array.shape) for name, array in tensors.items())
         if faults := differences(written, spec):
             raise _bad_output(f"what the {call.kind} step wrote does not fit the model: {'; '.join(faults[:20])}")
         encoded = coding.encode(tensors, spec, outcome.form)
-    else:
+        coded, form, decoded_bytes = encoded.coded, encoded.form, encoded.decoded_bytes
+        data = encoded.data if isinstance(encoded.data, bytes | bytearray) else None
+    if data is None:
         data = encode(tensors)
-        encoded = Encoded(data, outcome.form, False, len(data))
-    size_bytes = len(encoded.data)
-    if size_bytes > INLINE_BYTES:
-        call.result_path.write_bytes(encoded.data)
+        decoded_bytes = len(data)
     return replace(
         outcome,
-        form=encoded.form,
-        object_id=digest(encoded.data, call.algorithm),
-        size_bytes=size_bytes,
-        tensors=encoded.data if size_bytes <= INLINE_BYTES else call.result_path,
-        coded=encoded.coded,
-        decoded_bytes=encoded.decoded_bytes,
+        form=form,
+        object_id=digest(data, call.algorithm),
+        size_bytes=len(data),
+        tensors=_kept(data, call),
+        coded=coded,
+        decoded_bytes=decoded_bytes,
     )
+
+
+def _kept(data: bytes | bytearray, call: TaskCall) -> bytes | bytearray | Slot:
+    if len(data) <= INLINE_BYTES or call.result is None:
+        return data
+    try:
+        call.result.store(data)
+    except OSError as error:
+        raise disk_error(error, f"the result of task {call.task_id}", call.result.path.parent) from error
+    return call.result
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], int]:

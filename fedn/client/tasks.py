@@ -17,6 +17,7 @@ from fedn.client.calls import Runtime, TaskCall, TaskOutcome
 from fedn.client.downloads import Downloads, Post
 from fedn.client.feedback import FeedbackFolder
 from fedn.client.objects import Held, ObjectCache
+from fedn.client.slots import HeldFile
 from fedn.client.spool import Spool, SpooledResult
 from fedn.models.digest import ALGORITHM, algorithm_of
 from fedn.network.convert import reason_to_wire, round_to_wire
@@ -111,6 +112,8 @@ class Tasks:
             self._accept(job)
             return
         self._supersede(combiner)
+        # A model that arrives for a task after this one must not take the place of this one's.
+        self._cache.pin(_object_of(task))
         self._queue.append(_Job(task, round_name, combiner, credit_bytes))
         self._wake.set()
 
@@ -156,36 +159,34 @@ class Tasks:
                 await self._do(job)
             finally:
                 self._current = None
+                self._cache.unpin(_object_of(job.task))
 
     async def _do(self, job: _Job) -> None:
         task = job.task
-        started = time.perf_counter()
         accepting = asyncio.get_running_loop().call_later(_ACCEPTED_AFTER_S, self._accept, job)
         _LOG.debug("%s task %s begins", task.kind, task.task_id)
         try:
-            outcome = await self._outcome(job)
-            if job.cancelled:
-                return
-            task_ms = (time.perf_counter() - started) * 1000
-            result = self._spool.put(_metadata(job, self._client, outcome, task_ms), outcome.object_id, outcome.tensors)
+            result = await self._result(job)
         except FednError as error:
             if not job.cancelled:
                 self._fail(job, error)
         else:
             # The combiner first: a log line costs as much as the message.
             self._offer(result, job.credit_bytes)
+            task_ms = result.metadata.task_ms
             self._log(job).info("%s task %s is done in %.0f ms", task.kind, task.task_id, task_ms)
         finally:
             accepting.cancel()
-            self._spool.discard_work(task.task_id)
 
-    async def _outcome(self, job: _Job) -> TaskOutcome:
+    async def _result(self, job: _Job) -> SpooledResult:
+        started = time.perf_counter()
         task = job.task
         runtime = await self._runtime_for(task)
         model = await self._model(job)
         if job.cancelled:
             raise _cancelled()
         job.model_bytes = _size_of(model)
+        slot = None if task.kind is TaskKind.VALIDATE else self._spool.work(job.model_bytes)
         call = TaskCall(
             task_id=task.task_id,
             kind=task.kind,
@@ -202,15 +203,23 @@ class Tasks:
             model_chain=task.model_chain if task.encoded_model_id else (),
             update_chain=task.update_chain,
             feedback_folder=self._feedback_folder,
-            result_path=self._spool.work_path(task.task_id),
+            result=slot,
             timeout_s=self._timeout_s,
         )
         self._runtime = runtime
         try:
-            with self._cache.using(_object_of(task)):
-                return await runtime.run(call, lambda fraction, metrics: self._progress(job, fraction, metrics))
+            outcome = await runtime.run(call, lambda fraction, metrics: self._progress(job, fraction, metrics))
+            self._runtime = None
+            if job.cancelled:
+                raise _cancelled()
+            metadata = _metadata(job, self._client, outcome, (time.perf_counter() - started) * 1000)
+            if outcome.tensors is slot:
+                slot = None  # the spool has it
+            return self._spool.put(metadata, outcome.object_id, outcome.tensors, outcome.size_bytes)
         finally:
             self._runtime = None
+            if slot is not None:
+                self._spool.discard(slot)
 
     async def _model(self, job: _Job) -> Held | None:
         task = job.task
@@ -279,6 +288,7 @@ class Tasks:
         job.cancelled = True
         if job in self._queue:
             self._queue.remove(job)
+            self._cache.unpin(_object_of(job.task))
         elif job.loading is not None:
             job.loading.cancel()
         elif self._runtime is not None:
@@ -295,12 +305,6 @@ def _object_of(task: TaskSpec) -> str:
 def _answers(metadata: UpdateMetadata, task: TaskSpec) -> bool:
     """Whether a result that waits is one that the task may be answered with."""
     return metadata.base_model_id == task.model_id and metadata.update_chain in ((), task.update_chain)
-
-
-def _size_of(model: Held | None) -> int:
-    if model is None:
-        return 0
-    return model.stat().st_size if isinstance(model, Path) else len(model)
 
 
 def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> UpdateMetadata:
@@ -328,6 +332,12 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise TaskFailed("bad_result", f"the step's result is not valid: {faults}") from error
+
+
+def _size_of(model: Held | None) -> int:
+    if model is None:
+        return 0
+    return model.size_bytes if isinstance(model, HeldFile) else len(model)
 
 
 def _cancelled() -> TaskFailed:

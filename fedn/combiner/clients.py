@@ -48,6 +48,9 @@ class Peer(Protocol):
     def send(self, frame: wire.CombinerFrame) -> None:
         """A control message; it may overtake objects."""
 
+    def send_lazily(self, frame: wire.CombinerFrame) -> None:
+        """A control message that the client does not wait for: it may come a moment later, together with others."""
+
     def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject]) -> None:
         """A message, after those of the objects that the client does not hold."""
 

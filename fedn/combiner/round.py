@@ -341,7 +341,9 @@ class Round:
             peer.send(frame)
 
     def _acknowledge(self, task: OpenTask) -> None:
-        self._send(task, wire.CombinerFrame(ack=wire.Ack(task_id=task.spec.task_id)))
+        peer = self._services.clients.get(task.spec.client)
+        if peer is not None:
+            peer.send_lazily(wire.CombinerFrame(ack=wire.Ack(task_id=task.spec.task_id)))
 
     def _answer_again(self, peer: Peer, task: OpenTask, ready: wire.Ready) -> None:
         """To a client that did not hear what became of its result, or has another one."""

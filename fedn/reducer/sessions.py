@@ -23,7 +23,7 @@ from fedn.reducer.engine.records import (
     read_round,
     read_session,
 )
-from fedn.reducer.engine.roster import AttachedClient, Roster
+from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
 from fedn.scheduling.base import get_scheduler
@@ -191,9 +191,10 @@ class Sessions:
             where={"session": session, "client": client},
         )
 
-    def attached_clients(self) -> Sequence[AttachedClient]:
-        """Clients with an open stream to a combiner, by name."""
-        return self._engine.roster.snapshot()
+    @property
+    def roster(self) -> Roster:
+        """Clients with an open stream to a combiner."""
+        return self._engine.roster
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         """Ends a client's stream, if it has one; the client is told why."""
@@ -217,8 +218,8 @@ class Sessions:
     def _live_round(self, session: str, index: int) -> RoundRecord | None:
         """The round as it is now, where it is the one that runs."""
         current = self._engine.current
-        run = current.round if current is not None else None
-        if run is None or (run.record.name.session, run.record.name.index) != (session, index):
+        run = current.rounds.get(index) if current is not None and current.record.id == session else None
+        if run is None:
             return None
         return run.record.model_copy(update={"ledger": run.ledger})
 

@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from fedn.client.calls import TaskCall, TaskOutcome
+from fedn.client.objects import HeldFile
 from fedn.client.packages import PackageRuntimes
+from fedn.client.spool import Spool
 from fedn.models.codecs.encode import encode as encode_tensors
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import digest
@@ -97,7 +99,7 @@ def write_package(folder: Path, manifest: str = MANIFEST, **files: str) -> Path:
 
 def call_of(kind: str, tmp_path: Path, **fields: Any) -> TaskCall:
     model = None if kind == "init" else bytes(encode({"w": np.ones(2, np.float32)}))
-    fields = {"parameters": {}, "model": model, "timeout_s": 60.0, "result_path": tmp_path / "large"} | fields
+    fields = {"parameters": {}, "model": model, "timeout_s": 60.0} | fields
     return TaskCall(task_id="t1", kind=TaskKind(kind), session="s", round=2, client="alice", **fields)
 
 
@@ -194,11 +196,13 @@ def test_large_result_of_a_command_goes_to_the_spools_file(tmp_path: Path) -> No
     package = write_package(tmp_path / "package")
     model_id, data = model_of(np.zeros(600_000, np.float32))
     model = tmp_path / "model"
-    model.write_bytes(data)
-    [outcome] = run_in(package, tmp_path, call_of("train", tmp_path, model=model))
-    assert outcome.tensors == tmp_path / "large"
-    assert digest((tmp_path / "large").read_bytes()) == outcome.object_id
-    assert digest(model.read_bytes()) == model_id
+    model.write_bytes(data + b"what an earlier, longer model left in the file")
+    spool = Spool(tmp_path / "spool")
+    slot = spool.work()
+    [outcome] = run_in(package, tmp_path, call_of("train", tmp_path, model=HeldFile(model, len(data)), result=slot))
+    assert outcome.tensors is slot
+    assert digest(slot.view(outcome.size_bytes)) == outcome.object_id
+    assert digest(model.read_bytes()[: len(data)]) == model_id
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from fedn import Learner, TaskContext
 from fedn.client.coding import CodingRequest, TaskCoding
 from fedn.client.execution import execute, kinds_of
 from fedn.client.learner import TrainResult
-from fedn.models.wire import decode, encode
+from fedn.models.wire import encode
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -49,7 +49,7 @@ def do(kind: str, learner: Learner, *, validate_incoming: bool = False) -> Any:
 )
 def test_training_may_be_returned_in_three_forms(returned: Any) -> None:
     result = do("train", Scripted(lambda: returned))
-    assert decode(result.tensors)["w"].tolist() == [1, 1]
+    assert result.tensors["w"].tolist() == [1, 1]
     numbers = result.numbers
     assert (numbers["num_examples"], numbers["num_steps"], numbers["metrics"]) == (4, 2, {"loss": 0.5})
 
