@@ -14,9 +14,13 @@ from fedn.client.calls import TaskCall, TaskOutcome
 from fedn.client.objects import HeldFile
 from fedn.client.packages import PackageRuntimes
 from fedn.client.spool import Spool
+from fedn.models.codecs.encode import encode as encode_tensors
+from fedn.models.codecs.payload import Payload
 from fedn.models.digest import digest
-from fedn.models.wire import decode, encode
+from fedn.models.wire import decode, encode, read_spec
+from fedn.plan.chains import check_chains, make_chain
 from fedn.plan.package import build_package
+from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ClientSettings
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
@@ -146,6 +150,46 @@ def test_packages_of_fedn_run_as_they_are(tmp_path: Path) -> None:
     [outcome] = run_in(package, tmp_path, call_of("train", tmp_path))
     np.testing.assert_array_equal(decode(outcome.tensors)["w"], [2, 2])
     assert (outcome.num_examples, outcome.metrics) == (9, {"batch_size": 32.0})
+
+
+def test_commands_get_decoded_models_and_their_updates_are_encoded(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "package")
+    base = bytes(encode({"w": np.array([1.5, -2.0], np.float32)}))
+    plan = check_chains(SessionPlan.model_validate({"update_chain": ["delta", "int8"], "model_chain": ["bfloat16"]}))
+    packed = encode_tensors(make_chain(plan.model_chain).of(read_spec(base), digest(base)), decode(base))
+    chains = {
+        "model": bytes(packed),
+        "model_id": digest(base),
+        "model_chain": plan.model_chain,
+        "update_chain": plan.update_chain,
+        "feedback_folder": tmp_path / "feedback",
+    }
+    outcome, predicted = run_in(
+        package, tmp_path, call_of("train", tmp_path, **chains), call_of("predict", tmp_path, **chains)
+    )
+    encoding = make_chain(plan.update_chain).of(read_spec(base), digest(base))
+    update = decode(Payload(encoding, outcome.tensors).decode())
+    np.testing.assert_allclose(update["w"], 2.0)
+    assert (outcome.form, outcome.coded, outcome.decoded_bytes) == ("delta", True, len(base))
+    assert outcome.object_id == digest(outcome.tensors)
+    assert (tmp_path / "feedback" / "state.json").exists()
+    np.testing.assert_array_equal(decode(predicted.tensors)["answers"], [0, 1, 2])
+
+
+def test_an_update_that_does_not_fit_its_model_is_not_encoded(tmp_path: Path) -> None:
+    manifest = "entry_points: {train: {command: python3 train.py}}\n"
+    code = """
+import json, os, sys
+import numpy as np
+from fedn.models.files import write_tensors
+
+write_tensors(sys.argv[2], {"w": np.ones(3, np.float32)})
+json.dump({"num_examples": 1}, open(os.environ["FEDN_RESULT_FILE"], "w"))
+"""
+    package = write_package(tmp_path / "package", manifest, train=code)
+    chain = check_chains(SessionPlan.model_validate({"update_chain": ["bfloat16"]})).update_chain
+    with pytest.raises(TaskFailed, match=r"shape \(3,\) instead of \(2,\)"):
+        run_in(package, tmp_path, call_of("train", tmp_path, update_chain=chain))
 
 
 def test_large_result_of_a_command_goes_to_the_spools_file(tmp_path: Path) -> None:
