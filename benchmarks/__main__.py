@@ -10,6 +10,7 @@ BENCHMARKS = {
     "floor": "benchmarks.floor",
     "rounds": "benchmarks.rounds",
     "aggregation": "benchmarks.aggregation",
+    "codecs": "benchmarks.codecs",
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",

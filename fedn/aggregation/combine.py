@@ -4,14 +4,45 @@ Not here: what a mean is for each dtype (fedn.aggregation.numerics).
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
-from fedn.aggregation.accumulator import Accumulator
-from fedn.aggregation.numerics import mean_dtype
+import numpy as np
+
+from fedn.aggregation.numerics import PIECE, Flat, add_scaled, mean_dtype, store_mean, store_scaled
 from fedn.models.digest import Buffer
-from fedn.models.wire import ModelSpec, differences, layout, read_spec
+from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, layout, read_spec
 from fedn.protocol.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class MeanLayout:
+    """What a combiner model is like, to the byte, but for its numbers."""
+
+    header: bytes
+    """The first bytes of the model, up to its tensors."""
+    spec: ModelSpec
+    is_global: bool
+    """Whether a global model is like that too: then the mean of one combiner model is that model itself."""
+
+
+def mean_layout(base: ModelSpec) -> MeanLayout:
+    """Of the combiner models of a round that starts from this base model."""
+    header, spec = layout((tensor.name, mean_dtype(tensor.dtype), tensor.shape) for tensor in base.tensors)
+    return MeanLayout(header, spec, all(mean_dtype(tensor.dtype) == tensor.dtype for tensor in base.tensors))
+
+
+class _Run(NamedTuple):
+    """Elements that lie together in the global model and in each combiner model."""
+
+    dtype: DType
+    """In the global model."""
+    source_dtype: DType
+    size: int
+    """Number of elements."""
+    starts: tuple[int, ...]
+    """Offset in the bytes of each combiner model."""
 
 
 def combine(
@@ -20,6 +51,19 @@ def combine(
     mean: Literal["weighted", "plain"] = "weighted",
     sum_dtype: str = "float64",
 ) -> bytearray:
+    """The global model as a whole; see `combine_pieces`."""
+    model = bytearray()
+    for piece in combine_pieces(models, base, mean, sum_dtype):
+        model += piece
+    return model
+
+
+def combine_pieces(
+    models: Sequence[tuple[Buffer, float]],
+    base: ModelSpec,
+    mean: Literal["weighted", "plain"] = "weighted",
+    sum_dtype: str = "float64",
+) -> Iterator[memoryview]:
     """The global model: canonical safetensors bytes with the names, shapes and dtypes of the base model.
 
     With "weighted" and models that are weighted means, it equals the mean over all the clients, however they are
@@ -32,12 +76,47 @@ def combine(
         mean: "weighted": by the weights. "plain": each model that has a weight counts the same.
         sum_dtype: "float64" or "float32", as in `Rule.start`.
 
+    Returns:
+        The bytes in order, in pieces that fit the processor's cache. Each is good until the next one is asked for.
+        Nothing of a model's size is allocated.
+
     Raises:
         InvalidInput: (`combiner_model_does_not_fit`) names, shapes or dtypes are not those of a mean for this base;
-            (`bad_model`, `bad_weight`, `no_updates`, `sum_overflow`).
+            (`bad_model`, `bad_weight`, `bad_sum_dtype`, `no_updates`); all of these before the first piece.
+            (`sum_overflow`) the mean is not finite.
     """
-    _, expected = layout((tensor.name, mean_dtype(tensor.dtype), tensor.shape) for tensor in base.tensors)
-    total = Accumulator(expected, sum_dtype)
+    sources, weights, specs = _checked(models, base, mean)
+    if sum_dtype not in {"float64", "float32"}:
+        raise InvalidInput("bad_sum_dtype", f"There is no sum in {sum_dtype}", fix="Choose float64 or float32.")
+    header, spec = layout((tensor.name, tensor.dtype, tensor.shape) for tensor in base.tensors)
+    yield memoryview(header)
+    longest = min(PIECE, spec.num_parameters)
+    scratch: dict[DType, tuple[Flat, Flat]] = {}
+    target = np.empty(longest * 8, np.uint8)
+    total_weight = sum(weights)
+    for run in _runs(spec.stored_order, specs):
+        accumulator = np.dtype(sum_dtype if run.source_dtype == np.float32 else np.float64)
+        if accumulator not in scratch:
+            scratch[accumulator] = np.empty(longest, accumulator), np.empty(longest, accumulator)
+        for start in range(0, run.size, PIECE):
+            count = min(PIECE, run.size - start)
+            total, term = (array[:count] for array in scratch[accumulator])
+            out = target[: count * run.dtype.itemsize].view(run.dtype)
+            values = [_values(source, run, which, start, count) for which, source in enumerate(sources)]
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for in the mean
+                store_scaled(total, values[0], weights[0], term)
+                for piece, weight in zip(values[1:], weights[1:], strict=True):
+                    add_scaled(total, piece, weight, term)
+                store_mean(total, total_weight, out, term)
+            yield target[: out.nbytes].data
+
+
+def _checked(
+    models: Sequence[tuple[Buffer, float]], base: ModelSpec, mean: str
+) -> tuple[list[Buffer], list[float], list[ModelSpec]]:
+    """(bytes, weights, specs) of the models that count."""
+    expected = mean_layout(base).spec
+    sources, weights, specs = [], [], []
     for index, (model, weight) in enumerate(models):
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidInput("bad_weight", f"Combiner model {index} has the weight {weight}")
@@ -45,13 +124,43 @@ def combine(
             continue
         spec = read_spec(model)
         if faults := differences(spec, expected):
-            raise InvalidInput(
-                "combiner_model_does_not_fit",
-                f"Combiner model {index} is no mean for this base model: {'; '.join(faults[:20])}",
-                fix="Run the same version of fedn on the reducer and the combiners.",
-            )
-        total.add(model, spec, weight if mean == "weighted" else 1.0)
-    merged = bytearray()
-    for piece in total.mean([(tensor.name, tensor.dtype, tensor.shape) for tensor in base.tensors]):
-        merged += piece
-    return merged
+            raise does_not_fit(f"Combiner model {index}", "; ".join(faults[:20]))
+        sources.append(model)
+        weights.append(weight if mean == "weighted" else 1.0)
+        specs.append(spec)
+    if not sources:
+        raise InvalidInput("no_updates", "There is no mean of no updates")
+    return sources, weights, specs
+
+
+def does_not_fit(what: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        "combiner_model_does_not_fit",
+        f"{what} is no mean for this base model: {why}",
+        fix="Run the same version of fedn on the reducer and the combiners.",
+    )
+
+
+def _runs(stored: Sequence[TensorInfo], specs: Sequence[ModelSpec]) -> list[_Run]:
+    """The global model's elements in its order, in as few runs as possible."""
+    runs: list[_Run] = []
+    for tensor in stored:
+        if not tensor.size:
+            continue
+        there = [spec.by_name[tensor.name] for spec in specs]
+        starts = tuple(info.start for info in there)
+        last = runs[-1] if runs else None
+        if (
+            last is not None
+            and (last.dtype, last.source_dtype) == (tensor.dtype, there[0].dtype)
+            and starts == tuple(start + last.size * last.source_dtype.itemsize for start in last.starts)
+        ):
+            runs[-1] = last._replace(size=last.size + tensor.size)
+        else:
+            runs.append(_Run(tensor.dtype, there[0].dtype, tensor.size, starts))
+    return runs
+
+
+def _values(source: Buffer, run: _Run, which: int, start: int, count: int) -> np.ndarray[tuple[int], np.dtype[Any]]:
+    offset = run.starts[which] + start * run.source_dtype.itemsize
+    return np.frombuffer(source, run.source_dtype, count, offset)

@@ -9,7 +9,8 @@ from typing import Any, Protocol
 
 import grpc
 
-from fedn.network.frames import decode_control, decode_piece
+from fedn.network.bundles import Bundler, split
+from fedn.network.frames import Buffer, decode_control, decode_piece
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.network.tls import grpc_channel_credentials
@@ -68,6 +69,11 @@ class CombinerStream:
         attach: Any = self._channel.stream_stream(_METHOD, request_serializer=None, response_deserializer=None)
         self._call = attach(metadata=(("authorization", f"Bearer {endpoint.token}"),), wait_for_ready=False)
         self._control: deque[wire.ClientFrame] = deque()
+        self._received: deque[Buffer] = deque()
+        """Frames of the message that was read last."""
+        self._bundler = Bundler(self._next_message)
+        self._ending = False
+        self._wrote_piece = False
         self._uploads: deque[PieceSource] = deque()
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -99,6 +105,12 @@ class CombinerStream:
             Unavailable: `combiner_unreachable` or `combiner_lost`: connect again.
             Unauthenticated, Forbidden: the combiner does not take our token.
         """
+        while not self._received:
+            self._received.extend(split(await self._read()))
+        frame = self._received.popleft()
+        return decode_piece(frame) or decode_control(wire.CombinerFrame, frame)
+
+    async def _read(self) -> bytes:
         try:
             message: Any = await self._call.read()
         except grpc.aio.AioRpcError as error:
@@ -111,7 +123,11 @@ class CombinerStream:
         if not isinstance(message, bytes):  # the end of the stream
             raise await self._end()
         self._active_at = self._loop.time()
-        return decode_piece(message) or decode_control(wire.CombinerFrame, message)
+        return message
+
+    def use_bundles(self) -> None:
+        """The combiner reads several frames in one message."""
+        self._bundler.enabled = True
 
     async def finish(self, last: wire.ClientFrame) -> None:
         """Sends what waits and a last message, if that works within a second; the combiner then ends the stream."""
@@ -131,27 +147,39 @@ class CombinerStream:
     async def _write(self) -> None:
         try:
             while True:
-                if self._control:
-                    frame = self._control.popleft()
-                    if frame is _END:
-                        await self._call.done_writing()
-                        return
-                    await self._call.write(frame.SerializeToString())
-                elif self._uploads:
-                    source = self._uploads[0]
-                    message = self._next_message(source)
-                    if message is None:
-                        self.drop_upload(source)
-                        continue
+                self._wrote_piece = False
+                message = self._bundler.take()
+                if message is not None:
                     await self._call.write(message)
-                    self._active_at = self._loop.time()
+                    if self._wrote_piece:
+                        self._active_at = self._loop.time()
+                elif self._ending:
+                    await self._call.done_writing()
+                    return
                 else:
                     self._wake.clear()
                     await self._wake.wait()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader is told the reason
 
-    def _next_message(self, source: PieceSource) -> bytes | None:
+    def _next_message(self) -> bytes | None:
+        if self._ending:
+            return None
+        if self._control:
+            frame = self._control.popleft()
+            if frame is not _END:
+                return frame.SerializeToString()
+            self._ending = True
+            return None
+        while self._uploads:
+            message = self._piece_of(self._uploads[0])
+            if message is not None:
+                self._wrote_piece = True
+                return message
+            self._uploads.popleft()
+        return None
+
+    def _piece_of(self, source: PieceSource) -> bytes | None:
         try:
             return source.next_message()
         except OSError as error:

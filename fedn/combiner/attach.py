@@ -26,10 +26,11 @@ from fedn.combiner.options import (
 )
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
+from fedn.combiner.sending import SendGate
 from fedn.combiner.streams import TokenTimer, run_stream
 from fedn.combiner.uploads import UploadLane
 from fedn.network.convert import reason_to_wire
-from fedn.network.frames import CHUNK_BYTES, decode_control, decode_piece
+from fedn.network.frames import CHUNK_BYTES, Buffer, decode_control, decode_piece
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.tokens import Claims, TokenVerifier
 from fedn.plan.logs import bind
@@ -55,6 +56,7 @@ class AttachServices:
     rounds: Rounds
     objects: ObjectCache
     admission: Admission
+    sending: SendGate
     spool: Spool
     parking: Jobs
     """Uploads on their way to the spool, whose streams may be gone."""
@@ -67,7 +69,12 @@ class ClientStream:
     def __init__(self, hello: wire.Hello, claims: Claims, services: AttachServices) -> None:
         self.info = _introduction(hello, claims)
         self._services = services
-        self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=CLIENT_OUTBOX_BYTES)
+        self._outbox = Outbox(
+            stall_s=services.options.progress_s,
+            max_bytes=CLIENT_OUTBOX_BYTES,
+            gate=services.sending,
+            bundles=hello.bundles,
+        )
         self.lane = UploadLane(
             services.admission, services.spool, self.send, services.options.progress_s, services.parking
         )
@@ -78,6 +85,9 @@ class ClientStream:
 
     def send(self, frame: wire.CombinerFrame) -> None:
         self._outbox.put(frame.SerializeToString())
+
+    def send_lazily(self, frame: wire.CombinerFrame) -> None:
+        self._outbox.put_lazily(frame.SerializeToString())
 
     def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject]) -> None:
         for stored in objects:
@@ -97,6 +107,7 @@ class ClientStream:
             instance=services.instance,
             chunk_bytes=CHUNK_BYTES,
             progress_s=services.options.progress_s,
+            bundles=True,
         )
         self.send(wire.CombinerFrame(welcome=welcome))
         services.clients.attach(self)
@@ -114,7 +125,7 @@ class ClientStream:
             services.metrics.sent_bytes.inc(self._outbox.sent_bytes)
             _log.info("client detached", extra={"client": client, "reason": reason})
 
-    async def _receive(self, message: bytes) -> None:
+    async def _receive(self, message: Buffer) -> None:
         piece = decode_piece(message)
         if piece is not None:
             self._services.metrics.received_bytes.inc(len(piece[1]))
@@ -207,7 +218,7 @@ def _introduction(hello: wire.Hello, claims: Claims) -> ClientInfo:
         )
     attributes = dict(hello.attributes)
     too_much = sum(len(key) + len(value) for key, value in attributes.items()) > MAX_HELLO_ATTRIBUTES_BYTES
-    lists = (hello.held_objects, hello.partial, hello.spooled_tasks)
+    lists = (hello.held_objects, hello.partial, hello.spooled_tasks, hello.codecs)
     if too_much or any(len(entries) > MAX_HELLO_OBJECTS for entries in lists):
         raise LimitExceeded(
             "hello_too_large",
@@ -222,6 +233,7 @@ def _introduction(hello: wire.Hello, claims: Claims) -> ClientInfo:
         kinds=tuple(hello.kinds),
         attributes=attributes,
         spooled_tasks=frozenset(hello.spooled_tasks),
+        codecs=frozenset(hello.codecs),
     )
 
 

@@ -26,6 +26,8 @@ class ClientInfo:
     kinds: tuple[common.TaskKind, ...] = ()
     attributes: dict[str, str] = field(default_factory=dict)
     spooled_tasks: frozenset[str] = frozenset()
+    codecs: frozenset[str] = frozenset()
+    """Names of those that it knows."""
     since_unix_s: float = field(default_factory=time.time)
 
     def as_wire(self) -> link.AttachedClient:
@@ -45,6 +47,9 @@ class Peer(Protocol):
 
     def send(self, frame: wire.CombinerFrame) -> None:
         """A control message; it may overtake objects."""
+
+    def send_lazily(self, frame: wire.CombinerFrame) -> None:
+        """A control message that the client does not wait for: it may come a moment later, together with others."""
 
     def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject]) -> None:
         """A message, after those of the objects that the client does not hold."""

@@ -19,7 +19,7 @@ from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
 from fedn.combiner.streams import TokenTimer, run_stream
 from fedn.network.convert import reason_to_wire, round_from_wire, round_to_wire, spec_from_wire
-from fedn.network.frames import decode_control, decode_piece
+from fedn.network.frames import Buffer, decode_control, decode_piece
 from fedn.network.generated import combiner_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.network.tokens import Claims, TokenVerifier
@@ -59,10 +59,10 @@ class LinkServices:
 class ReducerLink:
     """One stream of a reducer. Its life is `serve`."""
 
-    def __init__(self, claims: Claims, services: LinkServices) -> None:
+    def __init__(self, hello: wire.LinkHello, claims: Claims, services: LinkServices) -> None:
         self._services = services
         self._claims = claims
-        self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=LINK_OUTBOX_BYTES)
+        self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=LINK_OUTBOX_BYTES, bundles=hello.bundles)
         self._incoming: IncomingObject | None = None
         self._watched: dict[RoundName, Callable[[bytes], None]] = {}
         self._token = TokenTimer(services.verifier, claims, self.end)
@@ -155,12 +155,12 @@ class ReducerLink:
     def _send(self, frame: wire.LinkFrame) -> None:
         self._outbox.put(frame.SerializeToString())
 
-    async def _receive(self, message: bytes) -> None:
+    async def _receive(self, message: Buffer) -> None:
         if self._services.epoch.link is not self:
             return  # replaced: what it still says does not count
         piece = decode_piece(message)
         if piece is not None:
-            self._piece(*piece, message)
+            self._piece(*piece, bytes(message))
             return
         frame = decode_control(wire.ReducerFrame, message)
         match frame.WhichOneof("control"):
@@ -287,7 +287,7 @@ async def link(context: Context, services: LinkServices) -> None:
         frame = decode_control(wire.ReducerFrame, message)
         if not frame.HasField("hello"):
             raise InvalidInput("bad_frame", "the first message of a link is a LinkHello", fix="Update the reducer.")
-        reducer = ReducerLink(claims, services)
+        reducer = ReducerLink(frame.hello, claims, services)
         await reducer.serve(context, frame.hello)
     except FednError as error:
         if reducer is not None:

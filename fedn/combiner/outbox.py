@@ -2,15 +2,21 @@
 
 Two lanes: control messages go first, so that an acknowledgement overtakes a model under way; objects and the tasks
 that need them keep their order. An object is held as an iterator over messages that all streams share, so a waiting
-model costs a stream nothing. The lanes are bounded: a peer that does not read is cut off, not buffered.
+model costs a stream nothing. The lanes are bounded: a peer that does not read is cut off, not buffered. Small messages
+that wait at the same time leave as one.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
+from fedn.combiner.sending import Pass, SendGate
 from fedn.combiner.timers import ProgressWatch
+from fedn.network.bundles import Bundler
 from fedn.protocol.errors import Unavailable
+
+_COMPANY_S = 0.02
+"""How long a message that nobody waits for may wait for others to leave with."""
 
 
 class Outbox:
@@ -19,11 +25,20 @@ class Outbox:
     Args:
         stall_s: seconds that one message may take to leave before the peer counts as hung.
         max_bytes: control messages that may wait.
+        gate: lets the pieces of objects through; None: they go at once.
+        bundles: whether the peer reads several frames in one message.
     """
 
-    def __init__(self, *, stall_s: float, max_bytes: int) -> None:
+    def __init__(self, *, stall_s: float, max_bytes: int, gate: SendGate | None = None, bundles: bool = False) -> None:
         self._control: deque[bytes] = deque()
         self._ordered: deque[bytes | Iterator[bytes]] = deque()
+        self._piece: bytes | None = None
+        """Next of the object in front; it waits for the gate."""
+        self._gate = gate
+        self._pass: Pass | None = None
+        """For `_piece`."""
+        self._used: list[Pass] = []
+        """Of the pieces that are being written."""
         self._waiting_bytes = 0
         self._max_bytes = max_bytes
         self._wake = asyncio.Event()
@@ -31,17 +46,31 @@ class Outbox:
         self._failure: Unavailable | None = None
         self._watch = ProgressWatch(stall_s, self._stalled)
         self._runner: asyncio.Task[None] | None = None
+        self._bundler = Bundler(self._next)
+        self._bundler.enabled = bundles
+        self._company: asyncio.TimerHandle | None = None
         self.sent_bytes = 0
 
     def put(self, message: bytes) -> None:
         """A control message that may overtake objects."""
         if self._admit(message):
             self._control.append(message)
+            self._wake.set()
+
+    def put_lazily(self, message: bytes) -> None:
+        """A control message that nobody waits for: it leaves with the next one, or a moment later."""
+        if not self._bundler.enabled:
+            self.put(message)
+        elif self._admit(message):
+            self._control.append(message)
+            if self._company is None:
+                self._company = asyncio.get_running_loop().call_later(_COMPANY_S, self._wake.set)
 
     def put_in_order(self, message: bytes) -> None:
         """A control message that must come after the objects that were put before it."""
         if self._admit(message):
             self._ordered.append(message)
+            self._wake.set()
 
     def put_object(self, messages: Iterator[bytes]) -> None:
         """An object: its ObjectBegin and its pieces."""
@@ -55,6 +84,7 @@ class Outbox:
             return
         self._control.clear()
         self._ordered.clear()
+        self._piece = None
         self._waiting_bytes = 0
         if last is not None:
             self._control.append(last)
@@ -68,7 +98,6 @@ class Outbox:
         if self._waiting_bytes > self._max_bytes:
             self._fail("does not read what it is sent")
             return False
-        self._wake.set()
         return True
 
     def _fail(self, how: str) -> None:
@@ -82,6 +111,11 @@ class Outbox:
         if self._runner is not None:
             self._runner.cancel()
 
+    def _stop_waiting_for_company(self) -> None:
+        if self._company is not None:
+            self._company.cancel()
+            self._company = None
+
     def _next(self) -> bytes | None:
         if self._control:
             message = self._control.popleft()
@@ -93,10 +127,40 @@ class Outbox:
                 self._ordered.popleft()
                 self._waiting_bytes -= len(head)
                 return head
-            for piece in head:
-                return piece
-            self._ordered.popleft()
+            if self._piece is None:
+                self._piece = next(head, None)
+            if self._piece is None:
+                self._ordered.popleft()
+                continue
+            if not self._may_pass(self._piece):
+                return None
+            piece, self._piece = self._piece, None
+            if self._pass is not None:
+                self._used.append(self._pass)
+                self._pass = None
+            return piece
         return None
+
+    def _may_pass(self, piece: bytes) -> bool:
+        """Whether the gate is open. While it is not, control messages go on; it wakes us when it opens."""
+        if self._gate is None:
+            return True
+        if self._pass is None:
+            self._pass = self._gate.request(len(piece), self._wake.set)
+        return self._pass.granted
+
+    def _written(self) -> None:
+        """What was being written has left."""
+        if self._gate is not None:
+            for given in self._used:
+                self._gate.leave(given)
+        self._used.clear()
+
+    def _leave_gate(self) -> None:
+        self._written()
+        if self._gate is not None and self._pass is not None:
+            self._gate.leave(self._pass)
+        self._pass = None
 
     async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Writes until `end`; to be run as a task of its own. Unavailable (`peer_too_slow`) where nobody reads."""
@@ -108,19 +172,23 @@ class Outbox:
                 raise
         finally:
             self._watch.cancel()
+            self._stop_waiting_for_company()
+            self._leave_gate()
         if self._failure is not None:
             raise self._failure
 
     async def _write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         while True:
-            message = self._next()
+            message = self._bundler.take()
             if message is None:
                 if self._ended:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            self._stop_waiting_for_company()
             self._watch.touch()
             await write(message)
             self._watch.rest()
+            self._written()
             self.sent_bytes += len(message)

@@ -8,6 +8,8 @@ from typing import Any
 import grpc
 
 from fedn.combiner.outbox import Outbox
+from fedn.network.bundles import split
+from fedn.network.frames import Buffer
 from fedn.network.tokens import LEEWAY_S, Claims, TokenVerifier
 from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavailable
 
@@ -17,13 +19,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 async def run_stream(
     context: Context,
     outbox: Outbox,
-    receive: Callable[[bytes], Awaitable[None]],
+    receive: Callable[[Buffer], Awaitable[None]],
     farewell: Callable[[FednError], bytes],
 ) -> str:
     """Reads and writes until the peer half-closes, the outbox ends, or either fails; why, in words.
 
     Args:
-        receive: takes each message. A FednError of its ends the stream.
+        receive: takes each frame. A FednError of its ends the stream.
         farewell: the last message, which tells the peer of that error.
     """
     reader = asyncio.create_task(_read_all(context, receive))
@@ -49,9 +51,11 @@ async def run_stream(
         await asyncio.gather(reader, writer, return_exceptions=True)
 
 
-async def _read_all(context: Context, receive: Callable[[bytes], Awaitable[None]]) -> None:
+async def _read_all(context: Context, receive: Callable[[Buffer], Awaitable[None]]) -> None:
     while isinstance(message := await context.read(), bytes):
-        await receive(message)
+        for frame in split(message):
+            await receive(frame)
+        message = frame = b""  # a piece shall not stay here until the next message comes
 
 
 class TokenTimer:

@@ -47,7 +47,7 @@ def encode_pieces(buffer: Buffer, offset: int = 0, chunk_bytes: int = CHUNK_BYTE
         yield encode_piece(start, view[start : start + chunk_bytes])
 
 
-def decode_piece(message: bytes) -> tuple[int, memoryview] | None:
+def decode_piece(message: Buffer) -> tuple[int, memoryview] | None:
     """(offset, data) of a piece, data being a view into the message; None where it is a control message."""
     if len(message) < 2:
         return None
@@ -78,10 +78,10 @@ class _Frame(Protocol):
 FrameT = TypeVar("FrameT", bound=_Frame)
 
 
-def decode_control(frame_type: type[FrameT], message: bytes) -> FrameT:
+def decode_control(frame_type: type[FrameT], message: Buffer) -> FrameT:
     """A control message. InvalidInput (`bad_frame`) where the bytes are none."""
     try:
-        return frame_type.FromString(message)  # type: ignore[attr-defined, no-any-return]
+        return frame_type.FromString(bytes(message))  # type: ignore[attr-defined, no-any-return]
     except DecodeError as error:
         raise InvalidInput(
             "bad_frame",

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 KEPT_EVENTS = 10_000
 """Events that can be read again, also after a restart."""
 _BATCH = 500
+_GATHER_S = 0.1
+"""Events wait so long for others to be written with: a transaction for each would cost more than the rounds tell."""
+_GATHER_FOR_WATCHERS_S = 0.05
 _RETRY_S = 1.0
 _DRAIN_S = 5.0
 _TRIM_EVERY = 1000
@@ -56,7 +59,7 @@ class EventLog:
         self._listeners: tuple[Listener, ...] = ()
         self._stopping = threading.Event()
         self._closed = False
-        self._readable = True
+        self._unreadable = threading.Event()
         self._writer = threading.Thread(target=self._write_all, name="event-writer")
 
     def start(self) -> None:
@@ -72,7 +75,7 @@ class EventLog:
     def end_subscriptions(self) -> None:
         """Ends those that are open, and any that is opened from now on."""
         with self._changed:
-            self._readable = False
+            self._unreadable.set()
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -155,48 +158,64 @@ class EventLog:
 
     def _wait(self, number: int, timeout_s: float) -> list[EventView] | None:
         with self._changed:
-            self._changed.wait_for(lambda: not self._readable or self._last > number, timeout_s)
-            return self._from(number, _BATCH) if self._readable else None
+            self._changed.wait_for(lambda: self._unreadable.is_set() or self._last > number, timeout_s)
+            many = self._last >= number + _BATCH
+            none = self._last <= number
+        if not many and not none:
+            # Events come in flocks: to wake a watcher for each of them would cost more than to tell them.
+            self._unreadable.wait(_GATHER_FOR_WATCHERS_S)
+        with self._changed:
+            return self._from(number, _BATCH) if not self._unreadable.is_set() else None
 
     def _unsubscribe(self) -> None:
         with self._changed:
             self._subscriptions -= 1
 
     def _write_all(self) -> None:
-        """Writes events in order, each until the store has it."""
+        """Writes events in order, each until the store has it; those that come at about the same time at once."""
         written, give_up = 0, 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._unwritten or self._closed)
+            self._stopping.wait(_GATHER_S)
+            with self._changed:
                 if self._closed:
                     give_up = give_up or time.monotonic() + _DRAIN_S
                 if not self._unwritten or (give_up and time.monotonic() > give_up):
                     break
-                event, dropped, self._dropped = self._unwritten[0], self._dropped, 0
+                batch = list(itertools.islice(self._unwritten, _BATCH))
+                dropped, self._dropped = self._dropped, 0
             if dropped:
                 log.warning("%d events were not written: the state store was away for too long", dropped)
-            if self._write(event):
-                written += 1
-                with self._changed:
-                    if self._unwritten and self._unwritten[0] is event:
-                        self._unwritten.popleft()
-                if written % _TRIM_EVERY == 0:
+            done = self._write(batch)
+            if done:
+                self._forget(batch[done - 1].number)
+                before, written = written, written + done
+                if before // _TRIM_EVERY < written // _TRIM_EVERY:
                     self._trim()
             elif self._closed:
                 break
             else:
                 self._stopping.wait(_RETRY_S)
 
-    def _write(self, event: EventView) -> bool:
-        """Whether the event is done with."""
+    def _forget(self, last: int) -> None:
+        """The events up to that number need not be written any more."""
+        with self._changed:
+            while self._unwritten and self._unwritten[0].number <= last:
+                self._unwritten.popleft()
+
+    def _write(self, events: list[EventView]) -> int:
+        """How many of these events are done with; 0 where the store is away."""
         try:
-            self._state.append_event(event.model_dump(mode="json"))
+            self._state.append_events([event.model_dump(mode="json") for event in events])
         except StoreUnavailable as error:
-            log.debug("event %d is not written yet: %s", event.number, error)
-            return False
+            log.debug("the events from %d on are not written yet: %s", events[0].number, error)
+            return 0
         except FednError as error:
-            log.error("an event of kind %s cannot be written: %s", event.kind, error)
-        return True
+            if len(events) > 1:  # one of them is at fault, and none was written
+                return self._write(events[:1])
+            log.error("an event of kind %s cannot be written: %s", events[0].kind, error)
+        return len(events)
 
     def _trim(self) -> None:
         try:

@@ -8,7 +8,7 @@ import base64
 import binascii
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fedn.network.tokens import verify_signature
@@ -24,7 +24,7 @@ from fedn.protocol.trail import (
     seal,
     verify_chain,
 )
-from fedn.stores.base import StateStore
+from fedn.stores.base import Put, StateStore
 
 VALIDATIONS = "validations"
 _BATCH = 500
@@ -235,14 +235,15 @@ class Trail:
 
     # Validations
 
-    def add_validation(self, record: ValidationRecord) -> None:
-        """Keeps what a client found of an entry's model: once a client, entry and session; what is there stays."""
-        document = as_json(record)
-        try:
-            self._state.insert(VALIDATIONS, f"{record.entry_hash}/{record.session}/{record.client}", document)
-        except Conflict as error:
-            if error.code != "document_exists":
-                raise
+    def add_validations(self, records: Sequence[ValidationRecord]) -> None:
+        """Keeps what clients found of entries' models: once a client, entry and session; what is there stays."""
+        self._state.insert_all(
+            [
+                Put(VALIDATIONS, f"{record.entry_hash}/{record.session}/{record.client}", as_json(record))
+                for record in records
+            ],
+            durable=False,
+        )
 
     def validations(
         self,

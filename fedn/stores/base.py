@@ -4,9 +4,9 @@ All calls block and may be made from any thread. A store that does not answer ra
 may repeat any call, since each is idempotent or refuses what is there already.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from fedn.protocol.trail import TrailEntry
 
@@ -25,8 +25,51 @@ class StoredObject:
     """Unix time in seconds."""
 
 
+class ObjectWriter(Protocol):
+    """An object on its way into a model store: it is hashed as it is written, and is there once it is kept.
+
+    A context manager: what was not kept is gone when it ends. Used by one thread at a time.
+    """
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Takes the next bytes; they are read during the call only.
+
+        Raises:
+            IntegrityError: (`digest_mismatch`) they are more than were announced.
+            StoreUnavailable: the store is full or cannot be written; none of them counts, and the call may be repeated.
+        """
+
+    def digest(self) -> str:
+        """The name of the bytes that were written so far."""
+
+    def keep(self, object_id: str) -> None:
+        """Stores the object durably under its name, as `ModelStore.put` does; may be repeated after StoreUnavailable.
+
+        Raises:
+            IntegrityError: (`digest_mismatch`) the bytes do not have this digest, or are not as many as announced.
+            StoreUnavailable: the store does not answer, or is full (`store_full`); nothing is stored.
+        """
+
+    def close(self) -> None:
+        """Lets go of it; may be called twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class ModelStore(Protocol):
     """Immutable objects (models, server states, compute packages) named by the digest of their bytes."""
+
+    def writer(self, algorithm: str, size_bytes: int) -> ObjectWriter:
+        """Begins an object of so many bytes, whose name need not be known yet.
+
+        Args:
+            algorithm: of the digest that will name it.
+
+        Raises:
+            StoreUnavailable: as `put`.
+        """
 
     def put(self, object_id: str, chunks: Iterable[bytes | bytearray | memoryview], size_bytes: int) -> None:
         """Stores an object durably: when this returns, it survives a crash. An object that is there is left alone.
@@ -53,6 +96,15 @@ class ModelStore(Protocol):
         """Every object, in no order."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Put:
+    """A document to be added or replaced."""
+
+    collection: str
+    key: str
+    document: Document
 
 
 @dataclass(frozen=True)
@@ -85,6 +137,9 @@ class StateStore(Protocol):
     def insert(self, collection: str, key: str, document: Document) -> None:
         """Adds a document, durably. Conflict (`document_exists`) where the key is taken."""
 
+    def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        """Adds the documents whose keys are free and leaves alone what is there; else as `put_all`."""
+
     def put(self, collection: str, key: str, document: Document) -> None:
         """Adds or replaces a document, durably."""
 
@@ -104,11 +159,21 @@ class StateStore(Protocol):
 
     def count(self, collection: str, where: Mapping[str, Scalar] | None = None) -> int: ...
 
+    def put_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        """Adds or replaces documents, in this order: all of them at once, or a beginning where the store stops halfway.
+
+        Where they are not `durable` they outlive this process at once, and a crash of the store's machine from the
+        next durable write on.
+        """
+
     def delete(self, collection: str, key: str) -> bool:
         """Removes a document; whether there was one."""
 
-    def append_event(self, event: Document) -> int:
-        """Adds to the event log and returns its number, which grows. Not necessarily durable at once."""
+    def append_events(self, events: Sequence[Document]) -> list[int]:
+        """Adds to the event log, in order, and returns their numbers, which grow. Not necessarily durable at once.
+
+        Where the store stops halfway, a beginning of them may be there. One that is no JSON object refuses them all.
+        """
 
     def events(self, after: int = 0, limit: int = 1000) -> list[tuple[int, Document]]:
         """(number, event) of events with a number greater than `after`, in order."""

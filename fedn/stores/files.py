@@ -12,11 +12,22 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Self
 
 from fedn.protocol.errors import IntegrityError, NotFound
 from fedn.protocol.names import ALGORITHMS, check_digest, is_digest
 from fedn.stores.base import StoredObject
-from fedn.stores.content import FULL_ERRNOS, PIECE_BYTES, check_offset, no_such_object, store_away, store_full, verified
+from fedn.stores.content import (
+    FULL_ERRNOS,
+    PIECE_BYTES,
+    Buffer,
+    Checked,
+    check_offset,
+    no_such_object,
+    put_through,
+    store_away,
+    store_full,
+)
 
 
 class FileModelStore:
@@ -30,6 +41,8 @@ class FileModelStore:
         self._folder = Path(folder)
         self._objects = self._folder / "objects"
         self._incoming = self._folder / "incoming"
+        self._durable_shards: set[Path] = set()
+        """Those whose own names have been synced."""
         with self._errors():
             for algorithm in ALGORITHMS:
                 (self._objects / algorithm).mkdir(parents=True, exist_ok=True)
@@ -38,30 +51,14 @@ class FileModelStore:
                 _sync_folder(made)
             self._remove_leftovers()
 
-    def put(self, object_id: str, chunks: Iterable[bytes | bytearray | memoryview], size_bytes: int) -> None:
-        target = self._path(object_id)
+    def writer(self, algorithm: str, size_bytes: int) -> "_Writer":
         with self._errors():
-            if target.exists():
-                # Another writer may have renamed it a moment ago and not have synced the folder yet.
-                self._sync_name(target)
-                return
-            descriptor, temporary = self._open_temporary()
-        try:
-            # Errors of the chunks' source are the caller's own: only the store's calls are translated.
-            for chunk in verified(object_id, chunks, size_bytes):
-                with self._errors():
-                    _write(descriptor, chunk)
-            with self._errors():
-                os.fsync(descriptor)
-                target.parent.mkdir(exist_ok=True)
-                temporary.rename(target)
-                self._sync_name(target)
-        except BaseException:
-            with contextlib.suppress(OSError):  # a leftover goes at the next start
-                temporary.unlink()
-            raise
-        finally:
-            os.close(descriptor)
+            descriptor, path = self._open_temporary()
+        return _Writer(self, descriptor, path, Checked(algorithm, size_bytes))
+
+    def put(self, object_id: str, chunks: Iterable[Buffer], size_bytes: int) -> None:
+        if not self._is_there(object_id):
+            put_through(self, object_id, chunks, size_bytes)
 
     def read(self, object_id: str, offset: int = 0) -> Iterator[bytes]:
         check_offset(offset)
@@ -143,9 +140,36 @@ class FileModelStore:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
+    def _is_there(self, object_id: str) -> bool:
+        """Whether there is such an object; then its name is durable."""
+        target = self._path(object_id)
+        with self._errors():
+            found = target.exists()
+            if found:
+                # Another writer may have renamed it a moment ago and not have synced the folder yet.
+                self._sync_name(target)
+        return found
+
+    def _move_in(self, temporary: Path, object_id: str) -> None:
+        """Gives a file that is synced its name, durably."""
+        target = self._path(object_id)
+        with self._errors():
+            if target.parent not in self._durable_shards:
+                target.parent.mkdir(exist_ok=True)
+            try:
+                temporary.rename(target)
+            except FileNotFoundError:  # somebody removed the shard
+                self._durable_shards.discard(target.parent)
+                target.parent.mkdir(exist_ok=True)
+                temporary.rename(target)
+            self._sync_name(target)
+
     def _sync_name(self, target: Path) -> None:
-        _sync_folder(target.parent)
-        _sync_folder(target.parent.parent)  # the shard itself may be new
+        shard = target.parent
+        _sync_folder(shard)
+        if shard not in self._durable_shards:
+            _sync_folder(shard.parent)
+            self._durable_shards.add(shard)
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -156,9 +180,72 @@ class FileModelStore:
             raise made(str(self._folder), error) from error
 
 
-def _write(descriptor: int, data: memoryview) -> None:
-    while data:
-        data = data[os.write(descriptor, data) :]
+class _Writer:
+    """A file in `incoming`."""
+
+    def __init__(self, store: FileModelStore, descriptor: int, path: Path, checked: Checked) -> None:
+        self._store = store
+        self._descriptor = descriptor
+        self._path = path
+        self._checked = checked
+        self._open = True
+        self._kept = False
+        self._doubtful = False
+        """A sync failed: what was not written then may be lost, and the next sync would not say so."""
+
+    def write(self, data: Buffer) -> None:
+        view, done = self._checked.fitting(data), 0
+        with self._store._errors():
+            while done < len(view):
+                done += os.pwrite(self._descriptor, view[done:], self._checked.received + done)
+        self._checked.add(view)
+
+    def digest(self) -> str:
+        return self._checked.digest()
+
+    def keep(self, object_id: str) -> None:
+        self._checked.check(object_id)
+        with self._store._errors():
+            if self._doubtful:
+                self._write_again(object_id)
+            self._doubtful = True
+            os.fsync(self._descriptor)
+            self._doubtful = False
+        if not self._store._is_there(object_id):
+            self._store._move_in(self._path, object_id)
+            self._kept = True
+
+    def _write_again(self, object_id: str) -> None:
+        """Into a new file, as far as the old one still has the bytes."""
+        checked = Checked(check_digest(object_id)[0], os.fstat(self._descriptor).st_size)
+        descriptor, path = self._store._open_temporary()
+        again = _Writer(self._store, descriptor, path, checked)
+        try:
+            with self._path.open("rb") as old:
+                while piece := old.read(PIECE_BYTES):
+                    again.write(piece)
+            checked.check(object_id)
+        except BaseException:
+            again.close()
+            raise
+        self._descriptor, again._descriptor = again._descriptor, self._descriptor
+        self._path, again._path = again._path, self._path
+        again.close()
+
+    def close(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        if not self._kept:
+            with contextlib.suppress(OSError):  # a leftover goes at the next start
+                self._path.unlink()
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from typing import Self
 
 from fedn.protocol.names import check_digest
 from fedn.stores.base import StoredObject
-from fedn.stores.content import PIECE_BYTES, check_offset, no_such_object, verified
+from fedn.stores.content import PIECE_BYTES, Buffer, Checked, check_offset, no_such_object, put_through
 
 
 class MemoryModelStore:
@@ -16,14 +17,15 @@ class MemoryModelStore:
         self._lock = threading.Lock()
         self._objects: dict[str, tuple[bytes, float]] = {}
 
-    def put(self, object_id: str, chunks: Iterable[bytes | bytearray | memoryview], size_bytes: int) -> None:
+    def writer(self, algorithm: str, size_bytes: int) -> "_Writer":
+        return _Writer(self, algorithm, size_bytes)
+
+    def put(self, object_id: str, chunks: Iterable[Buffer], size_bytes: int) -> None:
         check_digest(object_id)
         with self._lock:
             if object_id in self._objects:
                 return
-        data = b"".join(verified(object_id, chunks, size_bytes))
-        with self._lock:
-            self._objects.setdefault(object_id, (data, time.time()))
+        put_through(self, object_id, chunks, size_bytes)
 
     def read(self, object_id: str, offset: int = 0) -> Iterator[bytes]:
         check_offset(offset)
@@ -56,3 +58,37 @@ class MemoryModelStore:
         if found is None:
             raise no_such_object(object_id)
         return found
+
+    def _add(self, object_id: str, data: bytes) -> None:
+        with self._lock:
+            self._objects.setdefault(object_id, (data, time.time()))
+
+
+class _Writer:
+    """Keeps what is written until it is whole."""
+
+    def __init__(self, store: MemoryModelStore, algorithm: str, size_bytes: int) -> None:
+        self._store = store
+        self._checked = Checked(algorithm, size_bytes)
+        self._chunks: list[bytes] = []
+
+    def write(self, data: Buffer) -> None:
+        view = self._checked.fitting(data)
+        self._chunks.append(bytes(view))
+        self._checked.add(view)
+
+    def digest(self) -> str:
+        return self._checked.digest()
+
+    def keep(self, object_id: str) -> None:
+        self._checked.check(object_id)
+        self._store._add(object_id, b"".join(self._chunks))
+
+    def close(self) -> None:
+        self._chunks.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -9,7 +9,7 @@ import datetime
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,6 +17,7 @@ import pymongo
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
+    BulkWriteError,
     ConfigurationError,
     DocumentTooLarge,
     DuplicateKeyError,
@@ -29,7 +30,7 @@ from pymongo.write_concern import WriteConcern
 
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, StoreUnavailable
 from fedn.protocol.trail import EntryKind, TrailEntry
-from fedn.stores.base import Document, Lease, Scalar
+from fedn.stores.base import Document, Lease, Put, Scalar
 from fedn.stores.content import store_away, store_full
 from fedn.stores.documents import (
     MAX_DOCUMENT_BYTES,
@@ -46,6 +47,9 @@ from fedn.stores.documents import (
 )
 
 _DURABLE = WriteConcern(w="majority", j=True, wtimeout=30_000)
+_SOON = WriteConcern(w=1)
+"""Journaled within a tenth of a second, or with the next write that waits for it."""
+_DUPLICATE_KEY = 11000
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
@@ -135,6 +139,33 @@ class MongoStateStore:
                 # Two first puts of a key at once: the other has inserted it, so now there is one to replace.
                 db.documents.replace_one({"_id": row["_id"]}, row, upsert=True)
 
+    def put_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        rows = [_row(one.collection, one.key, one.document) for one in puts]
+        if not rows:
+            return
+        writes = [pymongo.ReplaceOne({"_id": row["_id"]}, row, upsert=True) for row in rows]
+        with self._database_calls() as db:
+            # What is not journaled at once is so with the next write that is: the journal keeps their order.
+            documents = db.documents.with_options(write_concern=_DURABLE if durable else _SOON)
+            try:
+                documents.bulk_write(writes)
+            except BulkWriteError as error:
+                if not _is_duplicate(error):
+                    raise
+                documents.bulk_write(writes)  # as in `put`
+
+    def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        rows = [_row(one.collection, one.key, one.document) for one in puts]
+        if not rows:
+            return
+        with self._database_calls() as db:
+            documents = db.documents.with_options(write_concern=_DURABLE if durable else _SOON)
+            try:
+                documents.insert_many(rows, ordered=False)
+            except BulkWriteError as error:
+                if not _is_duplicate(error):
+                    raise
+
     def get(self, collection: str, key: str) -> Document | None:
         check_place(collection, key)
         with self._database_calls() as db:
@@ -170,17 +201,25 @@ class MongoStateStore:
         with self._database_calls() as db:
             return db.documents.delete_one({"_id": f"{collection}/{key}"}).deleted_count > 0
 
-    def append_event(self, event: Document) -> int:
-        row = {"event": from_json(to_json(event))}
-        # An event is inserted only when the one before it can be read: a reader that has seen number n misses none
-        # below n. A second process that took the same number makes this one take the next.
+    def append_events(self, events: Sequence[Document]) -> list[int]:
+        rows = [{"event": from_json(to_json(event))} for event in events]
+        numbers: list[int] = []
+        # An event is inserted only when the one before it can be read (the server inserts in order): a reader that has
+        # seen number n misses none below n. A second process that took a number makes this one take the next.
         with self._event_lock, self._database_calls() as db:
-            events = db.events.with_options(write_concern=WriteConcern(w=1))
-            while True:
-                number = self._last_event(db) + 1
-                with contextlib.suppress(DuplicateKeyError):
-                    events.insert_one({"_id": number, **row})
-                    return number
+            log = db.events.with_options(write_concern=_SOON)
+            while len(numbers) < len(rows):
+                following = self._last_event(db) + 1
+                left = [{"_id": number, **row} for number, row in enumerate(rows[len(numbers) :], following)]
+                added = len(left)
+                try:
+                    log.insert_many(left)
+                except BulkWriteError as error:
+                    if not _is_duplicate(error):
+                        raise
+                    added = int(error.details["nInserted"])
+                numbers.extend(range(following, following + added))
+        return numbers
 
     def events(self, after: int = 0, limit: int = 1000) -> list[tuple[int, Document]]:
         if limit <= 0:
@@ -294,6 +333,13 @@ def _condition(collection: str, where: dict[str, Scalar]) -> _Row:
     return {"collection": collection, **fields}
 
 
+def _is_duplicate(error: BulkWriteError) -> bool:
+    """Whether nothing but a key that was taken meanwhile stopped the writes."""
+    faults = error.details.get("writeErrors", [])
+    concerns = error.details.get("writeConcernErrors", [])
+    return bool(faults) and not concerns and all(fault.get("code") == _DUPLICATE_KEY for fault in faults)
+
+
 def _expiry(ttl_s: float) -> _Row:
     return {"expires_at": {"$add": ["$$NOW", round(ttl_s * 1000)]}}
 
@@ -310,6 +356,9 @@ def _held(leases: Collection[_Row], name: str) -> Conflict:
 
 def _translated(error: PyMongoError, where: str) -> FednError:
     code = error.code if isinstance(error, OperationFailure) else None
+    refused = isinstance(error, WriteError)
+    if isinstance(error, BulkWriteError) and (faults := error.details.get("writeErrors")):
+        code, refused = faults[0].get("code"), True
     if code in _FULL_CODES:
         return store_full(where, error)
     if code in _REFUSED_CODES:
@@ -319,6 +368,6 @@ def _translated(error: PyMongoError, where: str) -> FednError:
             fix="Check the user, the password and their rights on this database.",
             where={"store": where},
         )
-    if isinstance(error, WriteError):
+    if refused:
         return InvalidInput("bad_document", f"the state store cannot hold a document: {error}", where={"store": where})
     return store_away(where, error)

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 import minio
 import urllib3
@@ -25,7 +25,17 @@ from minio.retention import Retention
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, StoreUnavailable
 from fedn.protocol.names import check_digest, is_digest
 from fedn.stores.base import StoredObject
-from fedn.stores.content import FULL_ERRNOS, PIECE_BYTES, check_offset, no_such_object, store_away, store_full, verified
+from fedn.stores.content import (
+    FULL_ERRNOS,
+    PIECE_BYTES,
+    Buffer,
+    Checked,
+    check_offset,
+    no_such_object,
+    put_through,
+    store_away,
+    store_full,
+)
 
 _PART_BYTES = 16 << 20
 """One part of a multipart upload; S3 takes 10,000 of them."""
@@ -111,20 +121,14 @@ class S3ModelStore:
                 where={"endpoint": endpoint, "bucket": bucket},
             ) from error
 
-    def put(self, object_id: str, chunks: Iterable[bytes | bytearray | memoryview], size_bytes: int) -> None:
-        name = self._name(object_id)
+    def writer(self, algorithm: str, size_bytes: int) -> "_Writer":
+        return _Writer(self, algorithm, size_bytes)
+
+    def put(self, object_id: str, chunks: Iterable[Buffer], size_bytes: int) -> None:
         with self._calls():
-            found = self._find(name)
-            if found is not None:
-                self._retain(name, found)
+            if self._is_there(self._name(object_id)):
                 return
-        with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as spool:
-            for chunk in verified(object_id, chunks, size_bytes):
-                with self._calls():
-                    spool.write(chunk)
-            with self._calls():
-                spool.seek(0)
-                self._upload(name, cast(BinaryIO, spool), size_bytes)
+        put_through(self, object_id, chunks, size_bytes)
 
     def read(self, object_id: str, offset: int = 0) -> Iterator[bytes]:
         check_offset(offset)
@@ -180,6 +184,13 @@ class S3ModelStore:
     def _name(self, object_id: str) -> str:
         algorithm, digits = check_digest(object_id)
         return f"{self._prefix}{algorithm}/{digits}"
+
+    def _is_there(self, name: str) -> bool:
+        """Whether there is such an object; then it is retained as the setting wants it."""
+        found = self._find(name)
+        if found is not None:
+            self._retain(name, found)
+        return found is not None
 
     def _find(self, name: str, version_id: str | None = None) -> Any | None:
         try:
@@ -281,6 +292,45 @@ class S3ModelStore:
                 fix="Name a bucket that does not exist yet, so that it is made with Object Lock, or give no retention.",
                 where={"store": self._where},
             )
+
+
+class _Writer:
+    """Spools the object, checks it, and sends it once it is whole. Sending may be repeated."""
+
+    def __init__(self, store: S3ModelStore, algorithm: str, size_bytes: int) -> None:
+        self._store = store
+        self._size_bytes = size_bytes
+        self._checked = Checked(algorithm, size_bytes)
+        self._spool = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 (closed in `close`)
+
+    def write(self, data: Buffer) -> None:
+        view = self._checked.fitting(data)
+        try:
+            self._spool.seek(self._checked.received)
+            self._spool.write(view)
+        except OSError as error:
+            raise _translated(error, self._store._where) from error
+        self._checked.add(view)
+
+    def digest(self) -> str:
+        return self._checked.digest()
+
+    def keep(self, object_id: str) -> None:
+        self._checked.check(object_id)
+        name = self._store._name(object_id)
+        with self._store._calls():
+            if not self._store._is_there(name):
+                self._spool.seek(0)
+                self._store._upload(name, cast(BinaryIO, self._spool), self._size_bytes)
+
+    def close(self) -> None:
+        self._spool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Http(urllib3.PoolManager):

@@ -9,13 +9,13 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedn.protocol.errors import Conflict, FednError, IntegrityError, InvalidInput
 from fedn.protocol.trail import TrailEntry
-from fedn.stores.base import Document, Lease, Scalar
+from fedn.stores.base import Document, Lease, Put, Scalar
 from fedn.stores.content import store_away, store_full
 from fedn.stores.documents import (
     check_place,
@@ -70,6 +70,8 @@ class SqliteStateStore:
         with self._errors():
             _make_file(self._path)
             self._write_lock, self._read_lock = threading.Lock(), threading.Lock()
+            self._is_durable: bool | None = None
+            """Whether the writer waits for the disk at each commit; None where it was not told yet."""
             self._writer = _connect(self._path)
             try:
                 self._prepare()
@@ -107,10 +109,17 @@ class SqliteStateStore:
                 raise document_exists(collection, key) from None
 
     def put(self, collection: str, key: str, document: Document) -> None:
-        check_place(collection, key)
-        row = (collection, key, to_json(document))
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", row)
+        self.put_all([Put(collection, key, document)])
+
+    def put_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        rows = _rows(puts)
+        with self._transaction(durable=durable) as db:
+            db.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?, ?)", rows)
+
+    def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
+        rows = _rows(puts)
+        with self._transaction(durable=durable) as db:
+            db.executemany("INSERT OR IGNORE INTO documents VALUES (?, ?, ?)", rows)
 
     def get(self, collection: str, key: str) -> Document | None:
         check_place(collection, key)
@@ -147,12 +156,11 @@ class SqliteStateStore:
             done = db.execute("DELETE FROM documents WHERE collection = ? AND key = ?", (collection, key))
             return done.rowcount > 0
 
-    def append_event(self, event: Document) -> int:
-        row = (to_json(event),)
+    def append_events(self, events: Sequence[Document]) -> list[int]:
+        rows = [(to_json(event),) for event in events]
         with self._transaction(durable=False) as db:
-            number = db.execute("INSERT INTO events (body) VALUES (?)", row).lastrowid
-            assert number is not None
-            return number
+            added = [db.execute("INSERT INTO events (body) VALUES (?)", row).lastrowid for row in rows]
+        return [number for number in added if number is not None]
 
     def events(self, after: int = 0, limit: int = 1000) -> list[tuple[int, Document]]:
         rows = self._select("SELECT number, body FROM events WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
@@ -211,7 +219,9 @@ class SqliteStateStore:
     def _transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
         """Commits what the block does, or nothing of it where the block or the commit fails."""
         with self._errors(), self._write_lock:
-            self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable is not self._is_durable:
+                self._writer.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._is_durable = durable
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
@@ -278,6 +288,12 @@ def _check_header(db: sqlite3.Connection, path: Path) -> int:
             where={"file": path},
         )
     return version
+
+
+def _rows(puts: Sequence[Put]) -> list[tuple[str, str, str]]:
+    for one in puts:
+        check_place(one.collection, one.key)
+    return [(one.collection, one.key, to_json(one.document)) for one in puts]
 
 
 def _field(name: str) -> str:

@@ -20,6 +20,7 @@ from fedn.swarm.joining import Token
 from fedn.swarm.shared import Shared
 from fedn.swarm.stream import Connection, LightStream
 from fedn.swarm.tasks import LightTasks
+from fedn.swarm.updates import Sending
 
 _MIN_WAIT_S = 0.1
 _MAX_WAIT_S = 30.0
@@ -60,7 +61,7 @@ class LightClient:
         self._pinged_at = 0.0
         self._away_s = 0.0
         self._nonces = count(1)
-        self.tasks = LightTasks(number, self.name, shared, self._post, self._go_away)
+        self.tasks = LightTasks(number, self.name, shared, self)
 
     async def run(self) -> None:
         """Until it is cancelled, or until the client cannot go on: then the FednError that says why."""
@@ -91,7 +92,7 @@ class LightClient:
             silent_s >= self._progress_s / 2 or (often_s and now - self._pinged_at >= often_s)
         ):
             self._pinged_at = now
-            self._post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
+            self.post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
         if self._token is not None and self._renewing is None and time.time() >= self._renew_at:
             self._renewing = asyncio.create_task(self._renew(self._token))
 
@@ -156,7 +157,7 @@ class LightClient:
             self._renewing = None
         if self._token is old:
             self._take_token(token)
-            self._post(wire.ClientFrame(token=wire.TokenRenewal(token=token.text)))
+            self.post(wire.ClientFrame(token=wire.TokenRenewal(token=token.text)))
 
     # The stream
 
@@ -197,7 +198,7 @@ class LightClient:
         if not frame.HasField("welcome"):
             raise InvalidInput("bad_frame", "the combiner's first message is no Welcome")
         self._welcomed = True
-        self._pinged_at = self._loop.time()
+        self._pinged_at = stream.active_at  # not later, or the first silence would pass without a ping
         self._chunk_bytes = min(max(frame.welcome.chunk_bytes or CHUNK_BYTES, _MIN_CHUNK_BYTES), CHUNK_BYTES)
         if frame.welcome.progress_s > 0:
             self._progress_s = min(self._shared.options.progress_s, frame.welcome.progress_s)
@@ -232,9 +233,7 @@ class LightClient:
                 case "missing":
                     tasks.missing(frame.missing.object_id)
                 case "grant":
-                    sending = tasks.granted(frame.grant, self._chunk_bytes)
-                    if sending is not None:
-                        stream.upload(sending)
+                    tasks.granted(frame.grant)
                 case "ack":
                     stream.drop_upload(frame.ack.task_id)
                     tasks.acknowledged(frame.ack.task_id)
@@ -294,18 +293,29 @@ class LightClient:
 
     # What the tasks and the stream tell
 
-    def _post(self, frame: wire.ClientFrame) -> None:
+    def post(self, frame: wire.ClientFrame) -> None:
         if self._stream is not None:
             self._stream.post(frame)
 
-    def _go_away(self, reason: str) -> None:
-        """Goes away for a while, on purpose: with a word, or without one where `reason` is empty."""
+    def upload(self, sending: Sending) -> None:
+        if self._stream is not None:
+            self._stream.upload(sending)
+
+    @property
+    def uploading(self) -> bool:
+        return self._stream is not None and self._stream.uploading
+
+    @property
+    def chunk_bytes(self) -> int:
+        return self._chunk_bytes
+
+    def go_away(self, reason: str) -> None:
         if self._stream is None:
             return
         self._shared.statistics.went_away += 1
         self._away_s = max(self._shared.options.behaviour.away_s, 1e-3)
         if reason:
-            self._post(wire.ClientFrame(leave=wire.Leave(reason=reason)))
+            self.post(wire.ClientFrame(leave=wire.Leave(reason=reason)))
         else:
             self._stream.give_up("the client vanished, on purpose")
 
@@ -313,4 +323,4 @@ class LightClient:
         self._shared.statistics.sent_bytes += size_bytes
 
     def cut_off(self) -> None:
-        self._go_away("")
+        self.go_away("")

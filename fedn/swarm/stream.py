@@ -22,6 +22,8 @@ _OPTIONS = (
     # A channel is a connection: without this, gRPC would let all channels to one address share one.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    # The buffer that gRPC keeps for the next read of each connection; it would grow to the size of a model.
+    ("grpc.experimental.tcp_max_read_buffer_size", 32 << 10),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
@@ -121,6 +123,11 @@ class LightStream:
         self.drop_upload(sending.task_id)
         self._uploads.append(sending)
         self._wake()
+
+    @property
+    def uploading(self) -> bool:
+        """Whether an update is on its way."""
+        return bool(self._uploads)
 
     def drop_upload(self, task_id: str) -> None:
         for sending in [sending for sending in self._uploads if sending.task_id == task_id]:

@@ -8,9 +8,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientFrame(_message.Message):
-    __slots__ = ("offset", "data", "hello", "task_accepted", "task_progress", "task_failed", "ready", "upload_end", "fetch", "ping", "token", "leave")
+    __slots__ = ("offset", "data", "frames", "padding", "hello", "task_accepted", "task_progress", "task_failed", "ready", "upload_end", "fetch", "ping", "token", "leave")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     TASK_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     TASK_PROGRESS_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +25,8 @@ class ClientFrame(_message.Message):
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    padding: bytes
     hello: Hello
     task_accepted: TaskAccepted
     task_progress: TaskProgress
@@ -33,12 +37,14 @@ class ClientFrame(_message.Message):
     ping: _common_pb2.Ping
     token: TokenRenewal
     leave: Leave
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., task_accepted: _Optional[_Union[TaskAccepted, _Mapping]] = ..., task_progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., upload_end: _Optional[_Union[UploadEnd, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[TokenRenewal, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[Hello, _Mapping]] = ..., task_accepted: _Optional[_Union[TaskAccepted, _Mapping]] = ..., task_progress: _Optional[_Union[TaskProgress, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ready: _Optional[_Union[Ready, _Mapping]] = ..., upload_end: _Optional[_Union[UploadEnd, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[TokenRenewal, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class CombinerFrame(_message.Message):
-    __slots__ = ("offset", "data", "welcome", "task", "object", "missing", "grant", "ack", "refused", "cancelled", "pong", "bye")
+    __slots__ = ("offset", "data", "frames", "padding", "welcome", "task", "object", "missing", "grant", "ack", "refused", "cancelled", "pong", "bye")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
@@ -51,6 +57,8 @@ class CombinerFrame(_message.Message):
     BYE_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    padding: bytes
     welcome: Welcome
     task: _common_pb2.Task
     object: _common_pb2.ObjectBegin
@@ -61,10 +69,10 @@ class CombinerFrame(_message.Message):
     cancelled: TaskCancelled
     pong: _common_pb2.Pong
     bye: Bye
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., task: _Optional[_Union[_common_pb2.Task, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., pong: _Optional[_Union[_common_pb2.Pong, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., task: _Optional[_Union[_common_pb2.Task, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., pong: _Optional[_Union[_common_pb2.Pong, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("client", "instance", "version", "kinds", "held_objects", "partial", "spooled_tasks", "attributes")
+    __slots__ = ("client", "instance", "version", "kinds", "held_objects", "partial", "spooled_tasks", "attributes", "bundles", "codecs")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +88,8 @@ class Hello(_message.Message):
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     SPOOLED_TASKS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
     client: str
     instance: str
     version: str
@@ -88,19 +98,23 @@ class Hello(_message.Message):
     partial: _containers.RepeatedCompositeFieldContainer[_common_pb2.ObjectFetch]
     spooled_tasks: _containers.RepeatedScalarFieldContainer[str]
     attributes: _containers.ScalarMap[str, str]
-    def __init__(self, client: _Optional[str] = ..., instance: _Optional[str] = ..., version: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_common_pb2.TaskKind, str]]] = ..., held_objects: _Optional[_Iterable[str]] = ..., partial: _Optional[_Iterable[_Union[_common_pb2.ObjectFetch, _Mapping]]] = ..., spooled_tasks: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    bundles: bool
+    codecs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, client: _Optional[str] = ..., instance: _Optional[str] = ..., version: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_common_pb2.TaskKind, str]]] = ..., held_objects: _Optional[_Iterable[str]] = ..., partial: _Optional[_Iterable[_Union[_common_pb2.ObjectFetch, _Mapping]]] = ..., spooled_tasks: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., bundles: _Optional[bool] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("combiner", "instance", "chunk_bytes", "progress_s")
+    __slots__ = ("combiner", "instance", "chunk_bytes", "progress_s", "bundles")
     COMBINER_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_S_FIELD_NUMBER: _ClassVar[int]
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
     combiner: str
     instance: str
     chunk_bytes: int
     progress_s: float
-    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., chunk_bytes: _Optional[int] = ..., progress_s: _Optional[float] = ...) -> None: ...
+    bundles: bool
+    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., chunk_bytes: _Optional[int] = ..., progress_s: _Optional[float] = ..., bundles: _Optional[bool] = ...) -> None: ...
 
 class TaskAccepted(_message.Message):
     __slots__ = ("task_id",)

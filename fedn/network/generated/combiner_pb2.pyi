@@ -32,9 +32,11 @@ LEDGER_STATE_FAILED: LedgerState
 LEDGER_STATE_DISCONNECTED: LedgerState
 
 class ReducerFrame(_message.Message):
-    __slots__ = ("offset", "data", "hello", "start", "watch", "close", "extend", "cancel", "commit_ack", "object", "missing", "fetch", "ping", "token", "detach")
+    __slots__ = ("offset", "data", "frames", "padding", "hello", "start", "watch", "close", "extend", "cancel", "commit_ack", "object", "missing", "fetch", "ping", "token", "detach")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     HELLO_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     WATCH_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +52,8 @@ class ReducerFrame(_message.Message):
     DETACH_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    padding: bytes
     hello: LinkHello
     start: StartRound
     watch: WatchRound
@@ -63,12 +67,14 @@ class ReducerFrame(_message.Message):
     ping: _common_pb2.Ping
     token: LinkTokenRenewal
     detach: DetachClient
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., hello: _Optional[_Union[LinkHello, _Mapping]] = ..., start: _Optional[_Union[StartRound, _Mapping]] = ..., watch: _Optional[_Union[WatchRound, _Mapping]] = ..., close: _Optional[_Union[CloseRound, _Mapping]] = ..., extend: _Optional[_Union[ExtendRound, _Mapping]] = ..., cancel: _Optional[_Union[CancelRound, _Mapping]] = ..., commit_ack: _Optional[_Union[CommitAck, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[LinkTokenRenewal, _Mapping]] = ..., detach: _Optional[_Union[DetachClient, _Mapping]] = ...) -> None: ...
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[LinkHello, _Mapping]] = ..., start: _Optional[_Union[StartRound, _Mapping]] = ..., watch: _Optional[_Union[WatchRound, _Mapping]] = ..., close: _Optional[_Union[CloseRound, _Mapping]] = ..., extend: _Optional[_Union[ExtendRound, _Mapping]] = ..., cancel: _Optional[_Union[CancelRound, _Mapping]] = ..., commit_ack: _Optional[_Union[CommitAck, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[LinkTokenRenewal, _Mapping]] = ..., detach: _Optional[_Union[DetachClient, _Mapping]] = ...) -> None: ...
 
 class LinkFrame(_message.Message):
-    __slots__ = ("offset", "data", "welcome", "attached", "client", "status", "refused", "event", "object", "missing", "pong", "problem")
+    __slots__ = ("offset", "data", "frames", "padding", "welcome", "attached", "client", "status", "refused", "event", "object", "missing", "pong", "problem")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ATTACHED_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
@@ -81,6 +87,8 @@ class LinkFrame(_message.Message):
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    padding: bytes
     welcome: LinkWelcome
     attached: AttachedClients
     client: ClientChanged
@@ -91,15 +99,17 @@ class LinkFrame(_message.Message):
     missing: _common_pb2.ObjectMissing
     pong: _common_pb2.Pong
     problem: _common_pb2.Problem
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., welcome: _Optional[_Union[LinkWelcome, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., client: _Optional[_Union[ClientChanged, _Mapping]] = ..., status: _Optional[_Union[RoundStatus, _Mapping]] = ..., refused: _Optional[_Union[RoundRefused, _Mapping]] = ..., event: _Optional[_Union[RoundEvent, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., pong: _Optional[_Union[_common_pb2.Pong, _Mapping]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ...) -> None: ...
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., welcome: _Optional[_Union[LinkWelcome, _Mapping]] = ..., attached: _Optional[_Union[AttachedClients, _Mapping]] = ..., client: _Optional[_Union[ClientChanged, _Mapping]] = ..., status: _Optional[_Union[RoundStatus, _Mapping]] = ..., refused: _Optional[_Union[RoundRefused, _Mapping]] = ..., event: _Optional[_Union[RoundEvent, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., pong: _Optional[_Union[_common_pb2.Pong, _Mapping]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ...) -> None: ...
 
 class LinkHello(_message.Message):
-    __slots__ = ("federation", "epoch")
+    __slots__ = ("federation", "epoch", "bundles")
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
+    BUNDLES_FIELD_NUMBER: _ClassVar[int]
     federation: str
     epoch: int
-    def __init__(self, federation: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+    bundles: bool
+    def __init__(self, federation: _Optional[str] = ..., epoch: _Optional[int] = ..., bundles: _Optional[bool] = ...) -> None: ...
 
 class LinkWelcome(_message.Message):
     __slots__ = ("combiner", "instance", "max_clients", "rounds")

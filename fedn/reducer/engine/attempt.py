@@ -27,7 +27,7 @@ class RoundAttempt:
     """See the module.
 
     Args:
-        record: the round, with its assignments; durable already.
+        record: the round, with its assignments.
         parts: one a combiner, not started yet.
         required: the quorum, counted over the federation.
         counts: the kind of task whose updates count towards the quorum.
@@ -77,7 +77,9 @@ class RoundAttempt:
         if entry.state.final:
             self._last_update = time.monotonic()
         self._enter(before, entry)
-        self._changed.set()
+        # Most changes of a round of thousands of clients decide nothing.
+        if self._scheduler.verdict(self._progress()) is not Verdict.WAIT:
+            self._changed.set()
 
     def _enter(self, before: LedgerEntry, entry: LedgerEntry) -> None:
         self._ledger[entry.client] = entry
@@ -128,9 +130,10 @@ class RoundAttempt:
                 waiting = [name for name, task in running.items() if not task.done()]
                 if not waiting:
                     return None
-                if not closing:
+                if self._pending and not closing:
                     closing = True
-                    await asyncio.gather(*(parts[name].close("the scheduler closed the round") for name in waiting))
+                    for name in waiting:
+                        parts[name].close("the scheduler closed the round")
             await self._changed.wait()
 
     def _note_end(self, name: str, task: asyncio.Task[PartResult]) -> None:
@@ -151,9 +154,9 @@ class RoundAttempt:
 
         Where the round is to make a model, an update that was reported and of which no combiner model came is lost.
         """
-        counted = {part.client for part in result.model.contributions} if result.tensors is not None else set()
+        counted = {part.client for part in result.model.contributions} if result.has_model else set()
         why = "the combiner model does not count this update"
-        if result.tensors is None:
+        if not result.has_model:
             why = f"no combiner model came of this update ({result.reason or 'no reason was given'})"
         for client, combiner in self._asked.items():
             if combiner != name:
@@ -197,4 +200,5 @@ class RoundAttempt:
         for task in running.values():
             task.cancel()
         await asyncio.gather(*running.values(), return_exceptions=True)
-        await asyncio.gather(*(part.cancel(reason) for part in parts.values()))
+        for part in parts.values():
+            part.cancel(reason)

@@ -1,43 +1,174 @@
-"""The end of a round: its result becomes durable. The trail's insert is the commit; all else is told after it."""
+"""The end of a round: its result becomes durable. The trail's insert is the commit; all else is told after it.
+
+What the next round starts from is known before that (`finish_round`), so that it need not wait for the commit.
+"""
 
 import asyncio
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.rounds import RoundState
-from fedn.protocol.tasks import TaskKind, weighted_mean
+from fedn.protocol.errors import FednError, IntegrityError, InvalidInput
+from fedn.protocol.rounds import Reason, RoundState
+from fedn.protocol.tasks import RoundName, TaskKind, weighted_mean
 from fedn.protocol.trail import TrailEntry, ValidationRecord
+from fedn.reducer.engine.arrival import ModelArrival
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.global_model import (
-    Aggregated,
     GlobalModel,
     aggregate,
+    check_overlap,
     incoming_validations,
+    passed_through,
     round_metrics,
 )
+from fedn.reducer.engine.objects import Download, SharedObject
+from fedn.reducer.engine.part import MAX_DAMAGES, PartLost
 from fedn.reducer.engine.round_run import RoundRun
 
+_AT_ONCE_BYTES = 2 << 20
+"""Combiner models that are smaller together are added up on the loop: a thread would take longer to begin."""
 
-async def commit_round(
-    run: RoundRun, result: AttemptResult, head: TrailEntry, base: GlobalModel, plan: SessionPlan, context: EngineContext
-) -> tuple[TrailEntry, GlobalModel]:
-    """Aggregates, stores the model, appends to the trail, and lets the combiners forget the round.
 
-    Returns:
-        The new trail entry and its model.
+class RoundSpoiled(FednError):
+    """No global model came of an attempt at a round; another attempt may do better."""
+
+    @classmethod
+    def by(cls, error: FednError) -> "RoundSpoiled":
+        return cls(error.code, error.message, fix=error.fix, where=error.where)
+
+    @property
+    def reason(self) -> Reason:
+        return Reason(code=self.code, message=str(self), fix=self.fix)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A round that has its model, which is not durable yet."""
+
+    run: RoundRun
+    result: AttemptResult
+    base: GlobalModel
+    model: GlobalModel
+    shared: SharedObject | None
+    """The model's bytes; None where they are still at the combiner."""
+    aggregation_ms: float
+    settle: Callable[[], None]
+    """To be called when the model is in the store, or will not come."""
+
+    @property
+    def name(self) -> RoundName:
+        return self.run.record.name
+
+
+async def finish_round(
+    run: RoundRun, result: AttemptResult, base: GlobalModel, plan: SessionPlan, context: EngineContext
+) -> Finished:
+    """What the next round starts from. RoundSpoiled where there is no such thing."""
+    run.change(state=RoundState.AGGREGATING)
+    try:
+        check_overlap(result.parts)
+        elsewhere = [part.model for part in result.parts if part.has_model and part.tensors is None]
+        if elsewhere:
+            model = passed_through(elsewhere[0], base)
+            return Finished(run, result, base, model, None, 0.0, context.objects.promise(model.model_id))
+        if sum(part.model.size_bytes for part in result.parts) <= _AT_ONCE_BYTES:
+            made = aggregate(result.parts, base, plan, context.algorithm)
+        else:
+            made = await asyncio.to_thread(aggregate, result.parts, base, plan, context.algorithm)
+    except FednError as error:
+        raise RoundSpoiled.by(error) from error
+    if not plan.keep_combiner_models:
+        result = replace(result, parts=tuple(replace(part, tensors=None) for part in result.parts))
+    context.objects.add(made.shared)
+    return Finished(run, result, base, made.model, made.shared, made.aggregation_ms, lambda: None)
+
+
+async def commit_round(finished: Finished, head: TrailEntry, plan: SessionPlan, context: EngineContext) -> TrailEntry:
+    """Stores the model, appends to the trail, and lets the combiners forget the round; the new trail entry.
+
+    Args:
+        head: the entry of the model that the round started from; durable.
 
     Raises:
-        Conflict: the combiner models overlap, or the trail has the round already.
+        RoundSpoiled: the model did not come, or must not become the global model.
+        Conflict: the trail has another head, or the round already.
     """
-    run.change(state=RoundState.AGGREGATING)
-    aggregated = await asyncio.to_thread(aggregate, result.parts, base.spec, plan, context.algorithm)
+    run, result = finished.run, finished.result
     metrics = round_metrics(result.ledger, run.record.task_kinds, TaskKind.TRAIN)
     started = time.perf_counter()
-    entry = await context.store(lambda: _write(run, result, head, aggregated, metrics, plan, context))
-    commit_ms = (time.perf_counter() - started) * 1e3
-    context.objects.add(aggregated.model.shared)
-    ended = time.time()
+
+    def append(store_models: Callable[[], None]) -> TrailEntry:
+        with context.catalog.changing:
+            store_models()
+            return context.trail.append_round(
+                session=finished.name.session,
+                round=finished.name.index,
+                model_id=finished.model.model_id,
+                parent=head.model_id,
+                plan_digest=plan.digest,
+                combiner_models=tuple(part.model for part in result.parts if part.has_model),
+                metrics=metrics,
+            )
+
+    fetching_ms = 0.0
+    try:
+        if finished.shared is None:
+            entry, fetching_ms = await _fetch_and(append, finished, context)
+        else:
+            shared = finished.shared
+            entry = await context.store_model(lambda: append(lambda: _put_models(shared, finished, plan, context)))
+    finally:
+        finished.settle()
+    commit_ms = (time.perf_counter() - started) * 1e3 - fetching_ms
+    _tell(finished, head, entry, metrics, {"collecting": fetching_ms, "commit": commit_ms}, context)
+    return entry
+
+
+async def _fetch_and(
+    append: Callable[[Callable[[], None]], TrailEntry], finished: Finished, context: EngineContext
+) -> tuple[TrailEntry, float]:
+    """Brings the model from the combiner into the store and has its entry appended: (entry, milliseconds fetching)."""
+    (model,) = (part.model for part in finished.result.parts if part.has_model)
+    part = finished.run.part(model.combiner)
+    started = time.perf_counter()
+    for _ in range(MAX_DAMAGES):
+        arrival = ModelArrival(model.model_id, finished.base.layout, context.models, context.submit_model)
+        try:
+            await part.fetch(Download(model.model_id, model.size_bytes, arrival))
+            fetching_ms = (time.perf_counter() - started) * 1e3
+            return await context.store_model(lambda arrival=arrival: append(arrival.keep)), fetching_ms  # type: ignore[misc]
+        except (PartLost, InvalidInput) as error:
+            raise RoundSpoiled.by(error) from error
+        except IntegrityError as error:
+            if error.code != "digest_mismatch":
+                raise
+            damage = error
+        finally:
+            arrival.drop()
+    raise RoundSpoiled.by(damage)
+
+
+def _put_models(shared: SharedObject, finished: Finished, plan: SessionPlan, context: EngineContext) -> None:
+    context.models.put(shared.object_id, shared.data(), shared.size_bytes)
+    for part in finished.result.parts:
+        if plan.keep_combiner_models and part.tensors is not None:
+            context.models.put(part.model.model_id, [part.tensors], len(part.tensors))
+
+
+def _tell(
+    finished: Finished,
+    head: TrailEntry,
+    entry: TrailEntry,
+    metrics: dict[str, float],
+    times_ms: dict[str, float],
+    context: EngineContext,
+) -> None:
+    """The round is committed: writes its end down, and says so to the combiners and to everybody who watches."""
+    run, result, ended = finished.run, finished.result, time.time()
+    total_ms = (ended - run.record.started_at) * 1e3
     run.change(
         state=RoundState.COMMITTED,
         combiner_models=entry.combiner_models,
@@ -47,50 +178,33 @@ async def commit_round(
         times_ms={
             **run.record.times_ms,
             "training": result.training_ms,
-            "collecting": result.collecting_ms,
-            "aggregation": aggregated.aggregation_ms,
-            "commit": commit_ms,
-            "total": (ended - run.record.started_at) * 1e3,
+            "collecting": result.collecting_ms + times_ms["collecting"],
+            "aggregation": finished.aggregation_ms,
+            "commit": times_ms["commit"],
+            "total": total_ms,
         },
     )
-    run.save_later()
+    run.acknowledge()
+    _release_earlier(finished.name, context)
+    run.note()
     record_validations(run, result, head, context)
-    await run.acknowledge()
     context.events.publish(
         "round_committed",
         session=entry.session,
-        round=run.record.name.index,
+        round=finished.name.index,
         model_id=entry.model_id,
         metrics=metrics,
         updates=sum(len(model.contributions) for model in entry.combiner_models),
-        total_ms=run.record.times_ms["total"],
+        total_ms=total_ms,
     )
-    return entry, aggregated.model
 
 
-def _write(
-    run: RoundRun,
-    result: AttemptResult,
-    head: TrailEntry,
-    aggregated: Aggregated,
-    metrics: dict[str, float],
-    plan: SessionPlan,
-    context: EngineContext,
-) -> TrailEntry:
-    with context.catalog.changing:
-        context.models.put(aggregated.model.model_id, [aggregated.buffer], len(aggregated.buffer))
-        for part in result.parts:
-            if plan.keep_combiner_models and part.tensors is not None:
-                context.models.put(part.model.model_id, [part.tensors], len(part.tensors))
-        return context.trail.append_round(
-            session=run.record.name.session,
-            round=run.record.name.index,
-            model_id=aggregated.model.model_id,
-            parent=head.model_id,
-            plan_digest=plan.digest,
-            combiner_models=tuple(part.model for part in result.parts if part.tensors is not None),
-            metrics=metrics,
-        )
+def _release_earlier(name: RoundName, context: EngineContext) -> None:
+    """Lets the combiners forget what an earlier reducer process left there of this session's committed rounds."""
+    for combiner in context.linked():
+        connection = context.link(combiner).connection
+        if connection is not None:
+            connection.release(lambda held: held.session == name.session and held.index <= name.index)
 
 
 def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, context: EngineContext) -> None:
@@ -113,8 +227,7 @@ def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, 
         return
 
     def write() -> None:
-        for record in records:
-            context.trail.add_validation(record)
+        context.trail.add_validations(records)
         context.events.publish(
             "validation_added",
             session=run.record.name.session,

@@ -5,18 +5,21 @@ for the next one.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
 
+from fedn.network.bundles import split
 from fedn.network.convert import round_from_wire, round_to_wire
-from fedn.network.frames import MAX_MESSAGE_BYTES, decode_control, decode_piece
+from fedn.network.frames import MAX_MESSAGE_BYTES, Buffer, decode_control, decode_piece
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, NotFound, Unavailable
 from fedn.protocol.tasks import RoundName
 from fedn.reducer.engine.objects import Download, SharedObject
+from fedn.reducer.engine.outbox import Outbox
 
 
 class LinkDown(Unavailable):
@@ -73,8 +76,7 @@ class Connection:
         self._stream = stream
         self._clients = clients
         self._on_down = on_down
-        self._write_lock = asyncio.Lock()
-        self._object_lock = asyncio.Lock()
+        self._outbox = Outbox(stream.write, self._fail)
         self._fetch_lock = asyncio.Lock()
         self._statuses: dict[RoundName, asyncio.Future[link.RoundStatus]] = {}
         self._events: dict[RoundName, asyncio.Queue[link.RoundEvent | None]] = {}
@@ -82,12 +84,13 @@ class Connection:
         self._arriving: Download | None = None
         """The download that the pieces belong to; None while they are of an object that nobody waits for any more."""
         self._incoming: asyncio.Future[link.LinkFrame] | None = None
-        self._writing: set[asyncio.Task[None]] = set()
         self._down: str | None = None
+        self._unread: list[Buffer] = []
+        """What came together with the welcome."""
 
     async def open(self, federation: str, epoch: int, timeout_s: float) -> link.LinkWelcome:
         """Says hello and waits for the welcome."""
-        await self._send(link.ReducerFrame(hello=link.LinkHello(federation=federation, epoch=epoch)))
+        self._send(link.ReducerFrame(hello=link.LinkHello(federation=federation, epoch=epoch, bundles=True)))
         try:
             async with asyncio.timeout(timeout_s):
                 message = await self._stream.read()
@@ -95,7 +98,8 @@ class Connection:
             raise LinkDown(self.combiner, f"no welcome within {timeout_s:g} s") from error
         if not isinstance(message, bytes):
             raise LinkDown(self.combiner, "the combiner ended the stream")
-        frame = decode_control(link.LinkFrame, message)
+        first, *self._unread = split(message) or (b"",)
+        frame = decode_control(link.LinkFrame, first)
         if frame.HasField("problem"):
             raise RoundRefused(frame.problem.code, frame.problem.message, fix=frame.problem.fix)
         if not frame.HasField("welcome"):
@@ -107,8 +111,11 @@ class Connection:
     async def serve(self) -> None:
         """Reads until the stream ends; then everybody who waits gets LinkDown."""
         try:
+            for frame in self._unread:
+                self._receive(frame)
             while self._down is None and isinstance(message := await self._stream.read(), bytes):
-                self._receive(message)
+                for frame in split(message):
+                    self._receive(frame)
             self._fail("the combiner ended the stream")
         except grpc.aio.AioRpcError as error:
             self._fail(f"{error.code().name}: {error.details()}")
@@ -120,7 +127,7 @@ class Connection:
             self._fail("closed")
             self._stream.cancel()
 
-    def _receive(self, message: bytes) -> None:
+    def _receive(self, message: Buffer) -> None:
         piece = decode_piece(message)
         if piece is not None:
             if self._arriving is not None:
@@ -169,6 +176,7 @@ class Connection:
         if self._down is not None:
             return
         self._down = why
+        self._outbox.close()
         self._on_down(self)
         error = LinkDown(self.combiner, why)
         for future in self._statuses.values():
@@ -179,37 +187,19 @@ class Connection:
         for events in self._events.values():
             events.put_nowait(None)
 
-    async def _send(self, frame: link.ReducerFrame) -> None:
-        await self._write(frame.SerializeToString())
-
-    async def _write(self, message: bytes) -> None:
+    def _send(self, frame: link.ReducerFrame) -> None:
         self._check_up()
-        # A write that is cancelled ends the whole stream: whoever gives up waiting leaves it to finish by itself.
-        writing = asyncio.create_task(self._write_whole(message))
-        self._writing.add(writing)
-        writing.add_done_callback(self._writing.discard)
-        await asyncio.shield(writing)
-        self._check_up()
+        self._outbox.put(frame.SerializeToString())
 
     def _check_up(self) -> None:
         if self._down is not None:
             raise LinkDown(self.combiner, self._down)
 
-    async def _write_whole(self, message: bytes) -> None:
-        try:
-            async with self._write_lock:
-                if self._down is None:
-                    await self._stream.write(message)
-        except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
-            self._fail(str(error))
-        except asyncio.CancelledError:
-            self._fail("closed")  # the stream was cancelled, on this side; nobody cancels this task
-
     async def _ask_status(self, name: RoundName, frame: link.ReducerFrame) -> link.RoundStatus:
         future: asyncio.Future[link.RoundStatus] = asyncio.get_running_loop().create_future()
         self._statuses[name] = future
         try:
-            await self._send(frame)
+            self._send(frame)
             return await future
         finally:
             self._statuses.pop(name, None)
@@ -248,12 +238,11 @@ class Connection:
     def forget(self, name: RoundName) -> None:
         self._events.pop(name, None)
 
-    async def push(self, shared: SharedObject) -> None:
-        """Sends an object; its pieces are the same messages for all links."""
-        async with self._object_lock:
-            await self._send(link.ReducerFrame(object=shared.begin()))
-            for piece in shared.pieces:
-                await self._write(piece)
+    def push(self, shared: SharedObject) -> None:
+        """Sends an object after those that are on their way; its pieces are the same messages for all links."""
+        self._check_up()
+        begin = link.ReducerFrame(object=shared.begin()).SerializeToString()
+        self._outbox.put_object(itertools.chain((begin,), shared.pieces))
 
     async def fetch(self, download: Download) -> None:
         """Receives the rest of an object. NotFound where the combiner has it no more."""
@@ -264,7 +253,7 @@ class Connection:
                 request = wire.ObjectFetch(
                     object_id=download.object_id, offset=download.received, kind=wire.OBJECT_KIND_MODEL
                 )
-                await self._send(link.ReducerFrame(fetch=request))
+                self._send(link.ReducerFrame(fetch=request))
                 reply = await self._incoming
                 if reply.HasField("missing"):
                     raise NotFound(
@@ -288,18 +277,30 @@ class Connection:
                     self._incoming.exception()
                 self._incoming = None
 
-    async def close_round(self, name: RoundName, reason: str) -> None:
-        await self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
+    def close_round(self, name: RoundName, reason: str) -> None:
+        self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
 
-    async def cancel_round(self, name: RoundName, reason: str) -> None:
-        await self._send(link.ReducerFrame(cancel=link.CancelRound(round=round_to_wire(name), reason=reason)))
+    def cancel_round(self, name: RoundName, reason: str) -> None:
+        self._send(link.ReducerFrame(cancel=link.CancelRound(round=round_to_wire(name), reason=reason)))
 
-    async def acknowledge_commit(self, name: RoundName) -> None:
-        await self._send(link.ReducerFrame(commit_ack=link.CommitAck(round=round_to_wire(name))))
+    def acknowledge_commit(self, name: RoundName) -> None:
+        self._check_up()
+        self._outbox.put(_commit_ack(name))
 
-    async def detach_client(self, client: str, code: str, message: str) -> None:
+    def release(self, over: Callable[[RoundName], bool]) -> None:
+        """Lets the combiner forget those of the rounds that it held at the beginning which are over."""
+        gone = {name for name in self.rounds if over(name)}
+        self.rounds -= gone
+        for name in gone:
+            self._outbox.put(_commit_ack(name))
+
+    def detach_client(self, client: str, code: str, message: str) -> None:
         problem = wire.Problem(code=code, message=message, retryable=True)
-        await self._send(link.ReducerFrame(detach=link.DetachClient(client=client, problem=problem)))
+        self._send(link.ReducerFrame(detach=link.DetachClient(client=client, problem=problem)))
 
-    async def renew_token(self, token: str) -> None:
-        await self._send(link.ReducerFrame(token=link.LinkTokenRenewal(token=token)))
+    def renew_token(self, token: str) -> None:
+        self._send(link.ReducerFrame(token=link.LinkTokenRenewal(token=token)))
+
+
+def _commit_ack(name: RoundName) -> bytes:
+    return link.ReducerFrame(commit_ack=link.CommitAck(round=round_to_wire(name))).SerializeToString()

@@ -1,32 +1,35 @@
-"""What a running session needs of the reducer around it, and its one way to the stores."""
+"""What a running session needs of the reducer around it, and its ways to the stores."""
 
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from fedn.protocol.errors import StoreUnavailable
+from fedn.protocol.errors import FednError, StoreUnavailable
 from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.link import CombinerLink
 from fedn.reducer.engine.objects import ObjectCache
 from fedn.reducer.engine.roster import Roster
 from fedn.reducer.events import EventLog
 from fedn.reducer.trail import Trail
-from fedn.stores.base import ModelStore, StateStore
+from fedn.stores.base import ModelStore, Put, StateStore
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
+Documents = Callable[[], Sequence[Put]]
+
 
 class EngineContext:
     """Parts of the reducer by name.
 
-    All calls to the stores go through one thread, in the order in which they were asked for: of two records of the
-    same thing, the later stays. A call is repeated for as long as its store is away.
+    Records go to the state store through one thread, in the order in which they were asked for; models, and the trail
+    entries that name them, through another, so that a large model does not keep a small record waiting. A call is
+    repeated for as long as its store is away.
     """
 
     def __init__(
@@ -51,7 +54,7 @@ class EngineContext:
         self.events = events
         self.catalog = catalog
         self.roster = roster
-        self.objects = ObjectCache(models, self.store)
+        self.objects = ObjectCache(models, self.store_model)
         self.link = link
         self.linked = linked
         """Names of the combiners with an open link, sorted."""
@@ -60,16 +63,71 @@ class EngineContext:
         self.epoch = epoch
         self.algorithm = algorithm
         self.max_model_bytes = max_model_bytes
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="engine-store")
+        self._records = ThreadPoolExecutor(1, thread_name_prefix="engine-records")
+        self._models = ThreadPoolExecutor(1, thread_name_prefix="engine-models")
+        self._noted: dict[str, Documents] = {}
+        self._noting = threading.Lock()
         self._closing = threading.Event()
 
+    # Records
+
+    def note(self, name: str, documents: Documents) -> None:
+        """Writes something down soon, without anybody waiting for it; what was noted last under a name stays.
+
+        It outlives this process in a moment, and a crash of the store's machine from the next commit on. An error is
+        logged.
+
+        Args:
+            documents: makes the documents when they are written, in the thread of records.
+        """
+        with self._noting:
+            is_first = not self._noted
+            self._noted[name] = documents
+        if is_first:
+            self._records.submit(self._write_noted).add_done_callback(_log_error)
+
+    def _write_noted(self) -> None:
+        with self._noting:
+            noted, self._noted = self._noted, {}
+        puts = [put for documents in noted.values() for put in documents()]
+        if not puts:
+            return
+        try:
+            self._persist(lambda: self.state.put_all(puts, durable=False))
+        except FednError as error:
+            if isinstance(error, StoreUnavailable) or len(puts) == 1:
+                raise
+            for put in puts:  # one of them cannot be stored
+                self._records.submit(self._persist, _put(self.state, put)).add_done_callback(_log_error)
+
     async def store(self, call: Callable[[], T]) -> T:
-        """What the call returns or raises; StoreUnavailable only when the reducer ends meanwhile."""
-        return await asyncio.wrap_future(self._writer.submit(self._persist, call))
+        """What a call returns or raises, which is done after all that was noted before was written.
+
+        StoreUnavailable only when the reducer ends meanwhile.
+        """
+
+        def ordered() -> T:
+            self._write_noted()
+            return self._persist(call)
+
+        return await asyncio.wrap_future(self._records.submit(ordered))
 
     def store_later(self, call: Callable[[], object]) -> None:
         """A call that nobody waits for; an error is logged."""
-        self._writer.submit(self._persist, call).add_done_callback(_log_error)
+        self._records.submit(self._persist, call).add_done_callback(_log_error)
+
+    # Models
+
+    async def store_model(self, call: Callable[[], T]) -> T:
+        """As `store`, for models and for commits to the trail: in their order, apart from records.
+
+        A call that has begun ends, whoever gives up waiting for it.
+        """
+        return await asyncio.wrap_future(self._models.submit(self._persist, call))
+
+    def submit_model(self, call: Callable[[], None]) -> "Future[None]":
+        """As `store_model`, for who does not wait."""
+        return self._models.submit(self._persist, call)
 
     def _persist(self, call: Callable[[], T]) -> T:
         tries = 0
@@ -90,9 +148,14 @@ class EngineContext:
                 return result
 
     def close(self) -> None:
-        """Ends the thread after the calls that were asked for; those whose store is away are given up."""
+        """Ends the threads after the calls that were asked for; those whose store is away are given up."""
         self._closing.set()
-        self._writer.shutdown(wait=True)
+        self._models.shutdown(wait=True)
+        self._records.shutdown(wait=True)
+
+
+def _put(state: StateStore, put: Put) -> Callable[[], None]:
+    return lambda: state.put(put.collection, put.key, put.document)
 
 
 def _log_error(future: "Future[Any]") -> None:

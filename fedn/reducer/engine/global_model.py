@@ -1,38 +1,68 @@
-"""Combiner models become the next global model: checked, averaged, encoded. Pure, but for the time it takes."""
+"""Combiner models become the next global model: checked, averaged, cut into pieces. Pure, but for the time it takes."""
 
+import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from fedn.aggregation.combine import combine
-from fedn.models.digest import digest
-from fedn.models.wire import ModelSpec, header_size, read_spec
-from fedn.network.frames import HEAD_BYTES
+from fedn.aggregation.combine import MeanLayout, combine_pieces, does_not_fit, mean_layout
+from fedn.models.digest import Hasher
+from fedn.models.wire import ModelSpec
 from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict
-from fedn.protocol.rounds import LedgerEntry, LedgerState
+from fedn.protocol.errors import Conflict, InvalidInput
+from fedn.protocol.names import check_digest
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
-from fedn.reducer.engine.objects import SharedObject, share
+from fedn.reducer.engine.objects import Cutter, SharedObject
 from fedn.reducer.engine.part import PartResult
 
 
 @dataclass(frozen=True)
 class GlobalModel:
-    """A global model as the engine holds it: its pieces for the links, its layout for the next aggregation."""
+    """A global model as the engine knows it: its name, and what it is like. Its bytes are elsewhere."""
 
-    shared: SharedObject
+    model_id: str
     spec: ModelSpec
+    """Its names, shapes and dtypes; where they lie in the bytes may have changed since the seed."""
+    layout: MeanLayout
+    """Of the combiner models of a round that starts from it."""
 
-    @property
-    def model_id(self) -> str:
-        return self.shared.object_id
+
+def global_model(model_id: str, spec: ModelSpec) -> GlobalModel:
+    return GlobalModel(model_id, spec, mean_layout(spec))
+
+
+def passes_through(base: GlobalModel, algorithm: str) -> bool:
+    """Whether the only combiner model of a round from this base is the next global model, byte for byte.
+
+    Args:
+        algorithm: of the digests that name global models.
+    """
+    return base.layout.is_global and check_digest(base.model_id)[0] == algorithm
+
+
+def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
+    """That global model, before its bytes are here.
+
+    Raises:
+        InvalidInput: (`combiner_model_does_not_fit`, `bad_digest`) what the combiner says of it cannot be true.
+    """
+    algorithm, _ = check_digest(base.model_id)
+    size_bytes = base.layout.spec.size_bytes
+    if model.size_bytes != size_bytes:
+        raise does_not_fit("The combiner model", f"it has {model.size_bytes} bytes instead of {size_bytes}")
+    if check_digest(model.model_id)[0] != algorithm:
+        raise does_not_fit("The combiner model", f"its digest is no {algorithm}")
+    if not (math.isfinite(model.weight) and model.weight > 0):
+        raise InvalidInput("bad_weight", f"The combiner model has the weight {model.weight}")
+    return replace(base, model_id=model.model_id)
 
 
 @dataclass(frozen=True)
 class Aggregated:
     model: GlobalModel
-    buffer: bytearray
+    shared: SharedObject
     aggregation_ms: float
 
 
@@ -51,30 +81,16 @@ def check_overlap(parts: Sequence[PartResult]) -> None:
                 )
 
 
-def aggregate(parts: Sequence[PartResult], base: ModelSpec, plan: SessionPlan, algorithm: str) -> Aggregated:
-    """The global model of a round; runs for as long as it takes, so in a thread of its own."""
+def aggregate(parts: Sequence[PartResult], base: GlobalModel, plan: SessionPlan, algorithm: str) -> Aggregated:
+    """The global model of a round; runs for as long as it takes, so in a thread of its own where models are large."""
     started = time.perf_counter()
-    check_overlap(parts)
     models = [(part.tensors, part.model.weight) for part in parts if part.tensors is not None]
-    buffer = combine(models, base, plan.reducer_mean, plan.sum_dtype)
-    model = adopt(buffer, base, algorithm)
-    return Aggregated(model, buffer, (time.perf_counter() - started) * 1e3)
-
-
-def adopt(buffer: bytearray, spec: ModelSpec, algorithm: str) -> GlobalModel:
-    """A model that is in memory, named by its digest."""
-    return GlobalModel(share(digest(buffer, algorithm), wire.OBJECT_KIND_MODEL, buffer), spec)
-
-
-def read_shared_spec(shared: SharedObject) -> ModelSpec:
-    """The layout of a model that is held in pieces; only those of its header are put together."""
-    beginning = bytearray()
-    for piece in shared.pieces:
-        beginning += memoryview(piece)[HEAD_BYTES:]
-        needed = header_size(beginning)
-        if needed is not None and len(beginning) >= needed:
-            break
-    return read_spec(beginning, shared.size_bytes)
+    cutter, hasher = Cutter(), Hasher(algorithm)
+    for data in combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype):
+        hasher.update(data)
+        cutter.add(data)
+    shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
+    return Aggregated(replace(base, model_id=shared.object_id), shared, (time.perf_counter() - started) * 1e3)
 
 
 def round_metrics(ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind], of: TaskKind) -> dict[str, float]:

@@ -116,11 +116,11 @@ class CombinerLink:
             except TimeoutError:
                 continue
 
-    async def detach_client(self, client: str, code: str, message: str) -> None:
+    def detach_client(self, client: str, code: str, message: str) -> None:
         """Tells the combiner to send a client away."""
         if self._connection is not None:
             with contextlib.suppress(LinkDown):  # with the link, the combiner's whole list goes
-                await self._connection.detach_client(client, code, message)
+                self._connection.detach_client(client, code, message)
 
     async def close(self) -> None:
         self._task.cancel()
@@ -197,7 +197,7 @@ class CombinerLink:
     async def _renew_tokens(self, connection: Connection) -> None:
         while True:
             await asyncio.sleep(self._settings.token_ttl_s / 2)  # a timer: nothing else makes a token older
-            await connection.renew_token(self._token())
+            connection.renew_token(self._token())
 
     # What the connection tells of the combiner's clients.
 

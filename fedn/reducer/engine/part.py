@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fedn.network.convert import ledger_from_wire, result_from_wire, spec_to_wire
 from fedn.network.generated import combiner_pb2 as link
@@ -14,13 +15,15 @@ from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState, RoundS
 from fedn.protocol.tasks import TaskKind
 from fedn.reducer.engine.connection import Connection, LinkDown
 from fedn.reducer.engine.link import CombinerLink
-from fedn.reducer.engine.objects import Download, ObjectCache
+from fedn.reducer.engine.objects import Download, InMemory, ObjectCache, check_size
+
+T = TypeVar("T")
 
 SILENCE_S = 30.0
 """A combiner closes a round at its deadline by itself; if it has not said so this much later, it is given up. So is one
 whose result does not come: not a byte of it, or no link, for so long."""
 _REASON_CHARS = 4000
-_MAX_DAMAGES = 3
+MAX_DAMAGES = 3
 """Times that a result may arrive as something else."""
 
 
@@ -34,11 +37,16 @@ class PartResult:
 
     model: CombinerModel
     tensors: bytearray | None
-    """The combiner model's bytes; None where no update counted or none was asked for."""
+    """The combiner model's bytes; None where no update counted, none was asked for, or it was not fetched yet."""
     predictions: dict[str, bytearray]
     """Client name to the tensors that it predicted, in a round of kind predict."""
     reason: str = ""
     """Why the combiner's round ended, in its own words."""
+
+    @property
+    def has_model(self) -> bool:
+        """Whether a combiner model came of it, here or still at the combiner."""
+        return bool(self.model.model_id)
 
 
 class RoundPart:
@@ -46,6 +54,7 @@ class RoundPart:
 
     Args:
         instance: the combiner process that was told to start, where that is known from before a restart of the reducer.
+        fetches: whether `run` fetches the combiner model too; else `fetch` does, when it is wanted.
         on_ledger: called for each change of a client's state.
         on_instance: called when a combiner process was told to start.
     """
@@ -60,6 +69,7 @@ class RoundPart:
         on_ledger: Callable[[LedgerEntry], None],
         on_instance: Callable[[str, str], None],
         instance: str | None = None,
+        fetches: bool = True,
     ) -> None:
         self._link = combiner_link
         self._spec = spec
@@ -68,14 +78,16 @@ class RoundPart:
         self._on_ledger = on_ledger
         self._on_instance = on_instance
         self._instance = instance
+        self._fetches = fetches
         self._closes_at = time.monotonic() + spec.deadline_s
         self._next_event = 1
         self._done: link.RoundDone | None = None
         self._progress_at = 0.0
         """Monotonic time of the last sign that the result comes."""
         self._close_reason: str | None = None
-        self._downloads: dict[str, Download] = {}
+        self._downloads: dict[str, tuple[Download, InMemory]] = {}
         self._updates: dict[str, LedgerEntry] = {}
+        self._bases = {task.client: task.model_id for task in spec.tasks}
 
     @property
     def combiner(self) -> str:
@@ -83,13 +95,24 @@ class RoundPart:
 
     async def run(self) -> PartResult:
         """The result. PartLost where the combiner died, lost the round, refused it, or fell silent."""
+        result = await self._over_cuts(self._advance)
+        self._downloads.clear()
+        return result
+
+    async def fetch(self, download: Download) -> None:
+        """Receives an object of this round, after `run`. PartLost as there."""
+        self._progress_at = time.monotonic()
+        await self._over_cuts(lambda connection: self._receive(connection, download))
+
+    async def _over_cuts(self, step: Callable[[Connection], Awaitable[T]]) -> T:
+        """Does it again with each new connection, for as long as the combiner is not given up."""
         while True:
             try:
                 connection = await self._link.connected(self._gives_up_at)
             except LinkDown as error:
                 raise self._lost("combiner_lost", f"the combiner is gone: {error.message}") from error
             try:
-                return await self._advance(connection)
+                return await step(connection)
             except LinkDown as error:
                 if time.monotonic() >= self._gives_up_at:
                     raise self._lost("combiner_lost", f"the combiner is gone: {error.message}") from error
@@ -133,9 +156,9 @@ class RoundPart:
             self._instance = connection.instance
             self._on_instance(self._link.name, connection.instance)
         if self._close_reason is not None:
-            await connection.close_round(name, self._close_reason)  # it may have been lost with the last link
+            connection.close_round(name, self._close_reason)  # it may have been lost with the last link
         for object_id in status.needed_objects:
-            await connection.push(await self._objects.get(object_id, self._kind_of(object_id)))
+            connection.push(await self._objects.get(object_id, self._kind_of(object_id)))
 
     def _kind_of(self, object_id: str) -> wire.ObjectKind:
         is_package = any(task.package_id == object_id for task in self._spec.tasks)
@@ -151,8 +174,15 @@ class RoundPart:
                 return event.done
             entry = _bounded(ledger_from_wire(event.ledger, combiner=self._link.name, updated_at=event.time_unix_s))
             if entry.state is LedgerState.UPDATED:
+                self._check_base(entry)
                 self._updates[entry.client] = entry
             self._on_ledger(entry)
+
+    def _check_base(self, entry: LedgerEntry) -> None:
+        """A round of the same name that an earlier process started from another model is another round."""
+        base = self._bases.get(entry.client)
+        if base is not None and entry.metadata is not None and entry.metadata.base_model_id != base:
+            raise InvalidInput("update_other_base", "an update was made from another model than the round's")
 
     async def _collect(self, connection: Connection, done: link.RoundDone) -> PartResult:
         model = result_from_wire(done, self._link.name)
@@ -164,30 +194,38 @@ class RoundPart:
                 predictions[client] = await self._fetch(connection, entry.update_id, entry.size_bytes)
         tensors = None
         if model.model_id and TaskKind.PREDICT not in kinds:
-            tensors = await self._fetch(connection, model.model_id, model.size_bytes)
+            check_size(model.model_id, model.size_bytes, self._max_model_bytes)
+            if self._fetches:
+                tensors = await self._fetch(connection, model.model_id, model.size_bytes)
         return PartResult(model, tensors, predictions, done.reason)
 
     async def _fetch(self, connection: Connection, object_id: str, size_bytes: int) -> bytearray:
-        download = self._downloads.get(object_id)
-        if download is None:
-            download = self._downloads[object_id] = Download(object_id, size_bytes, self._max_model_bytes)
-        if download.damages >= _MAX_DAMAGES:
+        if object_id not in self._downloads:
+            check_size(object_id, size_bytes, self._max_model_bytes)
+            sink = InMemory(object_id, size_bytes)
+            self._downloads[object_id] = Download(object_id, size_bytes, sink), sink
+        download, sink = self._downloads[object_id]
+        await self._receive(connection, download)
+        return sink.buffer
+
+    async def _receive(self, connection: Connection, download: Download) -> None:
+        if download.damages >= MAX_DAMAGES:
             raise IntegrityError("transfer_damaged", f"its result arrived damaged {download.damages} times")
-        if not download.done.is_set():
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(SILENCE_S) as silence:
+        if download.done.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(SILENCE_S) as silence:
 
-                def progress() -> None:
-                    self._progress_at = time.monotonic()
-                    if not silence.expired():
-                        silence.reschedule(loop.time() + SILENCE_S)
+            def progress() -> None:
+                self._progress_at = time.monotonic()
+                if not silence.expired():
+                    silence.reschedule(loop.time() + SILENCE_S)
 
-                download.on_progress = progress
-                try:
-                    await connection.fetch(download)
-                finally:
-                    download.on_progress = _nothing
-        return download.buffer
+            download.on_progress = progress
+            try:
+                await connection.fetch(download)
+            finally:
+                download.on_progress = _nothing
 
     def _check(self, model: CombinerModel) -> None:
         """A combiner model may count only clients that this combiner was given, each once, with honest weights."""
@@ -203,23 +241,27 @@ class RoundPart:
         where = {"combiner": self._link.name, "round": self._spec.name}
         return PartLost(code, message, where=where, fix="Look at the combiner's log and its network.")
 
-    async def close(self, reason: str) -> None:
+    def close(self, reason: str) -> None:
         """No more updates are waited for."""
         self._close_reason = reason
-        if self._link.connection is not None and self._done is None:
-            await _quietly(self._link.connection.close_round(self._spec.name, reason))
+        if self._done is None:
+            self._tell(lambda connection: connection.close_round(self._spec.name, reason))
 
-    async def cancel(self, reason: str) -> None:
+    def cancel(self, reason: str) -> None:
         """The combiner may forget the round; told if it can be reached, and it forgets by itself otherwise."""
-        if self._link.connection is not None:
-            await _quietly(self._link.connection.cancel_round(self._spec.name, reason))
+        self._tell(lambda connection: connection.cancel_round(self._spec.name, reason))
         # A round that is only cancelled is kept, with its models, for as long as the link that watches it is there.
-        await self.acknowledge()
+        self.acknowledge()
 
-    async def acknowledge(self) -> None:
+    def acknowledge(self) -> None:
         """The round is over for the reducer; the combiner may forget it."""
+        self._tell(lambda connection: connection.acknowledge_commit(self._spec.name))
+
+    def _tell(self, order: Callable[[Connection], None]) -> None:
+        """Says what need not arrive: a combiner that is away learns it from the next round, or by its own clock."""
         if self._link.connection is not None:
-            await _quietly(self._link.connection.acknowledge_commit(self._spec.name))
+            with contextlib.suppress(LinkDown):
+                order(self._link.connection)
 
 
 def _bounded(entry: LedgerEntry) -> LedgerEntry:
@@ -237,9 +279,3 @@ def _bounded(entry: LedgerEntry) -> LedgerEntry:
 
 def _nothing() -> None:
     """Nobody waits for a download's progress."""
-
-
-async def _quietly(sending: Awaitable[None]) -> None:
-    """Sends what need not arrive: a combiner that is away learns it from the next round, or by its own clock."""
-    with contextlib.suppress(LinkDown):
-        await sending

@@ -1,6 +1,7 @@
 """What the engine remembers of sessions and rounds, as documents of the state store.
 
-A round's record is durable before its combiners are told to start, so that a reducer that comes back finds them.
+A round's record is written while its combiners are told to start: a reducer that comes back finds it, or in the worst
+case the round itself at its combiners.
 """
 
 import json
@@ -14,7 +15,7 @@ from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import Frozen, RoundName, TaskKind, TaskSpec
-from fedn.stores.base import StateStore
+from fedn.stores.base import Put, StateStore
 
 SESSIONS = "sessions"
 ROUNDS = "rounds"
@@ -94,17 +95,23 @@ def read_session(document: dict[str, Any]) -> SessionRecord:
     return SessionRecord.model_validate(document)
 
 
-def save_round(state: StateStore, record: RoundRecord) -> None:
-    """Writes the record down; the document of the round itself comes last."""
+def round_documents(record: RoundRecord) -> list[Put]:
+    """What is written down of a round; the document of the round itself comes last."""
     document: dict[str, Any] = as_json(record.model_copy(update={"ledger": (), "assignments": {}}))
     document["session"], document["index"] = record.name.session, record.name.index
     document["assignments"] = {combiner: _pack_tasks(tasks) for combiner, tasks in record.assignments.items()}
     first, *rest = _ledger_parts(record.ledger)
     document["ledger"], document["ledger_parts"] = first, len(rest)
-    for number, entries in enumerate(rest):
-        part = {"session": record.name.session, "index": record.name.index, "entries": entries}
-        state.put(LEDGERS, _part_key(record.key, number), part)
-    state.put(ROUNDS, record.key, document)
+    own = {"session": record.name.session, "index": record.name.index}
+    puts = [
+        Put(LEDGERS, _part_key(record.key, number), {**own, "entries": entries}) for number, entries in enumerate(rest)
+    ]
+    return [*puts, Put(ROUNDS, record.key, document)]
+
+
+def save_round(state: StateStore, record: RoundRecord) -> None:
+    """Writes the record down."""
+    state.put_all(round_documents(record))
 
 
 def read_round(state: StateStore, document: dict[str, Any]) -> RoundRecord:

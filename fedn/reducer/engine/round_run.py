@@ -1,7 +1,7 @@
 """One round from the search for clients to the record of its end: attempts, ledger, and what is written down of it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import NotFound, Unavailable
@@ -11,7 +11,7 @@ from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.part import RoundPart
-from fedn.reducer.engine.records import RoundRecord, load_round, save_round
+from fedn.reducer.engine.records import RoundRecord, load_round, round_documents
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.tasks import assign_tasks, round_spec
 from fedn.scheduling.base import Scheduler
@@ -51,12 +51,21 @@ class RoundRun:
         name = self.record.name
         return await self._context.store(lambda: load_round(self._context.state, name.session, name.index))
 
-    async def attempt(self, number: int, base_model_id: str) -> AttemptResult:
-        """A new attempt: waits for clients, chooses the cohort, writes the round down, runs it."""
-        await self._open(number, base_model_id)
-        return await self._execute(again=False)
+    async def attempt(
+        self, number: int, base_model_id: str, *, fetches: bool = True, adopts: bool = False
+    ) -> AttemptResult:
+        """A new attempt: waits for clients, chooses the cohort, writes the round down while it begins, runs it.
 
-    async def reattach(self, record: RoundRecord) -> AttemptResult:
+        Args:
+            fetches: whether a combiner model is fetched even where it is the only one; else `part` does it.
+            adopts: whether to go on with an attempt that an earlier process started and did not come to write down. Who
+                was asked is worked out again: a client that came or went meanwhile is late, or costs the attempt.
+        """
+        name = self.record.name.model_copy(update={"attempt": number})
+        again = await self._open(name, base_model_id, adopts=adopts)
+        return await self._execute(again=again, fetches=fetches)
+
+    async def reattach(self, record: RoundRecord, *, fetches: bool = True) -> AttemptResult:
         """Goes on with the attempt that another reducer process left running; the combiners tell its events again."""
         begun = tuple(
             LedgerEntry(client=e.client, combiner=e.combiner, task_id=e.task_id, state=LedgerState.SELECTED)
@@ -65,17 +74,31 @@ class RoundRun:
             for e in record.ledger
         )
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
-        return await self._execute(again=True)
+        return await self._execute(again=True, fetches=fetches)
 
-    async def _open(self, number: int, base_model_id: str) -> None:
+    def _left_behind(self) -> RoundName | None:
+        """The latest attempt at this round by another process that a combiner holds."""
+        mine = (self.record.name.session, self.record.name.index)
+        held = [
+            name
+            for combiner in self._context.linked()
+            if (connection := self._context.link(combiner).connection) is not None
+            for name in connection.rounds
+            if (name.session, name.index) == mine and name.epoch < self._context.epoch
+        ]
+        return max(held, key=lambda name: (name.epoch, name.attempt), default=None)
+
+    async def _open(self, name: RoundName, base_model_id: str, *, adopts: bool) -> bool:
+        """Decides who does what; whether that is an attempt which runs already."""
         plan, kind = self._plan, self.record.kind
-        name = self.record.name.model_copy(update={"attempt": number})
         started = time.time()
         self._attempt = None
         self.record = RoundRecord(
             name=name, kind=kind, state=RoundState.WAITING, base_model_id=base_model_id, started_at=started
         )
         cohort = await self._gather(name)
+        held = self._left_behind() if adopts else None
+        name = held or name
         budgets = self._scheduler.budgets(cohort, self._history) if kind is RoundKind.TRAIN else {}
         attached = self._context.roster.snapshot()
         assignments, ledger = assign_tasks(
@@ -84,23 +107,31 @@ class RoundRun:
         now = time.time()
         self.record = self.record.model_copy(
             update={
+                "name": name,
                 "state": RoundState.RUNNING,
                 "cohort": tuple(cohort),
                 "assignments": assignments,
                 "ledger": ledger,
+                "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
                 "times_ms": {"waiting": (now - started) * 1e3},
             }
         )
-        await self.save()
+        self.note()
         self._context.events.publish(
             "round_started",
             session=name.session,
             round=name.index,
-            attempt=number,
+            attempt=name.attempt,
             round_kind=str(kind),
             clients=len(cohort),
         )
+        return held is not None
+
+    def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
+        """The processes that will be told to start, as far as they are linked."""
+        found = {combiner: self._context.link(combiner).connection for combiner in combiners}
+        return {combiner: link.instance for combiner, link in found.items() if link is not None}
 
     async def _gather(self, name: RoundName) -> list[str]:
         plan, kind = self._plan, self.record.kind
@@ -135,7 +166,7 @@ class RoundRun:
         for client, attached in able.items():
             if attached.combiner != places[client]:
                 moving = "the session is deterministic, and gives each client its combiner"
-                await context.link(attached.combiner).detach_client(client, "reassigned", moving)
+                context.link(attached.combiner).detach_client(client, "reassigned", moving)
         if missing := await context.roster.placed(places, self._plan.wait_for_clients_s):
             raise Unavailable(
                 "clients_not_placed",
@@ -156,7 +187,7 @@ class RoundRun:
             case _:
                 return 1
 
-    async def _execute(self, *, again: bool) -> AttemptResult:
+    async def _execute(self, *, again: bool, fetches: bool) -> AttemptResult:
         record = self.record
         try:
             links = {combiner: self._context.link(combiner) for combiner in record.assignments}
@@ -181,6 +212,7 @@ class RoundRun:
                 on_instance=self._note_instance,
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
+                fetches=fetches or len(record.assignments) > 1,
             )
             for combiner, tasks in record.assignments.items()
         }
@@ -203,36 +235,49 @@ class RoundRun:
 
     def _note_instance(self, combiner: str, instance: str) -> None:
         """Which process was told to start, for a reducer that comes back."""
-        self.change(instances={**self.record.instances, combiner: instance})
-        self.save_later()
+        if self.record.instances.get(combiner) != instance:
+            self.change(instances={**self.record.instances, combiner: instance})
+            self.note()
+
+    def part(self, combiner: str) -> RoundPart:
+        """A combiner's part in the latest attempt."""
+        return self._parts[combiner]
 
     def change(self, **changes: object) -> None:
         self.record = self.record.model_copy(update=changes)
 
-    async def fail(self, reason: Reason | None) -> None:
+    def fail(self, reason: Reason) -> None:
         """This attempt came to nothing."""
-        self.change(state=RoundState.FAILED, error=reason, ledger=self.ledger, ended_at=time.time())
-        await self.save()
-        await self._dismiss("the reducer gave this attempt up")
+        self._give_up(RoundState.FAILED, reason, "the reducer gave this attempt up")
+        name = self.record.name
+        self._context.events.publish(
+            "round_failed", session=name.session, round=name.index, attempt=name.attempt, reason=reason.message
+        )
+
+    def withdraw(self, reason: Reason) -> None:
+        """The model that the round started from will not become the global model."""
+        if self.record.state not in _ENDED:
+            self._give_up(RoundState.CANCELLED, reason, reason.message)
 
     async def cancel(self) -> None:
         """The session was stopped, or failed, while the round ran. One that is in the trail already stays committed."""
         if self.record.state in _ENDED:
             return
-        head = await self._context.store(self._context.trail.head)
+        # Behind the commit of this round, if one is under way.
+        head = await self._context.store_model(self._context.trail.head)
         if head is not None and (head.session, head.round) == (self.record.name.session, self.record.name.index):
-            await self.settle(head)
-            return
-        self.change(state=RoundState.CANCELLED, ledger=self.ledger, ended_at=time.time())
-        await self.save()
-        await self._dismiss("the session ended")
+            self.settle(head)
+        else:
+            self._give_up(RoundState.CANCELLED, self.record.error, "the session ended")
 
-    async def _dismiss(self, reason: str) -> None:
+    def _give_up(self, state: RoundState, error: Reason | None, why: str) -> None:
+        self.change(state=state, error=error, ledger=self.ledger, ended_at=time.time())
+        self.note()
         parts, self._parts = self._parts, {}
         for part in parts.values():
-            await part.cancel(reason)
+            part.cancel(why)
 
-    async def settle(self, entry: TrailEntry) -> None:
+    def settle(self, entry: TrailEntry) -> None:
         """The round is in the trail, and its record does not say so: its end is written down as the entry tells it."""
         self.change(
             state=RoundState.COMMITTED,
@@ -243,22 +288,19 @@ class RoundRun:
             error=None,
             ended_at=entry.time,
         )
-        await self.save()
-        await self.acknowledge()
+        self.note()
+        self.acknowledge()
 
-    async def acknowledge(self) -> None:
+    def acknowledge(self) -> None:
         """The round is durable: the combiners may forget it, and so may we what they sent."""
         parts, self._parts = self._parts, {}
         for part in parts.values():
-            await part.acknowledge()
+            part.acknowledge()
 
-    async def save(self) -> None:
+    def note(self) -> None:
+        """Writes the round down as it is now, soon."""
         record = self.record
-        await self._context.store(lambda: save_round(self._context.state, record))
-
-    def save_later(self) -> None:
-        record = self.record
-        self._context.store_later(lambda: save_round(self._context.state, record))
+        self._context.note(f"round {record.key}", lambda: round_documents(record))
 
 
 def settled_ledger(ledger: Sequence[LedgerEntry], entry: TrailEntry) -> tuple[LedgerEntry, ...]:

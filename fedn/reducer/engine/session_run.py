@@ -1,39 +1,37 @@
 """A running session: round after round until its plan is fulfilled, it is stopped, or it cannot go on."""
 
-import asyncio
 import logging
 import time
 
-from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
-from fedn.reducer.engine.commit import commit_round, record_validations
+from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, read_shared_spec, round_metrics
-from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState
+from fedn.reducer.engine.global_model import GlobalModel, global_model, round_metrics
+from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
+from fedn.reducer.engine.training import Training
 from fedn.scheduling.base import get_scheduler
+from fedn.stores.base import Put
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
-"""Between attempts at a round, doubling: what just failed often needs a moment."""
-_INTERRUPTED = {RoundState.RUNNING, RoundState.AGGREGATING}
+_SHOWN_ROUNDS = 3
+"""Rounds that are shown as they are now, not as they were written down: one that ends and the next one among them."""
 PREDICTIONS = "predictions"
 
 
 class SessionRun:
-    """See the module. Belongs to the engine's loop; `record` and `round` may be read from any thread."""
+    """See the module. Belongs to the engine's loop; `record` and `rounds` may be read from any thread."""
 
     def __init__(self, record: SessionRecord, context: EngineContext) -> None:
         self.record = record
-        self.round: RoundRun | None = None
-        """The round that runs, or the last one that did."""
+        self.rounds: dict[int, RoundRun] = {}
+        """The latest rounds by their index: those that run, and some that did."""
         self._context = context
         self._plan = record.plan
         self._scheduler = get_scheduler(record.plan.scheduler.name, record.plan.scheduler.options)
@@ -58,12 +56,12 @@ class SessionRun:
 
     async def _end(self, state: SessionState, error: Reason | None) -> None:
         self._context.place({})
-        if self.round is not None:
-            await self.round.cancel()
-            last = self.round.record
-            if last.kind is RoundKind.TRAIN and last.state is RoundState.COMMITTED:
-                done = max(self.record.rounds_done, last.name.index + 1)
-                self.record = self.record.model_copy(update={"rounds_done": done, "model_id": last.model_id})
+        for run in list(self.rounds.values()):
+            await run.cancel()
+            if run.record.kind is RoundKind.TRAIN and run.record.state is RoundState.COMMITTED:
+                done = run.record.name.index + 1
+                if done > self.record.rounds_done:
+                    self.record = self.record.model_copy(update={"rounds_done": done, "model_id": run.record.model_id})
         await self._save(state=state, error=error, ended_at=time.time())
         self._context.events.publish(f"session_{state}", session=self.record.id, reason=error.message if error else "")
 
@@ -75,17 +73,38 @@ class SessionRun:
 
     async def _train(self) -> None:
         head = await self._starting_entry()
-        model = await self._load(head.model_id)
         first = self.record.rounds_done
         if head.session == self.record.id and head.round is not None:
             first = head.round + 1
             await self._settle(head, head.round)
         await self._save(model_id=head.model_id, rounds_done=first)
-        for index in range(first, self._plan.rounds):
-            head, model = await self._train_round(index, head, model)
-            await self._save(rounds_done=index + 1, model_id=head.model_id)
+        if first < self._plan.rounds:
+            training = Training(
+                self._plan,
+                self._context,
+                new_round=self._new_round,
+                left=await self._left_of(first, first + 1),
+                on_commit=self._note_commit,
+            )
+            head = await training.run(first, head, await self._base_of(head))
         if self._plan.validate_models:
             await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
+
+    async def _left_of(self, *indexes: int) -> dict[int, RoundRecord]:
+        """What is written down of rounds that are not committed: the next one may have begun with the one before."""
+        session, state = self.record.id, self._context.state
+        found = await self._context.store(lambda: {index: load_round(state, session, index) for index in indexes})
+        return {index: record for index, record in found.items() if record is not None}
+
+    async def _base_of(self, entry: TrailEntry) -> GlobalModel:
+        spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
+        return global_model(entry.model_id, spec)
+
+    def _note_commit(self, entry: TrailEntry) -> None:
+        assert entry.round is not None  # of a round
+        changes = {"rounds_done": entry.round + 1, "model_id": entry.model_id}
+        record = self.record = self.record.model_copy(update=changes)
+        self._context.note(f"session {record.id}", lambda: [Put(SESSIONS, record.id, record.document())])
 
     async def _settle(self, head: TrailEntry, index: int) -> None:
         """A reducer process that ended right after the commit left the round's record open."""
@@ -94,7 +113,7 @@ class SessionRun:
         if earlier is not None:
             run.record = earlier
             if earlier.state is not RoundState.COMMITTED:
-                await run.settle(head)
+                run.settle(head)
 
     async def _starting_entry(self) -> TrailEntry:
         """The trail's head, after what the plan says about the model to start from was done."""
@@ -128,49 +147,14 @@ class SessionRun:
         tensors = next(part.tensors for part in result.parts if part.tensors is not None)
         return await self._context.store(lambda: self._context.catalog.add_seed(bytes(tensors)))
 
-    async def _load(self, model_id: str) -> GlobalModel:
-        shared = await self._context.objects.get(model_id, wire.OBJECT_KIND_MODEL)
-        return GlobalModel(shared, read_shared_spec(shared))
-
-    async def _train_round(self, index: int, head: TrailEntry, base: GlobalModel) -> tuple[TrailEntry, GlobalModel]:
-        """Attempts until one is committed."""
-        run = self._new_round(RoundKind.TRAIN, index)
-        earlier = await run.earlier()
-        number = 0 if earlier is None else earlier.name.attempt + 1
-        last = number + self._plan.max_attempts
-        running = earlier if earlier is not None and _is_running(earlier, base.model_id) else None
-        because = Reason(code="not_tried", message="it was not tried")
-        while number < last:
-            if running is not None:
-                log.info("round %s was running when the reducer ended: going on with it", running.name)
-                result, running = await run.reattach(running), None
-            else:
-                result = await run.attempt(number, base.model_id)
-                number += 1
-            if result.retry_because is None:
-                try:
-                    return await commit_round(run, result, head, base, self._plan, self._context)
-                except Conflict as error:
-                    if error.code != "contributed_twice":
-                        raise
-                    because = Reason(code=error.code, message=str(error), fix=error.fix)
-            else:
-                because = result.retry_because
-            await run.fail(because)
-            log.warning("round %s came to nothing: %s", run.record.name, because.message)
-            if number < last:
-                tries = number - (last - self._plan.max_attempts)
-                await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (tries - 1)))  # a timer, for no event
-        raise Unavailable(
-            "round_failed",
-            f"a round failed {self._plan.max_attempts} times, at last because {because.message}",
-            fix="See the round's ledger for each client's reason, then resume the session.",
-            where={"session": self.record.id, "round": index},
-        )
-
     def _new_round(self, kind: RoundKind, index: int) -> RoundRun:
-        self.round = RoundRun(self.record.id, index, kind, self._plan, self._scheduler, self._context, self._history)
-        return self.round
+        """A round that is shown as live from now on."""
+        self.rounds.pop(index, None)
+        while len(self.rounds) >= _SHOWN_ROUNDS:
+            del self.rounds[next(iter(self.rounds))]
+        run = RoundRun(self.record.id, index, kind, self._plan, self._scheduler, self._context, self._history)
+        self.rounds[index] = run
+        return run
 
     # Rounds that make no combiner model
 
@@ -195,7 +179,7 @@ class SessionRun:
         earlier = await run.earlier()
         result = await run.attempt(0 if earlier is None else earlier.name.attempt + 1, base)
         if result.retry_because is not None:
-            await run.fail(result.retry_because)
+            run.fail(result.retry_because)
             raise Unavailable(
                 "round_failed",
                 f"no client could {kind}: {result.retry_because.message}",
@@ -208,10 +192,10 @@ class SessionRun:
             metrics=round_metrics(result.ledger, run.record.task_kinds, TaskKind(kind.value)),
             ended_at=time.time(),
         )
-        await run.save()
+        run.note()
         if entry is not None:
             record_validations(run, result, entry, self._context)
-        await run.acknowledge()
+        run.acknowledge()
         return result
 
     def _keep_predictions(self, result: AttemptResult) -> None:
@@ -229,7 +213,3 @@ class SessionRun:
                 with self._context.catalog.changing:
                     self._context.models.put(entry.update_id, [tensors], len(tensors))
                     self._context.state.put(PREDICTIONS, f"{self.record.id}/{client}", document)
-
-
-def _is_running(record: RoundRecord, base_model_id: str) -> bool:
-    return record.kind is RoundKind.TRAIN and record.state in _INTERRUPTED and record.base_model_id == base_model_id

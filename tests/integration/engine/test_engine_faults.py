@@ -125,6 +125,7 @@ def test_a_stop_while_the_commit_waits_for_its_store_ends_the_session_and_keeps_
             stopped = await scene.ended(view.id)
             assert (stopped.state, stopped.rounds_done) == ("stopped", 1)
             assert str(sessions.round(view.id, 0).state) == "committed"
+            assert str(sessions.round(view.id, 1).state) == "cancelled"  # it had begun meanwhile
             await released(scene)
 
             def resumed():
@@ -136,7 +137,7 @@ def test_a_stop_while_the_commit_waits_for_its_store_ends_the_session_and_keeps_
             await asyncio.to_thread(resumed)
             done = await scene.ended(view.id)
             assert (done.state, done.rounds_done) == ("finished", 2)
-            assert a.trained == 2
+            assert a.trained == 3
             assert [e.round for e in scene.tier1.trail.entries()] == [None, 0, 1]
 
     asyncio.run(scenario())

@@ -85,6 +85,45 @@ def test_bytes_that_do_not_fit_their_name_leave_nothing(model_store: ModelStore,
         model_store.stat(digest(b"weights"))
 
 
+def test_a_written_object_is_named_by_its_bytes_and_there_once_it_is_kept(model_store: ModelStore) -> None:
+    data = _bytes(2 * MIB + 5)
+    with model_store.writer("sha256", len(data)) as writer:
+        for start in range(0, len(data), 700_001):
+            writer.write(memoryview(data)[start : start + 700_001])
+        object_id = writer.digest()
+        assert object_id == digest(data, "sha256")
+        with pytest.raises(NotFound):
+            model_store.stat(object_id)
+        writer.keep(object_id)
+        writer.keep(object_id)
+    writer.close()
+    assert b"".join(model_store.read(object_id)) == data
+    with model_store.writer("sha256", len(data)) as again:
+        again.write(data)
+        again.keep(object_id)
+    assert [found.object_id for found in model_store.objects()] == [object_id]
+
+
+def test_what_was_written_and_not_kept_is_gone(model_store: ModelStore) -> None:
+    with model_store.writer("blake3", 7) as writer:
+        writer.write(b"weights")
+    assert list(model_store.objects()) == []
+    assert _put(model_store, b"weights") == digest(b"weights")
+
+
+@pytest.mark.parametrize("written", [b"weigh", b"wrong!!", b"weights and more"])
+def test_a_writer_keeps_nothing_under_a_name_that_is_not_its_own(model_store: ModelStore, written: bytes) -> None:
+    def write() -> None:
+        with model_store.writer("blake3", 7) as writer:
+            writer.write(written)
+            writer.keep(digest(b"weights"))
+
+    with pytest.raises(IntegrityError) as caught:
+        write()
+    assert caught.value.code == "digest_mismatch"
+    assert list(model_store.objects()) == []
+
+
 def test_a_source_that_breaks_leaves_nothing_and_its_error_comes_through(model_store: ModelStore) -> None:
     def broken() -> Iterator[bytes]:
         yield b"wei"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fedn.protocol.errors import Conflict, InvalidInput, LimitExceeded
 from fedn.protocol.trail import EntryKind, TrailEntry, verify_chain
-from fedn.stores.base import Document, Lease, StateStore
+from fedn.stores.base import Document, Lease, Put, StateStore
 from tests.support.trails import make_chain, make_entry
 
 OpenStateStore = Callable[[], StateStore]
@@ -119,6 +119,44 @@ def test_a_document_is_inserted_replaced_and_deleted(state_store: StateStore) ->
     assert state_store.delete("sessions", "s1") is False
     assert state_store.get("sessions", "s1") is None
     assert state_store.get("sessions", "s2") == {}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_documents_are_put_together_and_the_last_of_a_key_stays(
+    open_state_store: OpenStateStore, durable: bool
+) -> None:
+    store = open_state_store()
+    store.put("rounds", "a", {"n": 0})
+    puts = [Put("rounds", "a", {"n": 1}), Put("sessions", "s", {"n": 2}), Put("rounds", "a", {"n": 3})]
+    store.put_all(puts, durable=durable)
+    store.put_all([], durable=durable)
+    store.put_all(puts[1:2], durable=durable)
+    store.close()
+    again = open_state_store()
+    assert again.get("rounds", "a") == {"n": 3}
+    assert again.get("sessions", "s") == {"n": 2}
+    assert (again.count("rounds"), again.count("sessions")) == (1, 1)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_of_documents_that_are_inserted_together_those_that_are_there_stay(
+    open_state_store: OpenStateStore, durable: bool
+) -> None:
+    store = open_state_store()
+    store.put("validations", "b", {"n": 0})
+    store.insert_all([Put("validations", key, {"n": n}) for n, key in enumerate("abca", 1)], durable=durable)
+    store.insert_all([], durable=durable)
+    store.close()
+    again = open_state_store()
+    assert [again.get("validations", key) for key in "abc"] == [{"n": 1}, {"n": 0}, {"n": 3}]
+
+
+def test_new_keys_that_are_put_together_at_once_all_succeed(open_state_store: OpenStateStore) -> None:
+    stores = [open_state_store() for _ in range(3)]
+    puts = [Put("names", f"site-{number}", {}) for number in range(20)]
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(lambda n: stores[n % 3].put_all(puts), range(9)))
+    assert stores[0].count("names") == 20
 
 
 def test_documents_are_there_after_reopening(open_state_store: OpenStateStore) -> None:
@@ -228,7 +266,9 @@ def test_what_is_not_json_is_refused_and_nothing_changes(state_store: StateStore
     for call in (
         lambda: state_store.put("things", "x", {"x": bad}),
         lambda: state_store.insert("things", "y", {"x": [bad]}),
-        lambda: state_store.append_event({"x": bad}),
+        lambda: state_store.append_events([{}, {"x": bad}]),
+        lambda: state_store.put_all([Put("things", "x", {}), Put("things", "y", {"x": bad})]),
+        lambda: state_store.insert_all([Put("things", "y", {}), Put("things", "z", {"x": bad})]),
     ):
         with pytest.raises(InvalidInput) as caught:
             call()
@@ -274,7 +314,9 @@ def test_any_json_object_comes_back_equal(state_store: StateStore, document: Doc
 
 
 def test_events_are_numbered_and_read_after_a_number(state_store: StateStore) -> None:
-    numbers = [state_store.append_event({"kind": "round", "n": n}) for n in range(5)]
+    numbers = state_store.append_events([{"kind": "round", "n": n} for n in range(3)])
+    numbers += state_store.append_events([{"kind": "round", "n": n} for n in range(3, 5)])
+    assert state_store.append_events([]) == []
     assert numbers == sorted(set(numbers))
     assert state_store.events() == [(number, {"kind": "round", "n": n}) for n, number in enumerate(numbers)]
     assert [number for number, _ in state_store.events(numbers[1], 2)] == numbers[2:4]
@@ -284,7 +326,7 @@ def test_events_are_numbered_and_read_after_a_number(state_store: StateStore) ->
 
 def test_trimmed_events_are_gone_and_their_numbers_never_come_again(open_state_store: OpenStateStore) -> None:
     store = open_state_store()
-    numbers = [store.append_event({"n": n}) for n in range(5)]
+    numbers = store.append_events([{"n": n} for n in range(5)])
     store.trim_events(9)
     assert len(store.events()) == 5
     store.trim_events(2)
@@ -292,7 +334,7 @@ def test_trimmed_events_are_gone_and_their_numbers_never_come_again(open_state_s
     store.trim_events(0)
     assert store.events() == []
     store.close()
-    assert open_state_store().append_event({}) > numbers[-1]
+    assert open_state_store().append_events([{}]) > numbers[-1:]
 
 
 def test_a_reader_who_follows_the_events_misses_none(open_state_store: OpenStateStore) -> None:
@@ -301,13 +343,13 @@ def test_a_reader_who_follows_the_events_misses_none(open_state_store: OpenState
     each, last = 20, 0
     seen: list[int] = []
     with ThreadPoolExecutor(3) as pool:
-        jobs = [pool.submit(lambda s=s: [s.append_event({}) for _ in range(each)]) for s in writers]  # type: ignore[misc]
+        jobs = [pool.submit(lambda s=s: [s.append_events([{}] * 3) for _ in range(each)]) for s in writers]  # type: ignore[misc]
         deadline = time.monotonic() + 120
-        while len(seen) < 3 * each and time.monotonic() < deadline:
+        while len(seen) < 9 * each and time.monotonic() < deadline:
             for number, _ in reader.events(last):
                 seen.append(number)
                 last = number
-        written = sorted(number for job in jobs for number in job.result())
+        written = sorted(number for job in jobs for numbers in job.result() for number in numbers)
     assert seen == written
 
 

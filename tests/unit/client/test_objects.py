@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedn.client.objects import ObjectCache
+from fedn.client.objects import HeldFile, ObjectCache
 from fedn.models.digest import digest
 from fedn.network.generated.common_pb2 import OBJECT_KIND_MODEL, OBJECT_KIND_PACKAGE
 from fedn.protocol.errors import IntegrityError, InvalidInput, LimitExceeded
@@ -25,7 +25,7 @@ def receive(cache: ObjectCache, data: bytes, start: int = 0, stop: int | None = 
 
 
 def content(held: Any) -> bytes:
-    return held.read_bytes() if isinstance(held, Path) else bytes(held)
+    return held.path.read_bytes()[: held.size_bytes] if isinstance(held, HeldFile) else bytes(held)
 
 
 @pytest.mark.parametrize("data", [SMALL, LARGE])
@@ -85,7 +85,9 @@ def test_sender_out_of_step_is_refused(tmp_path: Path) -> None:
 def test_damaged_file_of_an_earlier_process_is_not_used(tmp_path: Path) -> None:
     object_id = receive(ObjectCache(tmp_path), LARGE)
     [path] = tmp_path.iterdir()
-    path.write_bytes(b"")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(LARGE) // 2] ^= 1
+    path.write_bytes(damaged)
     again = ObjectCache(tmp_path)
     assert again.held() == [object_id]
     assert again.get(object_id) is None
@@ -96,12 +98,13 @@ def test_least_recently_used_objects_go_first_but_never_one_in_use(tmp_path: Pat
     models = [bytes([number]) * (2 << 20) for number in range(4)]
     cache = ObjectCache(tmp_path, max_file_bytes=5 << 20)
     first, second = receive(cache, models[0]), receive(cache, models[1])
-    with cache.using(first):
-        third = receive(cache, models[2])
-        assert cache.held() == [first, third]
-        cache.get(first)
-        fourth = receive(cache, models[3])
-        assert cache.held() == [first, fourth]
+    cache.pin(first)
+    third = receive(cache, models[2])
+    assert cache.held() == [first, third]
+    cache.get(first)
+    fourth = receive(cache, models[3])
+    assert cache.held() == [first, fourth]
+    cache.unpin(first)
     assert second not in cache.held()
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -44,10 +44,10 @@ class ScriptedPart:
         model = CombinerModel(combiner=self._combiner, model_id="m", weight=float(len(parts)), contributions=parts)
         return PartResult(model, bytearray(b"tensors"), {})
 
-    async def close(self, reason):
+    def close(self, reason):
         self.closed.append(reason)
 
-    async def cancel(self, reason):
+    def cancel(self, reason):
         self.cancelled.append(reason)
 
 

@@ -39,13 +39,13 @@ class FakeConnection:
     async def fetch(self, download):
         await self._fetch(download)
 
-    async def close_round(self, name, reason):
+    def close_round(self, name, reason):
         self.orders.append("close")
 
-    async def cancel_round(self, name, reason):
+    def cancel_round(self, name, reason):
         self.orders.append("cancel")
 
-    async def acknowledge_commit(self, name):
+    def acknowledge_commit(self, name):
         self.orders.append("let go")
 
 
@@ -127,10 +127,10 @@ def test_an_order_to_close_that_a_cut_swallowed_is_given_again():
 
     async def scenario():
         part._link.connection = None
-        await part.close("enough")
+        part.close("enough")
         part._link.connection = connection
         await part.run()
-        await part.cancel("over")
+        part.cancel("over")
 
     asyncio.run(scenario())
     assert connection.orders == ["close", "cancel", "let go"]

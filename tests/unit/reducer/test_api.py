@@ -102,7 +102,7 @@ def test_combiners_and_clients_are_listed_with_their_places(
     assert client.post(f"{API}/combiners/c/heartbeat", json={"instance": "j"}, headers=own).status_code == 404
     for name in ("b", "a"):
         parts.token(Role.CLIENT, name)
-    parts.sessions.clients.append(AttachedClient("a", "c", frozenset(), {"site": "north"}, 12.0))
+    parts.sessions.roster.attach(AttachedClient("a", "c", frozenset(), {"site": "north"}, 12.0))
 
     combiners = rest.CombinerPage.model_validate(client.get(f"{API}/combiners", headers=admin).json)
     assert [(item.name, item.alive, item.rounds) for item in combiners.items] == [("c", True, 2)]
@@ -188,16 +188,18 @@ def test_models_and_trail_are_listed_in_parts(parts: Parts, client: FlaskClient,
 
 def test_metrics_that_are_no_numbers_are_still_json(parts: Parts, client: FlaskClient, admin: dict[str, str]) -> None:
     view = seed(client, admin)
-    parts.services.trail.add_validation(
-        ValidationRecord(
-            federation="fedn-network",
-            entry_hash=view.entry_hash,
-            model_id=view.model_id,
-            session="s",
-            client="a",
-            metrics={"loss": float("nan")},
-            time=1.0,
-        )
+    parts.services.trail.add_validations(
+        [
+            ValidationRecord(
+                federation="fedn-network",
+                entry_hash=view.entry_hash,
+                model_id=view.model_id,
+                session="s",
+                client="a",
+                metrics={"loss": float("nan")},
+                time=1.0,
+            )
+        ]
     )
     answer = client.get(f"{API}/validations", headers=admin)
     assert b"NaN" in answer.data and b":NaN" not in answer.data

@@ -18,11 +18,11 @@ class Away:
         self.back = threading.Event()
         self.asked = threading.Event()
 
-    def append_event(self, event: dict[str, Any]) -> int:
+    def append_events(self, events: list[dict[str, Any]]) -> list[int]:
         self.asked.set()
         if not self.back.is_set():
             raise StoreUnavailable("store_unavailable", "the store is away")
-        return self._store.append_event(event)
+        return self._store.append_events(events)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -127,3 +127,33 @@ def test_publishing_does_not_wait_for_a_store_that_is_away(
     away.back.set()
     log.stop()
     assert [document["kind"] for _, document in state.events()] == ["store_unavailable"]
+
+
+def test_events_that_come_together_are_written_together_in_order(
+    make_log: Callable[..., EventLog], state: SqliteStateStore
+) -> None:
+    batches: list[int] = []
+
+    class Counting(Away):
+        def append_events(self, events: list[dict[str, Any]]) -> list[int]:
+            batches.append(len(events))
+            return super().append_events(events)
+
+    store = Counting(state)
+    store.back.set()
+    log = make_log(store)
+    for index in range(1200):
+        log.publish("tick", index=index)
+    log.stop()
+    assert [document["fields"]["index"] for _, document in state.events(limit=2000)] == list(range(1200))
+    assert len(batches) < 20
+
+
+def test_an_event_that_no_store_can_keep_is_left_out_and_the_others_are_written(
+    make_log: Callable[..., EventLog], state: SqliteStateStore
+) -> None:
+    log = make_log()
+    for index in range(5):
+        log.publish("tick", index=index if index != 2 else 2**63)
+    log.stop()
+    assert [document["fields"]["index"] for _, document in state.events()] == [0, 1, 3, 4]

@@ -187,17 +187,19 @@ def test_the_dashboard_shows_rounds_from_1_with_their_metrics_and_who_took_part(
                 started_at=float(index),
             )
         )
-        parts.services.trail.add_validation(
-            ValidationRecord(
-                federation="f",
-                entry_hash=model_id,
-                model_id=model_id,
-                session=session,
-                client=client,
-                metrics={"accuracy": accuracy},
-                num_examples=10,
-                time=1.0,
-            )
+        parts.services.trail.add_validations(
+            [
+                ValidationRecord(
+                    federation="f",
+                    entry_hash=model_id,
+                    model_id=model_id,
+                    session=session,
+                    client=client,
+                    metrics={"accuracy": accuracy},
+                    num_examples=10,
+                    time=1.0,
+                )
+            ]
         )
     text = browser.get("/dashboard", headers=HTML, base_url=SECURE).text
     assert "0.5000" in text and "0.7500" in text

@@ -171,9 +171,9 @@ def test_validations_are_kept_once_and_may_be_diverged(trail: Trail) -> None:
         num_examples=7,
         time=2.0,
     )
-    trail.add_validation(record)
-    trail.add_validation(record.model_copy(update={"metrics": {"accuracy": 1.0}}))
-    trail.add_validation(record.model_copy(update={"client": "zwei", "session": "s2", "time": 1.0}))
+    trail.add_validations([record])
+    again = record.model_copy(update={"metrics": {"accuracy": 1.0}})
+    trail.add_validations([again, record.model_copy(update={"client": "zwei", "session": "s2", "time": 1.0})])
     assert [found.client for found in trail.validations(entry_hash=entry.hash)] == ["zwei", "eins"]
     assert trail.validations(session="s1") == [record]
     assert trail.count_validations(session="s1") == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedn.protocol.errors import Conflict, FednError, IntegrityError, InvalidInput, StoreUnavailable
+from fedn.stores.base import Put
 from fedn.stores.sqlite import SqliteStateStore
 from tests.support.trails import make_entry
 
@@ -25,18 +26,25 @@ def test_the_file_and_its_folder_are_made_for_their_owner_only(tmp_path: Path) -
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_every_commit_is_synced_and_events_are_not(tmp_path: Path) -> None:
+def test_every_commit_is_synced_but_those_that_need_not_be(tmp_path: Path) -> None:
     store = SqliteStateStore(tmp_path / "state.db")
-    levels: list[str] = []
-    store._writer.set_trace_callback(levels.append)
-    store.append_event({})
+    level, levels = "", []
+
+    def note(statement: str) -> None:
+        nonlocal level
+        if statement.startswith("PRAGMA synchronous"):
+            level = statement.rpartition(" ")[2]
+        elif statement.startswith("INSERT"):
+            levels.append(level)
+
+    store._writer.set_trace_callback(note)
+    store.append_events([{}])
     store.put("things", "x", {})
     store.append_entry(make_entry(0))
-    assert [line for line in levels if "synchronous" in line] == [
-        "PRAGMA synchronous = NORMAL",
-        "PRAGMA synchronous = FULL",
-        "PRAGMA synchronous = FULL",
-    ]
+    store.put_all([Put("things", "x", {})], durable=False)
+    store.append_events([{}])
+    store.append_entry(make_entry(1))
+    assert levels == ["NORMAL", "FULL", "FULL", "NORMAL", "NORMAL", "FULL"]
     store.close()
     with closing(sqlite3.connect(tmp_path / "state.db")) as other:
         assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
