@@ -6,14 +6,33 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import aggregation, data_plane, floor, housing, idle, relay, rounds, stores
+from benchmarks import aggregation, codecs, data_plane, floor, housing, idle, relay, rounds, stores
+from benchmarks.counts import format_count
 from benchmarks.peers import verdict
 from benchmarks.results import Row, read
+
+
+def _codecs_table(rows: Sequence[Row]) -> str:
+    """Its two kinds of rows: accuracy and bytes for each data set, then speed for each size of the model."""
+    effects = [row for row in rows if row["kind"] == "effect"]
+    speeds = [row for row in rows if row["kind"] == "speed"]
+    parts = [
+        f"{data}:\n\n{codecs.effect_table([row for row in effects if row['data'] == data])}"
+        for data in dict.fromkeys(row["data"] for row in effects)
+    ]
+    parts += [
+        f"{format_count(params)} parameters, one thread:\n\n"
+        + codecs.speed_table([row for row in speeds if row["params"] == params])
+        for params in dict.fromkeys(row["params"] for row in speeds)
+    ]
+    return "\n\n".join(parts)
+
 
 TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "rounds": rounds.table,
     "housing": housing.table,
     "aggregation": aggregation.table,
+    "codecs": _codecs_table,
     "data_plane": data_plane.table,
     "relay": relay.table,
     "idle": idle.table,

@@ -92,6 +92,18 @@ def test_aggregation(tmp_path: Path) -> None:
         assert row["of_floor"] == pytest.approx(row["fold_ms"] / row["fold_floor_ms"])
 
 
+def test_codecs(tmp_path: Path) -> None:
+    options = ["--data", "digits", "--clients", "3", "--rounds", "5", "--params", "20k"]
+    rows = bench(tmp_path, "codecs", *options)
+    effects = {row["chain"]: row for row in rows if row["kind"] == "effect"}
+    speeds = {row["chain"]: row for row in rows if row["kind"] == "speed"}
+    assert effects.keys() == speeds.keys()
+    assert effects["bfloat16"]["up_bytes"] < 0.6 * effects["none"]["up_bytes"]
+    assert all(row["encode_update"] > 0 and row["add_update"] > 0 for row in speeds.values())
+    shown = run(tmp_path, "table", str(tmp_path / "results.jsonl"))
+    assert shown.returncode == 0 and "digits:" in shown.stdout and "20k parameters" in shown.stdout
+
+
 def test_the_data_plane(tmp_path: Path) -> None:
     (row,) = bench(tmp_path, "data_plane", "--params", "10k", "--clients", "2", "--rounds", "2")
     assert row["up_of_raw"] == pytest.approx(row["up_s"] / row["raw_up_s"])
