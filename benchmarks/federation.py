@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import socket
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -54,9 +55,7 @@ def run_session(cell: Cell, *, timeout_s: float) -> Row:
     with tempfile.TemporaryDirectory(prefix="fedn-bench-") as name:
         folder = Path(name)
         _make_project(folder / "project", cell.params)
-        options = SandboxOptions(
-            clients=cell.clients, combiners=cell.combiners, data_dir=folder / "sandbox", tls=cell.tls
-        )
+        options = options_of(folder / "sandbox", clients=cell.clients, combiners=cell.combiners, tls=cell.tls)
         with Sandbox(open_project(folder / "project"), options) as sandbox:
             sandbox.start()
             plan = _plan(sandbox, cell, timeout_s)
@@ -79,6 +78,14 @@ def run_session(cell: Cell, *, timeout_s: float) -> Row:
     row = {**_times(rounds), **_memory(memory), "cpu_s": used.each_round(begun, cell.rounds - warm)}
     row["max_err"] = max_error([tensors[key] for key in sorted(tensors)], cell.clients, cell.rounds)
     return _head(cell) | row
+
+
+def options_of(data_dir: Path, *, clients: int, combiners: int, tls: bool) -> SandboxOptions:
+    """A sandbox at a port of its own: another one on this machine may be starting at the usual port right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return SandboxOptions(clients=clients, combiners=combiners, data_dir=data_dir, tls=tls, port=port)
 
 
 @dataclass(frozen=True)

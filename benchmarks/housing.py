@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.counts import parse_count
+from benchmarks.federation import options_of
 from benchmarks.floors.cell import floor_of
 from benchmarks.housing_mlp.network import WIDTHS, make_weights, num_params
 from benchmarks.options import choice, names_of, parser_of
@@ -31,7 +32,7 @@ from fedn.models.files import write_tensors
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import RoundView
 from fedn.protocol.rounds import LedgerEntry, LedgerState, RoundKind
-from fedn.sandbox.federation import Sandbox, SandboxOptions
+from fedn.sandbox.federation import Sandbox
 from fedn.sandbox.project import open_project
 
 PROJECT = Path(__file__).resolve().parent / "housing_mlp"
@@ -59,7 +60,7 @@ def measure(size: str, clients: int, *, combiners: int, rounds: int, sessions: i
     with tempfile.TemporaryDirectory(prefix="fedn-housing-") as name:
         folder = Path(name)
         _make_project(folder / "project", WIDTHS[size])
-        options = SandboxOptions(clients=clients, combiners=combiners, data_dir=folder / "sandbox", tls=tls)
+        options = options_of(folder / "sandbox", clients=clients, combiners=combiners, tls=tls)
         with Sandbox(open_project(folder / "project"), options) as sandbox:
             sandbox.start()
             trained = _run(sandbox, clients, rounds=1 + rounds, validate=False)[1:]

@@ -191,7 +191,7 @@ def _series(rows: Sequence[Row], key: str) -> dict[tuple[int, str], Line]:
     """(parameters, system) to its line, with one combiner; several runs of a cell count by their median."""
     values: dict[tuple[int, str], dict[int, list[float]]] = {}
     for row in rows:
-        if row["bench"] == "rounds" and key in row and row.get("combiners", 1) == 1:
+        if row["bench"] == "rounds" and key in row and row.get("combiners", 1) == 1 and not row.get("plan"):
             line = values.setdefault((row["params"], _system(row)), {})
             line.setdefault(row["clients"], []).append(row[key])
     return {

@@ -14,6 +14,7 @@ With more than one cell each is a child process; one that needs too long or too 
 import argparse
 import itertools
 import json
+import statistics
 import time
 from collections.abc import Sequence
 
@@ -43,7 +44,8 @@ def table(rows: Sequence[Row]) -> str:
         *("params", "clients", "combiners", "TLS", "round s", "p90 s", "first s"),
         *("floor s", "× floor", f"≤ {FLOOR_FACTOR:g}", "combiner MB", "limit MB", "reducer MB", "max error", "note"),
     )
-    return markdown(columns, [_line(row) for row in rows]) + "\n\n" + _parts(rows)
+    tables = [markdown(columns, [_line(row) for row in rows]), _parts(rows), _plans(rows)]
+    return "\n\n".join(filter(None, tables))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -107,7 +109,7 @@ def _as_child(cell: Cell, given: argparse.Namespace) -> Row:
             "combiners": cell.combiners,
             "tls": cell.tls,
             "failed": str(error),
-        }
+        } | ({"plan": dict(cell.plan)} if cell.plan else {})
         said = f"failed: {error}"
     append(given.out, row)
     say(f"{shown}: {said} ({time.monotonic() - begun:.0f} s in all)")
@@ -130,6 +132,24 @@ def _line(row: Row) -> list[object]:
         f"{row['max_err']:.1e}" if "max_err" in row else None,
         row.get("failed", ""),
     ]
+
+
+def _plans(rows: Sequence[Row]) -> str:
+    """Cells with a plan of their own (codecs, say), each beside the same cell without; empty where there are none."""
+    keys = ("params", "clients", "combiners", "tls")
+    plain: dict[tuple[object, ...], list[float]] = {}
+    for row in rows:
+        if not row.get("plan") and "round_s" in row:
+            plain.setdefault(tuple(row[key] for key in keys), []).append(row["round_s"])
+    lines = []
+    for row in rows:
+        if row.get("plan"):
+            usual = plain.get(tuple(row[key] for key in keys))
+            ratio = row["round_s"] / statistics.median(usual) if usual and "round_s" in row else None
+            cell = format_count(row["params"]), *(row[key] for key in keys[1:])
+            lines.append([*cell, json.dumps(row["plan"]), row.get("round_s"), ratio])
+    columns = ("params", "clients", "combiners", "TLS", "plan", "round s", "× without")
+    return markdown(columns, lines) if lines else ""
 
 
 def _parts(rows: Sequence[Row]) -> str:

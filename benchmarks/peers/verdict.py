@@ -64,8 +64,8 @@ def verdicts(rows: Iterable[Row]) -> list[Verdict]:
     ours: dict[tuple[int, int, int, bool], list[Row]] = {}
     peers: dict[tuple[int, int], dict[str, list[float]]] = {}
     for row in rows:
-        if row.get("bench") != "rounds":
-            continue
+        if row.get("bench") != "rounds" or row.get("plan"):
+            continue  # with a plan of its own it is another workload
         if row["system"] == "fedn":
             ours.setdefault((row["params"], row["clients"], row["combiners"], row["tls"]), []).append(row)
         elif "round_s" in row:

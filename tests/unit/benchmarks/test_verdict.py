@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks import rounds
 from benchmarks.peers.verdict import table, verdicts
 
 
@@ -65,3 +66,14 @@ def test_a_cell_that_the_table_does_not_know_is_shown_without_a_judgement() -> N
     assert one.ratio == pytest.approx(0.4)
     assert one.passed is None
     assert "0.400" in table([one])
+
+
+def test_a_session_with_a_plan_of_its_own_is_no_part_of_the_comparison() -> None:
+    (one,) = verdicts([ours(), ours(round_s=0.01, plan={"sum_dtype": "float32"}), peer("flower-1.8.0", 0.25)])
+    assert one.ours_s == 0.1
+
+
+def test_a_plan_is_shown_beside_the_same_cell_without_it() -> None:
+    shown = rounds.table([ours(), ours(round_s=0.06, plan={"update_chain": ["bfloat16"]})])
+    (line,) = [line for line in shown.splitlines() if "update_chain" in line]
+    assert line.rstrip(" |").endswith("0.600")
