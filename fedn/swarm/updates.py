@@ -134,6 +134,11 @@ class Sending:
         return wire.ClientFrame(upload_end=wire.UploadEnd(task_id=self.task_id)).SerializeToString()
 
     @property
+    def paced(self) -> bool:
+        """Whether something may happen behind each piece: then none leaves together with others."""
+        return bool(self.bytes_per_s) or self.cut_at is not None
+
+    @property
     def cut(self) -> bool:
         """Whether the client vanishes now."""
         return self.cut_at is not None and self.offset >= self.cut_at
