@@ -153,8 +153,13 @@ def _runs(spec: ModelSpec) -> list[_Run]:
     for piece in pieces:
         if piece.start == piece.stop:
             continue
-        if runs and runs[-1].dtype == piece.dtype and runs[-1].stop == piece.start:
+        if runs and _alike(runs[-1].dtype, piece.dtype) and runs[-1].stop == piece.start:
             runs[-1] = _Run(runs[-1].start, piece.stop, piece.dtype)
         else:
             runs.append(piece)
     return runs
+
+
+def _alike(one: DType | None, other: DType | None) -> bool:
+    # Compared with None, NumPy's float64 says that it is the same.
+    return one == other if one is not None and other is not None else one is other
