@@ -290,10 +290,11 @@ class LightTasks:
     def _announce(self, job: _Job) -> None:
         job.ready_at, job.granted_at = self._loop.time(), 0.0
         assert job.ready is not None
-        credit = bool(job.ready.size_bytes) and job.ready.size_bytes <= job.task.upload_credit_bytes
-        at_once = credit and not self._stream.uploading
+        # Pieces carry no name: only one result can be on its way on a stream.
+        alone = not self._stream.uploading and all(other is job or other.ready is None for other in self._jobs.values())
+        job.ready.follows = alone and 0 < job.ready.size_bytes <= job.task.upload_credit_bytes
         self._stream.post(wire.ClientFrame(ready=job.ready))
-        if at_once:
+        if job.ready.follows:
             job.granted_at = job.ready_at
             self._send(job, 0, granted=False)
 

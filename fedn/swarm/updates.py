@@ -134,6 +134,11 @@ class Sending:
         return wire.ClientFrame(upload_end=wire.UploadEnd(task_id=self.task_id)).SerializeToString()
 
     @property
+    def paced(self) -> bool:
+        """Whether something may happen behind each piece: then none leaves together with others."""
+        return bool(self.bytes_per_s) or self.cut_at is not None
+
+    @property
     def cut(self) -> bool:
         """Whether the client vanishes now."""
         return self.cut_at is not None and self.offset >= self.cut_at
@@ -148,8 +153,13 @@ def _runs(spec: ModelSpec) -> list[_Run]:
     for piece in pieces:
         if piece.start == piece.stop:
             continue
-        if runs and runs[-1].dtype == piece.dtype and runs[-1].stop == piece.start:
+        if runs and _alike(runs[-1].dtype, piece.dtype) and runs[-1].stop == piece.start:
             runs[-1] = _Run(runs[-1].start, piece.stop, piece.dtype)
         else:
             runs.append(piece)
     return runs
+
+
+def _alike(one: DType | None, other: DType | None) -> bool:
+    # Compared with None, NumPy's float64 says that it is the same.
+    return one == other if one is not None and other is not None else one is other
