@@ -25,13 +25,13 @@ PAGES = [
     "reference/cli.md",
     "reference/metrics.md",
     "how-to/seed-a-model.md",
+    "how-to/send-fewer-bytes.md",
     "how-to/add-a-site.md",
     "how-to/run-in-production.md",
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
     "how-to/write-a-compute-package.md",
-    "how-to/send-fewer-bytes.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 
