@@ -29,6 +29,7 @@ from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 
 _LOG = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 1.0
+_TOLD_EVERY_S = 1.0
 _ACCEPTED_AFTER_S = 0.1
 """A task that is done sooner is not said to be accepted: its result says so."""
 
@@ -94,6 +95,9 @@ class Tasks:
         self._wake = asyncio.Event()
         self._stale: set[str] = set()
         self._ending: set[asyncio.Task[None]] = set()
+        self._told_at = -_TOLD_EVERY_S
+        self._untold = 0
+        """Tasks that were done since, of which no line was written."""
 
     def submit(self, task: TaskSpec, round_name: RoundName, combiner: str, credit_bytes: int = 0) -> None:
         """A task is asked for: new, or again. `credit_bytes` holds until `stream_ended`."""
@@ -171,10 +175,8 @@ class Tasks:
             if not job.cancelled:
                 self._fail(job, error)
         else:
-            # The combiner first: a log line costs as much as the message.
             self._offer(result, job.credit_bytes)
-            task_ms = result.metadata.task_ms
-            self._log(job).info("%s task %s is done in %.0f ms", task.kind, task.task_id, task_ms)
+            self._tell_done(job, result.metadata.task_ms)
         finally:
             accepting.cancel()
 
@@ -269,6 +271,16 @@ class Tasks:
                 )
             )
         )
+
+    def _tell_done(self, job: _Job, task_ms: float) -> None:
+        """Into the log; of tasks that follow each other quickly one a second, for a line costs as much as a message."""
+        now = time.monotonic()
+        if now - self._told_at < _TOLD_EVERY_S:
+            self._untold += 1
+            return
+        more = f", {self._untold} others before it" if self._untold else ""
+        self._log(job).info("%s task %s is done in %.0f ms%s", job.task.kind, job.task.task_id, task_ms, more)
+        self._told_at, self._untold = now, 0
 
     def _log(self, job: _Job) -> FieldLogger:
         return bind(__name__, session=job.round.session, round=job.round.index, client=self._client)
