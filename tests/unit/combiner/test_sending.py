@@ -72,7 +72,7 @@ def test_a_slow_peer_is_not_waited_for() -> None:
 
 def test_a_model_that_is_due_at_many_is_on_its_way_to_few() -> None:
     async def run() -> None:
-        gate = SendGate(3 * 100, 60.0)
+        gate = SendGate(3 * 110, 60.0)
         under_way, most, done, released, changes = 0, 0, 0, asyncio.Event(), Changes()
 
         async def write(message: bytes) -> None:
@@ -88,11 +88,11 @@ def test_a_model_that_is_due_at_many_is_on_its_way_to_few() -> None:
         outboxes = [Outbox(stall_s=60, max_bytes=1000, gate=gate) for _ in range(20)]
         writing = [asyncio.create_task(outbox.run(write)) for outbox in outboxes]
         for outbox in outboxes:
-            outbox.put_object(iter([bytes(100), bytes(100)]))
+            outbox.put_object(iter([bytes(10), bytes(100), bytes(100)]))
             outbox.put_in_order(b"task")
         await asyncio.sleep(0)
         released.set()
-        await changes.until(lambda: done == 20 * 3)
+        await changes.until(lambda: done == 20 * 4)
         assert most == 3
         for outbox in outboxes:
             outbox.end()
