@@ -42,7 +42,7 @@ class Turnover:
     busy: int = 0
     """Large things under way now (rounds), which will leave garbage."""
     done: int = 0
-    """Of those that ended."""
+    """Of those that ended; what counts is that it changes."""
 
 
 class Collector(Protocol):

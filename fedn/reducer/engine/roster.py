@@ -36,6 +36,8 @@ class Roster:
         """Combiner to its clients."""
         self._able: Counter[TaskKind] = Counter()
         """Kind of task to the clients that do it."""
+        self.came = 0
+        """Clients that were attached so far."""
         self._missing: dict[str, float] = {}
         """Client to the monotonic time until which it is waited for; the first to be given up first."""
         self._listeners: tuple[Callable[[str, str], None], ...] = ()
@@ -77,6 +79,7 @@ class Roster:
             self._drop(before)
         self._clients[client.client] = client
         self._counts[client.combiner] += 1
+        self.came += before is None
         self._able.update(client.kinds)
         self._missing.pop(client.client, None)
         for listener in self._listeners:
