@@ -73,6 +73,8 @@ class Clients:
         self.max_clients = max_clients
         self._peers: dict[str, Peer] = {}
         self._listeners: list[Listener] = []
+        self.came = 0
+        """Streams that were taken in so far."""
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -122,6 +124,7 @@ class Clients:
                 fix="The client asks the reducer for another combiner; start one more, or raise max_clients.",
             )
         self._peers[info.client] = peer
+        self.came += 1
         for listener in tuple(self._listeners):
             listener.client_attached(peer)
 

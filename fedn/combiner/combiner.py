@@ -21,6 +21,7 @@ from fedn.combiner.rounds import Rounds
 from fedn.combiner.sending import SendGate
 from fedn.combiner.server import CombinerServer
 from fedn.network.tokens import TokenVerifier
+from fedn.plan.garbage import Turnover
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Unavailable
 
@@ -108,6 +109,12 @@ class Combiner:
     def rounds(self) -> int:
         """Rounds that it holds, running or done."""
         return len(list(self._rounds))
+
+    @property
+    def turnover(self) -> Turnover:
+        """Who came and went, and what is under way: what garbage there may be."""
+        came = self._clients.came
+        return Turnover(came=came, went=came - len(self._clients), busy=self.rounds, done=self._rounds.ended)
 
     async def start(self) -> None:
         """Conflict (`port_taken`) where the address cannot be had; nothing is left running then."""

@@ -18,6 +18,7 @@ from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of
 from fedn.network.open_files import raise_open_files
 from fedn.network.tokens import Role, TokenVerifier
+from fedn.plan.garbage import garbage_schedule
 from fedn.plan.logs import bind, configure_logging
 from fedn.plan.settings import CombinerSettings
 from fedn.protocol.errors import Conflict, FednError, LimitExceeded
@@ -77,7 +78,7 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
             await registration.enrol()
             combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint))
             with _metrics_server(settings.metrics_port, combiner.metrics):
-                async with combiner:
+                async with combiner, garbage_schedule(lambda: combiner.turnover):
                     announcement = Announcement(
                         combiner.instance,
                         settings.public_host,

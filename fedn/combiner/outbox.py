@@ -9,6 +9,7 @@ that wait at the same time leave as one.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import islice
 
 from fedn.combiner.sending import Pass, SendGate
 from fedn.combiner.timers import ProgressWatch
@@ -32,11 +33,13 @@ class Outbox:
     def __init__(self, *, stall_s: float, max_bytes: int, gate: SendGate | None = None, bundles: bool = False) -> None:
         self._control: deque[bytes] = deque()
         self._ordered: deque[bytes | Iterator[bytes]] = deque()
-        self._piece: bytes | None = None
-        """Next of the object in front; it waits for the gate."""
+        self._pieces: deque[bytes] = deque()
+        """The next ones of the object in front, which wait for the gate: its ObjectBegin goes with its first piece."""
+        self._begun: Iterator[bytes] | None = None
+        """The object in front, once its ObjectBegin was taken."""
         self._gate = gate
         self._pass: Pass | None = None
-        """For `_piece`."""
+        """For `_pieces`."""
         self._used: list[Pass] = []
         """Of the pieces that are being written."""
         self._waiting_bytes = 0
@@ -84,7 +87,7 @@ class Outbox:
             return
         self._control.clear()
         self._ordered.clear()
-        self._piece = None
+        self._pieces.clear()
         self._waiting_bytes = 0
         if last is not None:
             self._control.append(last)
@@ -127,26 +130,28 @@ class Outbox:
                 self._ordered.popleft()
                 self._waiting_bytes -= len(head)
                 return head
-            if self._piece is None:
-                self._piece = next(head, None)
-            if self._piece is None:
+            if not self._pieces:
+                self._pieces.extend(islice(head, 1 if head is self._begun else 2))
+                self._begun = head
+            if not self._pieces:
                 self._ordered.popleft()
+                self._begun = None
                 continue
-            if not self._may_pass(self._piece):
+            if not self._may_pass():
                 return None
-            piece, self._piece = self._piece, None
-            if self._pass is not None:
+            piece = self._pieces.popleft()
+            if not self._pieces and self._pass is not None:
                 self._used.append(self._pass)
                 self._pass = None
             return piece
         return None
 
-    def _may_pass(self, piece: bytes) -> bool:
+    def _may_pass(self) -> bool:
         """Whether the gate is open. While it is not, control messages go on; it wakes us when it opens."""
         if self._gate is None:
             return True
         if self._pass is None:
-            self._pass = self._gate.request(len(piece), self._wake.set)
+            self._pass = self._gate.request(sum(map(len, self._pieces)), self._wake.set)
         return self._pass.granted
 
     def _written(self) -> None:

@@ -26,6 +26,8 @@ class Rounds:
         self._highest: dict[tuple[str, int], tuple[int, int]] = {}
         self._expiry: dict[RoundName, asyncio.TimerHandle] = {}
         self._released: set[asyncio.Task[None]] = set()
+        self.ended = 0
+        """Rounds that were let go so far."""
         services.clients.listen(self)
         services.objects.on_arrival(self._object_arrived)
 
@@ -92,6 +94,7 @@ class Rounds:
             if self._tasks.get(task_id, (None,))[0] is gone:
                 del self._tasks[task_id]
         gone.release()
+        self.ended += 1
         job = asyncio.create_task(gone.wait_closed())
         self._released.add(job)
         job.add_done_callback(self._released.discard)

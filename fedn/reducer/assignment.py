@@ -1,4 +1,5 @@
-"""Which combiner a client shall attach to: the one with the smallest part of its places taken."""
+"""Which combiner a client shall attach to: the one that it just left, or the one with the smallest part of its places
+taken."""
 
 import threading
 import time
@@ -23,6 +24,9 @@ class Places(Protocol):
 
     def combiner_of(self, client: str) -> str | None:
         """Where a client is attached."""
+
+    def left(self, client: str) -> str | None:
+        """The combiner that a client left a moment ago."""
 
     def on_attach(self, listener: Callable[[str, str], None]) -> None:
         """Calls it, from any thread, with each client and combiner when the one is attached to the other."""
@@ -75,7 +79,8 @@ class Assigner:
             elif preferred and preferred not in avoid:
                 chosen = _preferred(preferred, records, taken)
             else:
-                chosen = _least_packed(alive, taken, avoid)
+                left = self._places.left(client)
+                chosen = _back(left, alive, taken, avoid) or _least_packed(alive, taken, avoid)
             if promise and isinstance(chosen, CombinerRecord):
                 self._forget(client)
                 self._promised[client] = (chosen.name, self._clock() + _PROMISE_S)
@@ -124,6 +129,15 @@ def _preferred(name: str, records: Sequence[CombinerRecord], taken: Mapping[str,
         reason = f"the preferred combiner {name!r} has {record.max_clients} clients, as many as it takes"
         return Refusal("preferred_full", reason, _RETRY_FULL_S)
     return record
+
+
+def _back(
+    left: str | None, alive: Sequence[CombinerRecord], taken: Mapping[str, int], avoid: Sequence[str]
+) -> CombinerRecord | None:
+    """The combiner that the client left, if it can be had."""
+    if left is None or left in avoid:
+        return None
+    return next((record for record in alive if record.name == left and _load(record, taken) < 1), None)
 
 
 def _least_packed(

@@ -9,12 +9,14 @@ from types import FrameType
 from fedn.api.context import Context, write_context
 from fedn.network.identity import FolderLock
 from fedn.network.tls import server_context
+from fedn.plan.garbage import GarbageSchedule, Turnover
 from fedn.plan.logs import configure_logging
 from fedn.plan.settings import ReducerSettings
 from fedn.plan.settings_base import is_loopback
 from fedn.protocol.errors import Conflict
 from fedn.reducer.app import create_app
-from fedn.reducer.assembly import make_services, start_core
+from fedn.reducer.assembly import Core, make_services, start_core
+from fedn.reducer.engine.records import SessionState
 from fedn.reducer.keys import load_keys, load_secrets
 from fedn.reducer.lease import LeaseKeeper
 from fedn.reducer.server import RestServer
@@ -26,8 +28,6 @@ log = logging.getLogger(__name__)
 STORE_PATIENCE_S = 60.0
 """A state store that is away at the start is waited for so long."""
 _ABOUT = "federation"
-
-
 _WAKE_S = 1.0
 
 
@@ -40,6 +40,7 @@ class Reducer:
         """Set when the reducer must not go on: another one took over the federation."""
         self._exits = contextlib.ExitStack()
         self._server: RestServer | None = None
+        self._core: Core | None = None
 
     def start(self) -> None:
         """Returns when requests are answered, and an interrupted session goes on.
@@ -66,6 +67,16 @@ class Reducer:
         """Address for join strings."""
         return self.settings.url(self.port)
 
+    @property
+    def turnover(self) -> Turnover:
+        """Who came and went, and what is under way: what garbage there may be. Waits for nothing."""
+        if self._core is None:
+            return Turnover()
+        roster, session = self._core.engine.roster, self._core.engine.current
+        busy = int(session is not None and session.record.state is SessionState.RUNNING)
+        done = 0 if session is None else session.record.rounds_done
+        return Turnover(came=roster.came, went=roster.came - len(roster), busy=busy, done=done)
+
     def _start(self, exits: contextlib.ExitStack) -> None:
         settings = self.settings
         lock = FolderLock(settings.data_dir)
@@ -80,7 +91,7 @@ class Reducer:
         epoch = lease.acquire(STORE_PATIENCE_S)
         _check_federation(state, settings.federation)
 
-        core = start_core(settings, keys, state, models, epoch, exits)
+        core = self._core = start_core(settings, keys, state, models, epoch, exits)
 
         def make_room(streams: int) -> None:
             server.make_room(streams)
@@ -114,6 +125,7 @@ def run(settings: ReducerSettings) -> int:
     hidden = [secrets.enrolment, secrets.admin, settings.models.secret_key, settings.state.password]
     configure_logging(settings.log_level, settings.log_format, secrets=[secret for secret in hidden if secret])
     reducer = Reducer(settings)
+    schedule = GarbageSchedule(lambda: reducer.turnover)
     asked = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -125,8 +137,9 @@ def run(settings: ReducerSettings) -> int:
     reducer.start()
     try:
         # The kernel may hand the signal to another thread; its handler runs when this one wakes up.
+        schedule.begin()
         while not reducer.ended.wait(_WAKE_S):
-            pass
+            schedule.tick()
         log.info("the reducer ends%s", "" if asked.is_set() else ": another one took over")
     finally:
         reducer.stop()

@@ -5,13 +5,14 @@ What it does follows `fedn.client.agent`; what becomes of its tasks is in `fedn.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from itertools import count
 
 import fedn
 from fedn.client.backoff import Backoff, jittered
 from fedn.network.bundles import split
 from fedn.network.convert import kind_to_wire
-from fedn.network.frames import CHUNK_BYTES, decode_control, decode_piece
+from fedn.network.frames import CHUNK_BYTES, Buffer, decode_control, decode_piece
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.protocol.errors import FednError, Forbidden, InvalidInput, Unauthenticated, Unavailable
@@ -59,6 +60,8 @@ class LightClient:
         self._chunk_bytes = CHUNK_BYTES
         self._progress_s = options.progress_s
         self._welcomed = False
+        self._early: Sequence[Buffer] = ()
+        """Frames that came together with the welcome."""
         self._leaving = False
         self._pinged_at = 0.0
         self._away_s = 0.0
@@ -195,9 +198,10 @@ class LightClient:
         stream.post(wire.ClientFrame(hello=self._hello()))
         try:
             async with asyncio.timeout(_WELCOME_TIMEOUT_S):
-                frame = decode_control(wire.CombinerFrame, await stream.read())
+                first, *self._early = split(await stream.read())
         except TimeoutError as error:
             raise Unavailable("combiner_silent", f"the combiner said nothing for {_WELCOME_TIMEOUT_S:g} s") from error
+        frame = decode_control(wire.CombinerFrame, first)
         if frame.HasField("bye"):
             raise self._bye(frame.bye)
         if not frame.HasField("welcome"):
@@ -226,14 +230,19 @@ class LightClient:
     async def _serve(self) -> None:
         stream = self._stream
         assert stream is not None
+        frames, self._early = self._early, ()
         while True:
-            for frame in split(await stream.read()):
-                piece = decode_piece(frame)
-                if piece is not None:
-                    self.tasks.piece(*piece)
-                else:
-                    self._hear(stream, decode_control(wire.CombinerFrame, frame))
-            frame, piece = b"", None  # ten thousand clients shall not keep a model's bytes each while they wait
+            self._take(stream, frames)
+            frames = ()  # ten thousand clients shall not keep a model's bytes each while they wait
+            frames = split(await stream.read())
+
+    def _take(self, stream: LightStream, frames: Sequence[Buffer]) -> None:
+        for frame in frames:
+            piece = decode_piece(frame)
+            if piece is not None:
+                self.tasks.piece(*piece)
+            else:
+                self._hear(stream, decode_control(wire.CombinerFrame, frame))
 
     def _hear(self, stream: LightStream, frame: wire.CombinerFrame) -> None:
         tasks = self.tasks

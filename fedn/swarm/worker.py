@@ -6,7 +6,6 @@ it outlives its parent by a moment at the most.
 
 import asyncio
 import contextlib
-import gc
 import json
 import sys
 
@@ -14,6 +13,7 @@ import psutil
 
 from fedn.network.join import JoinString
 from fedn.network.open_files import raise_open_files
+from fedn.plan.garbage import Turnover, garbage_schedule
 from fedn.protocol.errors import FednError
 from fedn.swarm.client import LightClient
 from fedn.swarm.joining import Joining
@@ -29,6 +29,8 @@ _TICK_S = 1.0
 _OTHER_FILES = 256
 """Open files of a process besides its connections to combiners."""
 _FAREWELL_S = 5.0
+_TASKS_WORTH_A_LOOK = 5_000
+"""For garbage."""
 
 
 class Worker:
@@ -64,7 +66,8 @@ class Worker:
                 gate=asyncio.Semaphore(_GATE),
             )
             beginning = asyncio.create_task(self._begin([(n, keys[options.name(n)]) for n in numbers], shared))
-            await self._tick(ending)
+            async with garbage_schedule(self._turnover):
+                await self._tick(ending)
         finally:
             await self._end([task for task in (beginning, reporting) if task is not None])
             await asyncio.to_thread(joining.close)
@@ -82,7 +85,6 @@ class Worker:
             task = asyncio.create_task(self._run(client))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
-        gc.freeze()  # ten thousand clients that stay: the collector need not look at them again and again
 
     async def _run(self, client: LightClient) -> None:
         try:
@@ -105,6 +107,11 @@ class Worker:
             now = loop.time()
             for client in self._clients:
                 client.tick(now)
+
+    def _turnover(self) -> Turnover:
+        statistics = self._statistics
+        went = statistics.attachments - statistics.attached
+        return Turnover(came=statistics.attachments, went=went, done=statistics.updated // _TASKS_WORTH_A_LOOK)
 
     async def _report(self) -> None:
         while True:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from fedn.protocol.tasks import TaskKind
 
+RETURN_S = 60.0
+"""A client that comes back so soon is best where it was: its task, and half of an upload, may wait for it there."""
 REATTACH_GRACE_S = 5.0
 """A round waits so long for the clients of a combiner whose link just broke: they come back elsewhere by themselves."""
 
@@ -36,8 +38,12 @@ class Roster:
         """Combiner to its clients."""
         self._able: Counter[TaskKind] = Counter()
         """Kind of task to the clients that do it."""
+        self.came = 0
+        """Clients that were attached so far."""
         self._missing: dict[str, float] = {}
         """Client to the monotonic time until which it is waited for; the first to be given up first."""
+        self._left: dict[str, tuple[str, float]] = {}
+        """Client to the combiner that it left, and the monotonic time until which that counts; the oldest first."""
         self._listeners: tuple[Callable[[str, str], None], ...] = ()
         self._changed = asyncio.Event()
         self._publish = publish
@@ -61,6 +67,11 @@ class Roster:
         present = self._clients.get(client)
         return present.combiner if present is not None else None
 
+    def left(self, client: str) -> str | None:
+        """The combiner that a client left a moment ago."""
+        combiner, until = self._left.get(client, (None, 0.0))
+        return combiner if until > time.monotonic() else None
+
     def on_attach(self, listener: Callable[[str, str], None]) -> None:
         """Calls it on the loop with each client and the combiner that it is attached to from now on; quick."""
         self._listeners = (*self._listeners, listener)
@@ -77,8 +88,10 @@ class Roster:
             self._drop(before)
         self._clients[client.client] = client
         self._counts[client.combiner] += 1
+        self.came += before is None
         self._able.update(client.kinds)
         self._missing.pop(client.client, None)
+        self._left.pop(client.client, None)
         for listener in self._listeners:
             listener(client.client, client.combiner)
         self._notify()
@@ -92,6 +105,7 @@ class Roster:
         present = self._clients.get(client)
         if present is not None and present.combiner == combiner:
             self._drop(present)
+            self._note_left(client, combiner)
             self._notify()
             self._publish("client_detached", client=client, combiner=combiner, reason=reason)
 
@@ -113,6 +127,13 @@ class Roster:
                 self._missing[present.client] = until
                 self._drop(present)
         self._notify()
+
+    def _note_left(self, client: str, combiner: str) -> None:
+        now = time.monotonic()
+        while self._left and next(iter(self._left.values()))[1] <= now:
+            del self._left[next(iter(self._left))]
+        self._left.pop(client, None)
+        self._left[client] = (combiner, now + RETURN_S)
 
     def _drop(self, present: AttachedClient) -> None:
         del self._clients[present.client]

@@ -6,6 +6,7 @@ from typing import Any
 
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.sending import SendGate
+from fedn.network.bundles import split
 from tests.unit.combiner.waiting import Changes
 
 
@@ -71,7 +72,7 @@ def test_a_slow_peer_is_not_waited_for() -> None:
 
 def test_a_model_that_is_due_at_many_is_on_its_way_to_few() -> None:
     async def run() -> None:
-        gate = SendGate(3 * 100, 60.0)
+        gate = SendGate(3 * 110, 60.0)
         under_way, most, done, released, changes = 0, 0, 0, asyncio.Event(), Changes()
 
         async def write(message: bytes) -> None:
@@ -87,11 +88,11 @@ def test_a_model_that_is_due_at_many_is_on_its_way_to_few() -> None:
         outboxes = [Outbox(stall_s=60, max_bytes=1000, gate=gate) for _ in range(20)]
         writing = [asyncio.create_task(outbox.run(write)) for outbox in outboxes]
         for outbox in outboxes:
-            outbox.put_object(iter([bytes(100), bytes(100)]))
+            outbox.put_object(iter([bytes(10), bytes(100), bytes(100)]))
             outbox.put_in_order(b"task")
         await asyncio.sleep(0)
         released.set()
-        await changes.until(lambda: done == 20 * 3)
+        await changes.until(lambda: done == 20 * 4)
         assert most == 3
         for outbox in outboxes:
             outbox.end()
@@ -112,12 +113,12 @@ def test_control_messages_go_on_while_a_piece_waits_for_the_gate() -> None:
             changes.note()
 
         writing = asyncio.create_task(outbox.run(write))
-        outbox.put_object(iter([b"piece"]))
+        outbox.put_object(iter([b"begin", b"piece", b"more"]))
         await asyncio.sleep(0)
         outbox.put(b"pong")
         await changes.until(lambda: written == [b"pong"])
         gate.leave(other)
-        await changes.until(lambda: written == [b"pong", b"piece"])
+        await changes.until(lambda: written == [b"pong", b"begin", b"piece", b"more"])
         outbox.end()
         await writing
         gate.close()
@@ -142,6 +143,33 @@ def test_a_stream_that_ends_leaves_the_gate() -> None:
         await asyncio.gather(writing, return_exceptions=True)
         assert gate.waiting == 0
         gate.leave(other)
+        gate.close()
+
+    on_loop(run)
+
+
+def test_the_begin_of_an_object_waits_with_its_first_piece_so_that_both_leave_as_one() -> None:
+    async def run() -> None:
+        gate, written, changes = SendGate(10, 60.0), [], Changes()
+        other = gate.request(10, lambda: None)
+        outboxes = [Outbox(stall_s=60, max_bytes=1000, gate=gate, bundles=True) for _ in range(5)]
+
+        async def write(message: bytes) -> None:
+            written.append([bytes(frame) for frame in split(message)])
+            changes.note()
+
+        writing = [asyncio.create_task(outbox.run(write)) for outbox in outboxes]
+        for outbox in outboxes:
+            outbox.put_object(iter([b"begin", b"piece"]))
+            outbox.put_in_order(b"task")
+        await asyncio.sleep(0)
+        assert gate.waiting == 5 and not written
+        gate.leave(other)
+        await changes.until(lambda: len(written) == 5)
+        assert written == [[b"begin", b"piece", b"task"]] * 5
+        for outbox in outboxes:
+            outbox.end()
+        await asyncio.gather(*writing)
         gate.close()
 
     on_loop(run)

@@ -165,3 +165,21 @@ def test_of_two_lost_links_the_clients_of_the_later_are_waited_for_longest(monke
             assert sorted(await waiting) == ["b", "c"]
 
     asyncio.run(scenario())
+
+
+def test_where_a_client_was_counts_for_a_moment(monkeypatch):
+    async def scenario():
+        roster, _ = make()
+        for name in ("a", "b", "c"):
+            roster.attach(client(name, "c1"))
+        roster.detach("a", "c1", "left")
+        assert (roster.left("a"), roster.left("b")) == ("c1", None)
+        roster.attach(client("a", "c2", since=2.0))
+        assert roster.left("a") is None
+        monkeypatch.setattr(module, "RETURN_S", -1.0)
+        roster.detach("b", "c1", "left")
+        assert roster.left("b") is None
+        roster.detach("c", "c1", "left")
+        assert list(roster._left) == ["c"]  # and nothing is kept for ever
+
+    asyncio.run(scenario())

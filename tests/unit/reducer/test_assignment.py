@@ -154,6 +154,22 @@ def test_a_client_that_is_sent_elsewhere_gives_its_promised_place_back() -> None
     assert name_of(one.assign("other")) == "a"
 
 
+def test_a_client_that_comes_back_soon_goes_where_its_task_may_wait() -> None:
+    places = roster(clients("a", 5))
+    two = Assigner(Fixed(combiner("a"), combiner("b")), places, clock=lambda: 0.0)  # type: ignore[arg-type]
+    places.detach("a-1", "a", "the stream broke")
+    assert name_of(two.assign("a-1")) == "a"
+    assert name_of(two.assign("a-1", avoid=["a"])) == "b"
+    assert name_of(two.assign("new")) == "b"
+
+
+def test_a_client_does_not_come_back_to_a_combiner_that_is_dead_or_full() -> None:
+    for gone in (combiner("a", alive=False), combiner("a", 4)):
+        places = roster(clients("a", 5))
+        places.detach("a-1", "a", "the stream broke")
+        assert name_of(Assigner(Fixed(gone, combiner("b")), places).assign("a-1")) == "b"  # type: ignore[arg-type]
+
+
 def test_a_question_costs_the_same_however_many_are_attached() -> None:
     class Watched(Roster):
         """Counts who looks at every client."""
