@@ -41,17 +41,17 @@ class Tls:
 
 
 class FlakyModelStore(MemoryModelStore):
-    """Away for as many `put`s as it is told."""
+    """Away for as many objects, or attempts at one, as it is told."""
 
     def __init__(self) -> None:
         super().__init__()
         self.away = 0
 
-    def put(self, object_id, chunks, size_bytes):
+    def _add(self, object_id, data):
         if self.away:
             self.away -= 1
             raise StoreUnavailable("store_unavailable", "away")
-        super().put(object_id, chunks, size_bytes)
+        super()._add(object_id, data)
 
 
 class Tier1:
@@ -179,6 +179,7 @@ class Stage:
         wire = WireClient(name, address, self.trust.token(name), grpc_channel_credentials(self.trust.ca))
         site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event())
         site.answers.set()
+        wire.forgets = True
         await wire.hello(kinds=kinds or KINDS)
         self._tasks.append(asyncio.create_task(site.serve()))
         return site
@@ -217,12 +218,13 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path, *, seeded: bool = True) -> AsyncIterator[Stage]:
+async def stage(folder: Path, *, seeded: bool = True, plain: bool = False) -> AsyncIterator[Stage]:
+    """Args: plain: the model has float32 tensors only, so that a combiner's mean of it is a global model as it is."""
     scene = Stage(folder)
     await asyncio.to_thread(scene.tier1.start)
     try:
         if seeded:
-            model = encode({"w": np.zeros(5, np.float32), "n": np.zeros((), np.int64)})
+            model = encode({"w": np.zeros(5, np.float32), **({} if plain else {"n": np.zeros((), np.int64)})})
             await asyncio.to_thread(scene.tier1.catalog.add_seed, bytes(model))
         yield scene
     finally:

@@ -113,7 +113,7 @@ class WireStream:
                     self.object_offsets.append((self._current, frame.object.offset))
                     self.objects.setdefault(self._current, bytearray(frame.object.size_bytes))
                 async with self._arrived:
-                    self.inbox.append(frame)
+                    self._sort_in(frame)
                     self._arrived.notify_all()
         except (grpc.RpcError, asyncio.InvalidStateError):
             return
@@ -121,6 +121,9 @@ class WireStream:
             async with self._arrived:
                 self.ended.set()
                 self._arrived.notify_all()
+
+    def _sort_in(self, frame: Any) -> None:
+        self.inbox.append(frame)
 
     async def write(self, frame: Any) -> None:
         await self.call.write(frame if isinstance(frame, bytes) else frame.SerializeToString())
@@ -183,9 +186,19 @@ class WireClient(WireStream):
     def __init__(self, name: str, address: str, token: str | None, credentials: grpc.ChannelCredentials | None) -> None:
         super().__init__(address, token, credentials)
         self.name = name
+        self.forgets = False
+        """Whether what was said of a task is forgotten once it is asked again, by another attempt."""
 
     def _ping(self, nonce: int) -> client_pb2.ClientFrame:
         return client_pb2.ClientFrame(ping=common_pb2.Ping(nonce=nonce))
+
+    def _sort_in(self, frame: Any) -> None:
+        if self.forgets and frame.HasField("task"):
+            replies = ("grant", "ack", "refused", "cancelled")
+            kinds = ((old, old.WhichOneof("control")) for old in self.inbox)
+            again = frame.task.task_id
+            self.inbox = [old for old, kind in kinds if kind not in replies or getattr(old, kind).task_id != again]
+        super()._sort_in(frame)
 
     async def hello(self, **fields: Any) -> Any:
         """Says hello; the Welcome, or the Bye."""
@@ -226,13 +239,18 @@ class WireClient(WireStream):
         await self.write(client_pb2.ClientFrame(upload_end=client_pb2.UploadEnd(task_id=task.task_id)))
 
     async def answer(self, task: common_pb2.Task, data: bytes, **changes: Any) -> Any:
-        """Delivers a result; the Ack or the Refused."""
+        """Delivers a result; the Ack, the Refused, or the TaskCancelled."""
         await self.announce(task, data, **changes)
         return await self.deliver(task, data)
 
     async def deliver(self, task: common_pb2.Task, data: bytes) -> Any:
-        """Sends what is granted, as often as it is, until the Ack or the Refused."""
-        while isinstance(reply := await self.expect("grant", "ack", "refused"), client_pb2.Grant):
+        """Sends what is granted, as often as it is, until the Ack, the Refused or the TaskCancelled."""
+
+        def own(reply: Any) -> bool:
+            return bool(reply.task_id == task.task_id)
+
+        kinds = ("grant", "ack", "refused", "cancelled")
+        while isinstance(reply := await self.expect(*kinds, where=own), client_pb2.Grant):
             await self.send(task, data, reply.offset)
         return reply
 
