@@ -49,7 +49,7 @@ clean:  ## removes everything that the other targets made
 
 # One stamp a set of extras: a target installs only what it needs, and again only when pyproject.toml has changed.
 SANDBOX_EXTRAS := .[sklearn]
-TEST_EXTRAS := .[test,docs]
+TEST_EXTRAS := .[test,docs,bench]
 DEV_EXTRAS := .[test,dev]
 DOCS_EXTRAS := .[docs]
 FRAMEWORK_EXTRAS := .[torch,keras,test]

@@ -2,35 +2,57 @@
 
 import importlib
 import sys
+from types import ModuleType
+
+from benchmarks.cells import end_on_signals
 
 BENCHMARKS = {
     "floor": "benchmarks.floor",
     "rounds": "benchmarks.rounds",
     "aggregation": "benchmarks.aggregation",
+    "codecs": "benchmarks.codecs",
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",
+    "scale": "benchmarks.scale",
     "stores": "benchmarks.stores",
+    "housing": "benchmarks.housing",
 }
-"""Run by default, in this order."""
-ON_REQUEST = {"peers": "benchmarks.peers.__main__"}
+"""Run by default, in this order. Each module has `parse(arguments)` and `main(arguments)`, which returns a status."""
+ON_REQUEST = {
+    "peers": "benchmarks.peers.compare",
+    "table": "benchmarks.tables",
+    "plots": "benchmarks.plots",
+}
 """Run only where they are named."""
+_INTERRUPTED = 130
+
+
+def load(name: str) -> ModuleType:
+    """The module of a benchmark. KeyError: there is none of that name."""
+    return importlib.import_module((BENCHMARKS | ON_REQUEST)[name])
 
 
 def main(arguments: list[str]) -> int:
-    known = BENCHMARKS | ON_REQUEST
+    """Status 0: everything was measured."""
     if arguments and not arguments[0].startswith("-"):
         name, rest = arguments[0], arguments[1:]
-        if name not in known:
-            print(f"there is no benchmark {name!r}; there are: {', '.join(known)}", file=sys.stderr)
+        try:
+            module = load(name)
+        except KeyError:
+            print(f"there is no benchmark {name!r}; there are: {', '.join(BENCHMARKS | ON_REQUEST)}", file=sys.stderr)
             return 2
-        return int(importlib.import_module(known[name]).main(rest))
+        return int(module.main(rest))
     status = 0
-    for name, module in BENCHMARKS.items():
-        print(f"\n## {name}\n", flush=True)
-        status = max(status, int(importlib.import_module(module).main(arguments)))
+    for name in BENCHMARKS:
+        print(f"\n## {name.replace('_', ' ')}\n", flush=True)
+        status = max(status, int(load(name).main(arguments)))
     return status
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_on_signals()
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)

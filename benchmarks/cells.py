@@ -100,13 +100,17 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     below = psutil.Process(process.pid).children(recursive=True)
     process.terminate()
     try:
-        process.communicate(timeout=_CLEAN_UP_S)
+        # Not for the end of its output: what it left running may hold that open.
+        process.wait(_CLEAN_UP_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.communicate()
+        process.wait()
     for one in below:
         with contextlib.suppress(psutil.NoSuchProcess):
             one.kill()
+    psutil.wait_procs(below, timeout=_CLEAN_UP_S)
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _result_in(output: bytes, log: Path) -> Row:

@@ -46,5 +46,5 @@ def format_value(value: object) -> str:
         return str(value)
     if not math.isfinite(value) or value == 0:
         return f"{value:g}"
-    digits = 2 - math.floor(math.log10(abs(value)))
-    return f"{round(value, digits):.{max(0, digits)}f}"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:.{max(0, 2 - math.floor(math.log10(abs(rounded))))}f}"

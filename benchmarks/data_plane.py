@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.cells import end_on_signals
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.floors.echo import phases
 from benchmarks.floors.grpc_parts import Child, children
@@ -99,14 +97,18 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(columns, lines)
 
 
-def main(arguments: Sequence[str]) -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("data_plane", __doc__)
     parser.add_argument("--params", type=parse_counts, default=(1_000_000,), help="sizes of the model [default: 1M]")
     parser.add_argument("--clients", type=parse_counts, default=(10,), help="numbers of clients [default: 10]")
     parser.add_argument("--rounds", type=parse_count, default=5, help="after one that warms up [default: 5]")
     parser.add_argument("--tls", type=choice, default=(True,), help="on, off or both [default: on]")
-    given: argparse.Namespace = parser.parse_args(arguments)
-    end_on_signals()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = parse(arguments)
     rows = []
     for params, clients, tls in itertools.product(given.params, given.clients, given.tls):
         rows.append(measure(params, clients, rounds=given.rounds, tls=tls))
@@ -160,7 +162,3 @@ async def _round(
     pulled = time.monotonic()
     await link.acknowledge(name)
     return {"down": down, "up": acked - begun, "seal": max(0.0, sealed - acked), "pull": pulled - sealed}
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -108,7 +108,7 @@ class Usage:
 
 
 def _make_project(folder: Path, params: int) -> None:
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT, folder / "client", ignore=shutil.ignore_patterns("__pycache__"))
     model = make_model(params)
     write_tensors(folder / "seed.safetensors", {f"{index:02d}": array for index, array in enumerate(model)})
 

@@ -9,7 +9,6 @@ echo rounds that are the floor of no-op rounds), digests, durable writes.
 
 import argparse
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.counts import format_count, parse_counts
@@ -36,7 +35,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = _parse(arguments)
+    given = parse(arguments)
     rows = []
     for name in given.only:
         found = _echo(given.params, given.clients) if name == "echo" else _PARTS[name]()
@@ -47,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("floor", __doc__)
     names = (*_PARTS, "echo")
     parser.add_argument(
@@ -68,7 +68,3 @@ def _echo(params: Sequence[int], clients: Sequence[int]) -> list[Row]:
         rows.append(figure("gRPC", what, seconds * 1e3, "ms"))
         rows.append(figure("gRPC", f"{what}: both ways", 4 * size * 2 * count / seconds / 1e9, "GB/s"))
     return rows
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import itertools
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cells import end_on_signals
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.floors.grpc_parts import Certificates, Child, children, raise_file_limit, tls_argument
 from benchmarks.floors.raw_idle import RawServer
@@ -73,7 +71,7 @@ class Crowd:
 def measure(crowd: Crowd, *, idle_s: float, pings: int, with_raw: bool) -> Row:
     """One row: what a client costs the combiner, latencies, seconds until all have a task; beside raw gRPC's."""
     crowd.check()
-    row = {"bench": "idle", "clients": crowd.clients, "tls": crowd.tls, "per_connection": crowd.per_connection}
+    row: Row = {"bench": "idle", "clients": crowd.clients, "tls": crowd.tls, "per_connection": crowd.per_connection}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fedn-idle-")))
         Trust(folder)
@@ -160,7 +158,8 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(("clients", *keys), lines)
 
 
-def main(arguments: Sequence[str]) -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("idle", __doc__)
     parser.add_argument("--clients", type=parse_counts, default=(1_000,), help="numbers of clients [default: 1k]")
     parser.add_argument("--processes", type=parse_count, default=4, help="that hold them [default: 4]")
@@ -169,8 +168,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--pings", type=parse_count, default=1_000, help="heartbeats to time [default: 1000]")
     parser.add_argument("--no-raw", dest="raw", action="store_false", help="leave out the raw gRPC server")
     parser.add_argument("--tls", type=choice, default=(True,), help="on, off or both [default: on]")
-    given: argparse.Namespace = parser.parse_args(arguments)
-    end_on_signals()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = parse(arguments)
     rows = []
     for clients, tls in itertools.product(given.clients, given.tls):
         crowd = Crowd(clients=clients, processes=given.processes, per_connection=given.per_connection, tls=tls)
@@ -225,7 +227,3 @@ def _pushed(server: RawServer, holders: Sequence[Child]) -> float:
 def _last(holders: Sequence[Child]) -> float:
     """When the last client had what was sent to all."""
     return float(max(holder.hear()["at"] for holder in holders))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

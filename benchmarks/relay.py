@@ -10,7 +10,6 @@ server. Beside each stands the rate of raw Python gRPC in the same run, with mes
 import argparse
 import asyncio
 import itertools
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +20,6 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from benchmarks.cells import end_on_signals
 from benchmarks.counts import parse_count, parse_counts
 from benchmarks.floors.bulk import small_per_s
 from benchmarks.options import choice, parser_of
@@ -71,13 +69,17 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(columns, [[row[key] for key in keys] for row in rows])
 
 
-def main(arguments: Sequence[str]) -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("relay", __doc__)
     parser.add_argument("--streams", type=parse_counts, default=(1, 10), help="clients [default: 1,10]")
     parser.add_argument("--messages", type=parse_count, default=5_000, help="of each kind, in all [default: 5000]")
     parser.add_argument("--tls", type=choice, default=(True,), help="on, off or both [default: on]")
-    given: argparse.Namespace = parser.parse_args(arguments)
-    end_on_signals()
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = parse(arguments)
     rows = []
     for streams, tls in itertools.product(given.streams, given.tls):
         found = measure(streams, given.messages, tls=tls)
@@ -130,11 +132,7 @@ async def _one_way(client: ClientStream, count: int) -> None:
 
 
 async def _unary(opened: grpc.aio.Channel, count: int) -> None:
-    call: Any = opened.unary_unary("/grpc.health.v1.Health/Check")
+    call: Any = opened.unary_unary("/grpc.health.v1.Health/Check", request_serializer=None, response_deserializer=None)
     request = health_pb2.HealthCheckRequest().SerializeToString()
     for _ in range(count):
         await call(request)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

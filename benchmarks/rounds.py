@@ -14,11 +14,10 @@ With more than one cell each is a child process; one that needs too long or too 
 import argparse
 import itertools
 import json
-import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.cells import CellFailed, Limits, child, end_on_signals, run_cell
+from benchmarks.cells import CellFailed, Limits, child, run_cell
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.federation import Cell, run_session
 from benchmarks.floors.cell import floor_of
@@ -48,8 +47,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = _parse(arguments)
-    end_on_signals()
+    given = parse(arguments)
     cells = [
         Cell(params=params, clients=clients, combiners=given.combiners, rounds=given.rounds, tls=tls, plan=given.plan)
         for params, clients, tls in itertools.product(given.params, given.clients, given.tls)
@@ -64,10 +62,13 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if any("failed" in row for row in rows) else 0
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("rounds", __doc__)
-    parser.add_argument("--params", type=parse_counts, default=(100_000,), help="sizes of the model [default: 100k]")
-    parser.add_argument("--clients", type=parse_counts, default=(5,), help="numbers of clients [default: 5]")
+    parser.add_argument(
+        "--params", type=parse_counts, default=(100_000, 1_000_000), help="sizes of the model [default: 100k,1M]"
+    )
+    parser.add_argument("--clients", type=parse_counts, default=(2, 10), help="numbers of clients [default: 2,10]")
     parser.add_argument("--combiners", type=int, default=1, help="[default: 1]")
     parser.add_argument("--rounds", type=parse_count, default=10, help="at least 2 [default: 10]")
     parser.add_argument("--tls", type=choice, default=(True,), help="on, off or both [default: on]")
@@ -148,7 +149,3 @@ def _parts(rows: Sequence[Row]) -> str:
         for row in measured
     ]
     return markdown(columns, lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

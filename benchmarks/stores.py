@@ -10,17 +10,16 @@ this machine, MongoDB a mongod with its journal; both start here, and a store wh
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from blake3 import blake3
 
-from benchmarks.cells import end_on_signals
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.floors.commit import durable_file
 from benchmarks.floors.disk import insert_s
@@ -50,8 +49,8 @@ def model_row(name: str, store: ModelStore, size_bytes: int, floors: dict[str, f
     for _ in range(_REPEATS):
         content = _content(size_bytes)
         object_id = digest(content)
-        puts.append(timed(lambda content=content, object_id=object_id: store.put(object_id, [content], size_bytes)))
-        gets.append(timed(lambda object_id=object_id: sum(map(len, store.read(object_id)))))
+        puts.append(timed(partial(store.put, object_id, [content], size_bytes)))
+        gets.append(timed(partial(_read_all, store, object_id)))
         store.delete(object_id)
     put_s, get_s = statistics.median(puts[1:]), statistics.median(gets[1:])
     return {
@@ -74,16 +73,16 @@ def model_floors(size_bytes: int) -> dict[str, float]:
         writes = []
         for number in range(_REPEATS):
             path = Path(name, str(number))
-            writes.append(timed(lambda path=path: durable_file(path, memoryview(content))))
+            writes.append(timed(partial(durable_file, path, memoryview(content))))
         hashes = [timed(lambda: blake3(content).digest()) for _ in range(3)]
         reads = [timed(lambda: _read(path)) for _ in range(3)]
-    return {"put": statistics.median(writes[1:]) + min(hashes), "get": min(reads)}
+    return {"put": min(writes) + min(hashes), "get": min(reads)}
 
 
 def state_row(name: str, store: StateStore, count: int, floor_s: float) -> Row:
     """Milliseconds of a durable insert and of a get, one after the other."""
-    inserts = [timed(lambda key=key: store.insert("rounds", key, _DOCUMENT)) for key in map(str, range(count))]
-    gets = [timed(lambda key=key: store.get("rounds", key)) for key in map(str, range(count))]
+    inserts = [timed(partial(store.insert, "rounds", key, _DOCUMENT)) for key in map(str, range(count))]
+    gets = [timed(partial(store.get, "rounds", key)) for key in map(str, range(count))]
     insert = statistics.median(inserts)
     return {
         "bench": "stores",
@@ -118,8 +117,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = _parse(arguments)
-    end_on_signals()
+    given = parse(arguments)
     floors = {size: model_floors(size) for size in given.sizes}
     rows = []
     for name in given.stores:
@@ -143,7 +141,8 @@ def _measure(name: str, given: argparse.Namespace, floors: dict[int, dict[str, f
             return [model_row(name, models, size, floors[size]) for size in given.sizes]
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("stores", __doc__)
     known = (*_MODEL_STORES, *_STATE_STORES)
     parser.add_argument("--sizes", type=parse_counts, default=(4_000_000, 40_000_000), help="bytes [default: 4M,40M]")
@@ -198,11 +197,11 @@ def _content(size_bytes: int) -> bytes:
     return (os.urandom(1 << 20) * (size_bytes // (1 << 20) + 1))[:size_bytes]
 
 
+def _read_all(store: ModelStore, object_id: str) -> int:
+    return sum(map(len, store.read(object_id)))
+
+
 def _read(path: Path) -> int:
     """Reads a file in the pieces that stores hand out."""
     with path.open("rb", buffering=0) as file:
         return sum(len(piece) for piece in iter(lambda: file.read(_PIECE_BYTES), b""))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -126,18 +126,19 @@ async def _load(
         await asyncio.gather(*(_one(channel, kind, size_bytes, count) for channel in channels))
         seconds.append(time.perf_counter() - begun)
     say({"seconds": seconds[1:]})
-    await asyncio.gather(*(channel.close() for channel in channels))
+    await asyncio.gather(*(channel.close(None) for channel in channels))
 
 
 async def _one(channel: grpc.aio.Channel, kind: str, size_bytes: int, count: int) -> None:
     message = bytes(size_bytes)
     method = f"/{_SERVICE}/{kind}"
     if kind == "unary":
-        unary: Any = channel.unary_unary(method)
+        unary: Any = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
         for _ in range(count):
             await unary(message)
         return
-    call: Any = channel.stream_stream(method)()
+    stream: Any = channel.stream_stream(method, request_serializer=None, response_deserializer=None)
+    call = stream()
     if kind == "down":
         await call.write(f"{size_bytes} {count}".encode())
         for _ in range(count):

@@ -6,6 +6,7 @@ import sqlite3
 import statistics
 import tempfile
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from blake3 import blake3
@@ -42,7 +43,7 @@ def durable() -> list[Row]:
             seconds = []
             for number in range(4):
                 path = folder / str(number)
-                seconds.append(timed(lambda path=path, content=content: durable_file(path, content)))
+                seconds.append(timed(partial(durable_file, path, content)))
                 path.unlink()
             shown = f"{format_count(size_bytes)}B"
             rows.append(figure("disk", f"durable file of {shown}", statistics.median(seconds[1:]) * 1e3, "ms"))
@@ -59,7 +60,7 @@ def insert_s(folder: Path) -> float:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("CREATE TABLE trail (position INTEGER PRIMARY KEY, body TEXT NOT NULL)")
         seconds = [
-            timed(lambda number=number: db.execute("INSERT INTO trail VALUES (?, ?)", (number, "x" * 1500)))
+            timed(partial(db.execute, "INSERT INTO trail VALUES (?, ?)", (number, "x" * 1500)))
             for number in range(_INSERTS)
         ]
     return statistics.median(seconds)

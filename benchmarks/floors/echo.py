@@ -130,7 +130,8 @@ async def _receive(stream: Any, size_bytes: int) -> list[bytes] | None:
 
 async def _attach(kind: str, certificates: Certificates | None, size_bytes: int, port: int) -> None:
     async with open_channel(port, certificates) as channel:
-        call: Any = channel.stream_stream(_METHOD)()
+        attach: Any = channel.stream_stream(_METHOD, request_serializer=None, response_deserializer=None)
+        call = attach()
         while (messages := await _receive(call, size_bytes)) is not None:
             if kind == "apart":
                 await call.write(_WORD)

@@ -6,6 +6,7 @@ A figure in GB/s counts every byte that is read or written. One thread, unless i
 import mmap
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -66,9 +67,13 @@ def _bandwidth() -> list[Row]:
         parts = [slice(i * _VALUES // threads, (i + 1) * _VALUES // threads) for i in range(threads)]
         with ThreadPoolExecutor(threads) as pool:
             for what, (call, size_bytes) in kinds.items():
-                seconds = best_s(lambda call=call, parts=parts, pool=pool: list(pool.map(call, parts)), 5)
+                seconds = best_s(partial(_run_parts, pool, call, parts), 5)
                 rows.append(figure("memory", f"{what}, {threads} thread(s)", size_bytes / seconds / 1e9, "GB/s"))
     return rows
+
+
+def _run_parts(pool: ThreadPoolExecutor, call: Callable[[slice], object], parts: list[slice]) -> None:
+    list(pool.map(call, parts))
 
 
 def _scaled_adder(y: Floats, x: Floats) -> Callable[[slice], None]:

@@ -48,7 +48,8 @@ class RawStream:
     """An open stream, as a crowd uses it."""
 
     def __init__(self, opened: grpc.aio.Channel) -> None:
-        self._call: Any = opened.stream_stream("/bench.Idle/Attach")()
+        attach: Any = opened.stream_stream("/bench.Idle/Attach", request_serializer=None, response_deserializer=None)
+        self._call = attach()
 
     async def hello(self) -> None:
         await self.ping(0)

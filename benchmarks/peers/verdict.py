@@ -46,10 +46,13 @@ class Verdict:
 
     @property
     def passed(self) -> bool | None:
-        """Whether all that can be judged is kept; None where nothing can."""
+        """Whether all that can be judged is kept; None where nothing can. A cell that failed has not passed."""
+        if self.ours_s is None:
+            return False
+        has_target = (self.params, self.clients) in TARGETS
         judged = [
             passes(self.ratio, self.required),
-            passes(self.of_floor, FLOOR_FACTOR if self.required is not None else None),
+            passes(self.of_floor, FLOOR_FACTOR if has_target else None),
             passes(self.combiner_mb, self.limit_mb),
         ]
         known = [one for one in judged if one is not None]

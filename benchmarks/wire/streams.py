@@ -33,7 +33,7 @@ async def channel(trust: Trust, port: int, *, tls: bool) -> AsyncIterator[grpc.a
     try:
         yield opened
     finally:
-        await opened.close()
+        await opened.close(None)
 
 
 class StreamEnded(RuntimeError):
@@ -47,7 +47,8 @@ class _Stream:
     frame_in: Any
 
     def __init__(self, opened: grpc.aio.Channel, token: str) -> None:
-        self.call: Any = opened.stream_stream(self.method)(metadata=(("authorization", f"Bearer {token}"),))
+        attach: Any = opened.stream_stream(self.method, request_serializer=None, response_deserializer=None)
+        self.call = attach(metadata=(("authorization", f"Bearer {token}"),))
         self.received_bytes = 0
         """Of objects, so far."""
 
@@ -166,7 +167,7 @@ class ReducerStream(_Stream):
     async def done(self) -> combiner_pb2.RoundDone:
         """Waits for the end of the round that runs."""
         while True:
-            event = await self.expect("event")
+            event: combiner_pb2.RoundEvent = await self.expect("event")
             if event.HasField("done"):
                 return event.done
 

@@ -10,7 +10,17 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from fedn.aggregation.checks import check_header
-from fedn.aggregation.numerics import PIECE, Flat, add_scaled, is_floating, mean_dtype, store_mean, store_scaled
+from fedn.aggregation.numerics import (
+    PIECE,
+    Flat,
+    add_scaled,
+    add_source,
+    is_floating,
+    mean_dtype,
+    store_mean,
+    store_scaled,
+)
+from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import DType, ModelSpec, TensorInfo, layout
@@ -98,18 +108,12 @@ class Accumulator:
 
     def add(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
         """Adds weight * update; see `fedn.aggregation.base.Aggregate.add`."""
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
-        if form == "delta":
-            if self._base_model is None:
-                raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
-        elif form != "model":
-            raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
+        self._check(weight, form)
         if len(update) < spec.size_bytes:
             raise ValueError(f"the update has {len(update)} bytes and its spec {spec.size_bytes}")
         # Most updates have the layout of the one before: then there is nothing to check and to work out anew.
         if spec.tensors != self._known_layout:
-            check_header(spec, self._base)
+            check_header(_of_base_widths(spec, self._base), self._base)
             self._known_segments = _joined(self._segments(spec))
             self._known_layout = spec.tensors
         put = add_scaled if self._sums else store_scaled
@@ -120,9 +124,27 @@ class Accumulator:
                 scratch = self._scratch[segment.sum_dtype]
                 for first, values in pieces.elements(segment.dtype, segment.start, segment.size):
                     put(segment.of_sum(self._sums, first, len(values)), values, weight, scratch)
-        self._weight += weight
-        self._delta_weight += weight if form == "delta" else 0.0
-        self._count += 1
+        self._note(weight, form)
+
+    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
+        """Adds weight * update, decoded piece by piece; see `fedn.aggregation.base.Aggregate.add_encoded`."""
+        if payload.plain:
+            return self.add(payload.data, payload.spec, weight, form=form)
+        self._check(weight, form)
+        check_header(payload.base, self._base)
+        fresh = not self._sums
+        self._make_sums()
+        put = store_scaled if fresh else add_scaled
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
+            for tensor, sum_dtype, sum_start in self._place:
+                total, scratch = self._sums[sum_dtype][sum_start : sum_start + tensor.size], self._scratch[sum_dtype]
+                source = payload.sources.get(tensor.name)
+                if source is not None:
+                    add_source(total, source, weight, scratch, fresh=fresh)
+                    continue
+                for first, values in payload.elements(tensor.name):
+                    put(total[first : first + len(values)], values, weight, scratch)
+        return self._note(weight, form)
 
     def merge(self, other: Self) -> None:
         """Adds what `other` holds; see `fedn.aggregation.base.Aggregate.merge`."""
@@ -202,6 +224,20 @@ class Accumulator:
                 run = slice(at, at + len(base))
                 store_mean(total[run], self._weight, out[run], scratch, base, self._delta_weight)
 
+    def _check(self, weight: float, form: str) -> None:
+        if not (math.isfinite(weight) and weight > 0):
+            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
+        if form == "delta":
+            if self._base_model is None:
+                raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
+        elif form != "model":
+            raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
+
+    def _note(self, weight: float, form: str) -> None:
+        self._weight += weight
+        self._delta_weight += weight if form == "delta" else 0.0
+        self._count += 1
+
     def _segments(self, spec: ModelSpec) -> list[_Segment]:
         """Where each tensor that is not empty lies in the sums and in bytes of this spec, in the base's order."""
         found = []
@@ -226,6 +262,17 @@ class Accumulator:
 
 def _in_pieces(model: Buffer | Pieces) -> Pieces:
     return model if isinstance(model, Pieces) else Pieces.of(model)
+
+
+def _of_base_widths(spec: ModelSpec, base: ModelSpec) -> ModelSpec:
+    """The spec with floating-point tensors in the base's dtypes: their widths are free, names and shapes are not."""
+    tensors = tuple(
+        tensor._replace(dtype=there.dtype)
+        if (there := base.by_name.get(tensor.name)) and is_floating(tensor.dtype) and is_floating(there.dtype)
+        else tensor
+        for tensor in spec.tensors
+    )
+    return ModelSpec(tensors, spec.size_bytes)
 
 
 def _joined(segments: list[_Segment]) -> list[_Segment]:

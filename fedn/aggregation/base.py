@@ -6,6 +6,8 @@ Not here: any rule; each has its own module and its entry point in the group `fe
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, Self, cast
 
+from fedn.models.codecs.base import Check
+from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
@@ -34,7 +36,8 @@ class Aggregate(Protocol):
 
         Args:
             update: the safetensors bytes, in one piece or in several.
-            spec: what `read_spec` says of them; names, shapes and dtypes of the base model, in any layout.
+            spec: what `read_spec` says of them; names, shapes and dtypes of the base model, in any layout, but for the
+                widths of floating-point tensors, which are free.
             weight: finite, > 0.
             form: "model", or "delta" where the floating-point tensors are differences to the base model; integer and
                 bool tensors of a delta are the new values themselves, since their dtypes cannot hold a difference.
@@ -42,6 +45,18 @@ class Aggregate(Protocol):
         Raises:
             UpdateRefused: (`update_does_not_fit`) names, shapes or dtypes are not those of the base; nothing is added.
             InvalidInput: (`bad_weight`, `base_is_missing`) nothing is added.
+        """
+
+    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
+        """Takes in one update that went through a chain of codecs, without a whole copy of it where the rule can.
+
+        Args:
+            payload: checked; read during the call only.
+            weight, form: as for `add`.
+
+        Raises:
+            UpdateRefused: (`update_does_not_fit`) it stands for another base model; nothing is added.
+            InvalidInput: as `add`.
         """
 
     def merge(self, other: Self) -> None:
@@ -71,6 +86,8 @@ class Rule(Protocol):
     name: str
     decomposable: bool
     """Whether the weighted mean of combiner models is what the rule gives for all updates at once."""
+    needs: frozenset[Check]
+    """What it looks at in single updates, so that no codec of a plan may hide it."""
 
     def __init__(self, **options: Any) -> None: ...
 

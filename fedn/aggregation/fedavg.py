@@ -4,6 +4,7 @@ from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
 from fedn.aggregation.base import refuse_options
+from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
@@ -19,6 +20,7 @@ class FedAvg:
 
     name = "fedavg"
     decomposable = True
+    needs: frozenset[Check] = frozenset()
 
     def __init__(self, **options: Any) -> None:
         refuse_options(self.name, options)

@@ -11,20 +11,20 @@ Every function works in pieces that stay in the processor's cache, allocates not
 its time in NumPy loops that release the GIL.
 """
 
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
+from fedn.models.codecs.base import PIECE, Flat, Source, SparseSource, pieces
+from fedn.models.codecs.cast import widen_bfloat16, widen_float16
 from fedn.models.wire import DTYPES, DType
 from fedn.protocol.errors import InvalidInput
 
-Flat = np.ndarray[tuple[int], np.dtype[Any]]
-
-PIECE = 65_536
-"""Elements a piece: the scratch of one piece in float64 takes half of a 1 MiB cache."""
+__all__ = ["PIECE", "Flat", "add_scaled", "add_source", "is_floating", "mean_dtype", "store_mean", "store_scaled"]
 
 _SINGLE = DTYPES["F32"]
 _DOUBLE = DTYPES["F64"]
+_WIDEN = {DTYPES["F16"]: widen_float16, DTYPES["BF16"]: widen_bfloat16}
 _SUMMED_AS_SINGLE = {DTYPES["F16"], DTYPES["BF16"], DTYPES["F32"]}
 
 
@@ -48,6 +48,12 @@ def add_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
     if weight == 1.0 and values.dtype == total.dtype:
         np.add(total, values, out=total)
         return
+    if values.dtype in _WIDEN:
+        for part, term in _widened(total, values, scratch):
+            if weight != 1.0:
+                np.multiply(term, weight, out=term)
+            np.add(part, term, out=part)
+        return
     for start in range(0, len(total), PIECE):
         part, piece = total[start : start + PIECE], values[start : start + PIECE]
         term = scratch[: len(part)]
@@ -63,11 +69,54 @@ def add_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
 
 def store_scaled(total: Flat, values: Flat, weight: float, scratch: Flat) -> None:
     """total = weight * values, computed as `add_scaled` computes it: as if it were added to zeros."""
+    if values.dtype in _WIDEN:
+        for part, term in _widened(total, values, scratch):
+            np.multiply(term, weight, out=part)
+        return
     for start in range(0, len(total), PIECE):
         part = total[start : start + PIECE]
         np.copyto(part, values[start : start + PIECE], casting="unsafe")
         if weight != 1.0:
             np.multiply(part, weight, out=part)
+
+
+def add_source(total: Flat, values: Source, weight: float, scratch: Flat, *, fresh: bool = False) -> None:
+    """total += weight * values, for values that have to be worked out; as `add_scaled`.
+
+    Args:
+        fresh: what `total` holds has no meaning yet, and counts as 0.
+    """
+    single = np.empty(min(PIECE, len(total)), np.float32)
+    for start, stop in pieces(len(total)):
+        part = total[start:stop]
+        if fresh:
+            part.fill(0)
+        if isinstance(values, SparseSource):
+            positions, found = values.nonzero(start, stop)
+            part[positions] += found.astype(total.dtype) * weight
+        else:
+            values.read(start, stop, single[: len(part)])
+            add_scaled(part, single[: len(part)], weight, scratch)
+
+
+def _widened(total: Flat, values: Flat, scratch: Flat) -> Iterator[tuple[Flat, Flat]]:
+    """Pieces of `total`, each with its float16 or bfloat16 values in the dtype of `total`, in `scratch`.
+
+    They become float32 first: straight to float64, NumPy's loops are slow, and those of ml_dtypes hold the GIL.
+    """
+    widen = _WIDEN[values.dtype]
+    size, single = len(scratch), scratch
+    if total.dtype == _DOUBLE:
+        # Half of the scratch is room for float64, and behind it lies room for as many float32.
+        size = max(size // 2, 1)
+        single = scratch.view(np.float32)[len(scratch) :]
+    for start in range(0, len(total), size):
+        part = total[start : start + size]
+        term, halves = scratch[: len(part)], single[: len(part)]
+        widen(values[start : start + size], halves)
+        if total.dtype == _DOUBLE:
+            np.copyto(term, halves)
+        yield part, term
 
 
 def store_mean(

@@ -2,15 +2,14 @@
 
 import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import click
 
 from fedn.cli.connection import json_option
+from fedn.cli.lazy import LazyGroup
 from fedn.cli.output import Output
-from fedn.cli.plan_file import make_plan, read_plan
-from fedn.plan.options import HELPERS, RULES, SCHEDULERS, list_options
+from fedn.plan.options import CODECS, HELPERS, RULES, SCHEDULERS, list_options
 from fedn.plan.session import SessionPlan
 
 EXAMPLE = """\
@@ -27,12 +26,23 @@ parameters:                 # for the code that trains
 """
 
 
-@click.group()
+COMMANDS = {
+    "fields": ("fedn.cli.plan:fields", "Every field of a plan with its default."),
+    "options": (
+        "fedn.cli.plan:options",
+        "Codecs, helpers, rules and schedulers that are installed here, by their names.",
+    ),
+    "example": ("fedn.cli.plan:example", "A plan to start from: fedn plan example > plan.yaml"),
+    "check": ("fedn.cli.plan_check:check", "Say everything that is wrong with a plan file; nothing is started."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS)
 def plan() -> None:
     """Plans: every choice of a session, in a YAML file or as flags of `fedn session start`."""
 
 
-@plan.command()
+@click.command()
 @json_option
 def fields(out: Output) -> None:
     """Every field of a plan with its default."""
@@ -47,11 +57,12 @@ def fields(out: Output) -> None:
             click.echo(f"    {row['about']}")
 
 
-@plan.command()
+@click.command()
 @json_option
 def options(out: Output) -> None:
-    """Helpers, rules and schedulers that are installed here, by their names."""
-    found = {"helper": list_options(HELPERS), "rule": list_options(RULES), "scheduler": list_options(SCHEDULERS)}
+    """Codecs, helpers, rules and schedulers that are installed here, by their names."""
+    groups = {"codec": CODECS, "helper": HELPERS, "rule": RULES, "scheduler": SCHEDULERS}
+    found = {what: list_options(group) for what, group in groups.items()}
     if out.json:
         out.data(found)
         return
@@ -59,19 +70,10 @@ def options(out: Output) -> None:
     out.table(("field", "name", "what it is"), rows, empty="Nothing is installed.")
 
 
-@plan.command()
+@click.command()
 def example() -> None:
     """A plan to start from: fedn plan example > plan.yaml"""
     click.echo(EXAMPLE, nl=False)
-
-
-@plan.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@json_option
-def check(file: Path, out: Output) -> None:
-    """Say everything that is wrong with a plan file; nothing is started."""
-    checked = make_plan(read_plan(file), source=str(file))
-    out.data(checked) if out.json else out.say(f"{file} is a good plan of {checked.rounds} rounds.")
 
 
 def plan_fields() -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from fedn.network.generated import client_pb2 as wire
 from fedn.network.identity import Identity
 from fedn.network.join import join_of
 from fedn.network.tokens import Role
+from fedn.plan.chains import known_codecs
 from fedn.plan.settings import ClientSettings
 from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavailable
 from fedn.protocol.rest import Assignment
@@ -71,6 +72,7 @@ class ClientAgent:
             self._identity = stack.enter_context(Identity(folder, self._settings.name, Role.CLIENT))
             self._open(folder)
             stack.callback(self._cache.close)
+            stack.callback(self._spool.close)
             stack.callback(self._site.close)
             work: list[asyncio.Task[Any]] = [
                 asyncio.create_task(self._serve()),
@@ -103,6 +105,7 @@ class ClientAgent:
             offer=self._offer,
             timeout_s=settings.task_timeout_s,
             validator=settings.validator,
+            feedback_folder=folder / "feedback",
         )
         self._instance = uuid.uuid4().hex
 
@@ -249,6 +252,7 @@ class ClientAgent:
                 name: value if isinstance(value, str) else json.dumps(value)
                 for name, value in self._settings.attributes.items()
             },
+            codecs=known_codecs(),
         )
 
     def _tell(self, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import fedn
@@ -48,6 +48,8 @@ class Introduction:
     instance: str
     kinds: frozenset[TaskKind]
     attributes: Mapping[str, str]
+    codecs: Sequence[str] = ()
+    """Names of those that it knows."""
 
 
 class Attachment:
@@ -86,7 +88,7 @@ class Attachment:
             "object": lambda frame: self._downloads.begin(frame.object),
             "missing": lambda frame: self._downloads.missing(frame.missing.object_id),
             "grant": self._on_grant,
-            "ack": lambda frame: self._settle(frame.ack.task_id),
+            "ack": lambda frame: self._settle(frame.ack.task_id, acknowledged=True),
             "refused": self._on_refused,
             "cancelled": self._on_cancelled,
             "pong": lambda frame: None,
@@ -187,6 +189,7 @@ class Attachment:
             spooled_tasks=self._spool.task_ids()[-_MAX_TOLD:],
             attributes=mine.attributes,
             bundles=True,
+            codecs=mine.codecs,
         )
 
     def _on_task(self, frame: wire.CombinerFrame) -> None:
@@ -218,9 +221,9 @@ class Attachment:
         )
         if reason.code in _ASKED_AGAIN:
             self._forget_upload(frame.refused.task_id)
-            self._tasks.cancel(frame.refused.task_id, reason.message)
+            self._tasks.cancel(frame.refused.task_id, reason.message, known=False)
         else:
-            self._settle(frame.refused.task_id)
+            self._settle(frame.refused.task_id, acknowledged=False)
 
     def _on_cancelled(self, frame: wire.CombinerFrame) -> None:
         task_id = frame.cancelled.task_id
@@ -236,9 +239,9 @@ class Attachment:
         )
         raise error
 
-    def _settle(self, task_id: str) -> None:
+    def _settle(self, task_id: str, *, acknowledged: bool) -> None:
         self._forget_upload(task_id)
-        self._tasks.settled(task_id)
+        self._tasks.settled(task_id, acknowledged=acknowledged)
 
     def _forget_upload(self, task_id: str) -> None:
         self._announced.discard(task_id)

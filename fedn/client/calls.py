@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fedn.protocol.tasks import TaskKind
+from fedn.client.slots import HeldFile, Slot
+from fedn.protocol.tasks import CodecChoice, TaskKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +23,17 @@ class TaskCall:
     helper: str = ""
     algorithm: str = "blake3"
     """Of the digest that names the result."""
-    model: bytes | bytearray | Path | None = None
-    """The model to work on: its bytes, or the file that holds them; None for init."""
-    result_path: Path = Path()
-    """Where a large result may be written; the file need not exist, its directory does."""
+    model: bytes | bytearray | HeldFile | None = None
+    """The model to work on, as it came: its bytes, or the file that holds them; None for init."""
+    model_id: str = ""
+    model_chain: tuple[CodecChoice, ...] = ()
+    """What the model went through, and has to be freed of; empty where it came as it is."""
+    update_chain: tuple[CodecChoice, ...] = ()
+    """What the update is asked to go through."""
+    feedback_folder: Path | None = None
+    """Where what updates leave out is kept (fedn.client.feedback)."""
+    result: Slot | None = None
+    """Where a large result may be written; None where the task makes no tensors."""
     timeout_s: float | None = None
     """Seconds after which the task has failed and what runs it is killed."""
 
@@ -43,10 +51,14 @@ class TaskOutcome:
     validation: dict[str, float] = field(default_factory=dict)
     num_validation_examples: int = 0
     object_id: str = ""
-    """Digest of the tensors' bytes; empty where the task makes none."""
+    """Digest of the tensors' bytes, as they go out; empty where the task makes none."""
     size_bytes: int = 0
-    tensors: bytes | bytearray | Path | None = None
-    """The bytes, or the file (`result_path`) that holds them."""
+    tensors: bytes | bytearray | Slot | None = None
+    """The bytes, or the file (the call's `result`) that begins with them."""
+    coded: bool = False
+    """Whether they went through the update chain."""
+    decoded_bytes: int = 0
+    """Their size before that; 0 where there are none."""
 
 
 class ProgressSink(Protocol):

@@ -71,8 +71,6 @@ class Downloads:
 
     def begin(self, message: common.ObjectBegin) -> None:
         """InvalidInput (`bad_frame`, `bad_digest`) where the combiner is out of step: end the stream."""
-        if self._incoming is not None:
-            self._incoming.pause()
         self._incoming, self._skipping = None, False
         try:
             self._incoming = self._cache.begin(message.object_id, message.kind, message.size_bytes, message.offset)

@@ -8,8 +8,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fedn.client.coding import TaskCoding
 from fedn.client.learner import Learner, TaskContext, TrainResult
-from fedn.client.weights import spec_of, weights_from_bytes, weights_to_bytes
+from fedn.client.weights import spec_of, weights_from_bytes, weights_to_tensors
+from fedn.models.wire import Tensors
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -18,10 +20,12 @@ _METADATA = tuple(item.name for item in fields(TrainResult) if item.name not in 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """A task's result inside the worker: its numbers, and its tensors as model bytes (None where it makes none)."""
+    """A task's result inside the worker: its numbers, and its tensors (None where it makes none)."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
-    tensors: bytearray | None = None
+    tensors: Tensors | bytes | bytearray | None = None
+    """The bytes that go out, where a chain made them; else the tensors, which may be the learner's own arrays: it may
+    change them in its next task."""
 
 
 def kinds_of(learner: Learner) -> list[TaskKind]:
@@ -34,12 +38,11 @@ def kinds_of(learner: Learner) -> list[TaskKind]:
     return kinds
 
 
-def execute(
-    learner: Learner, context: TaskContext, model: bytearray | memoryview | None, *, validate_incoming: bool
-) -> Execution:
+def execute(learner: Learner, context: TaskContext, coding: TaskCoding, *, validate_incoming: bool) -> Execution:
     """One task. The only place where exceptions of the site's own code are caught: they become TaskFailed."""
+    model = coding.model()
     try:
-        return _STEPS[TaskKind(context.kind)](learner, context, model, validate_incoming)
+        return _STEPS[TaskKind(context.kind)](learner, context, model, coding, validate_incoming)
     except FednError:
         raise
     except Exception as error:  # noqa: BLE001 (the boundary to the site's own code)
@@ -63,13 +66,13 @@ def fail(error: BaseException, what: str) -> NoReturn:
     ) from error
 
 
-def _init(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
-    return Execution(tensors=weights_to_bytes(learner.get_weights(), None, what="get_weights"))
+def _init(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
+    return Execution(tensors=weights_to_tensors(learner.get_weights(), None, what="get_weights"))
 
 
-def _train(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
+def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
     numbers: dict[str, Any] = {}
-    if validate_incoming and TaskKind.VALIDATE in kinds_of(learner):
+    if validate and TaskKind.VALIDATE in kinds_of(learner):
         validated = _evaluate(learner, context, model)
         numbers = {"validation": validated["metrics"], "num_validation_examples": validated["num_examples"]}
     spec = spec_of(model)
@@ -81,18 +84,19 @@ def _train(learner: Learner, context: TaskContext, model: Any, validate_incoming
         "ms_per_step": _time(result.ms_per_step, "ms_per_step"),
         "ms_per_epoch": _time(result.ms_per_epoch, "ms_per_epoch"),
         "metrics": plain_metrics(result.metrics, "train"),
-        "form": result.form,
     }
-    return Execution(numbers=numbers, tensors=weights_to_bytes(result.weights, spec, what="train"))
+    encoded = coding.encode(weights_to_tensors(result.weights, spec, what="train"), spec, result.form)
+    numbers |= {"form": encoded.form, "coded": encoded.coded, "decoded_bytes": encoded.decoded_bytes}
+    return Execution(numbers=numbers, tensors=encoded.data)
 
 
-def _validate(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
+def _validate(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
     return Execution(numbers=_evaluate(learner, context, model))
 
 
-def _predict(learner: Learner, context: TaskContext, model: Any, validate_incoming: bool) -> Execution:
+def _predict(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
     weights = weights_from_bytes(model, spec_of(model), writable=False)
-    return Execution(tensors=weights_to_bytes(learner.predict(weights, context), None, what="predict"))
+    return Execution(tensors=weights_to_tensors(learner.predict(weights, context), None, what="predict"))
 
 
 _STEPS = {

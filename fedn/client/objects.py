@@ -1,7 +1,9 @@
 """Models and packages that the client holds: received in pieces, verified, kept by digest, bounded.
 
 Small objects stay in memory, larger ones in files; what was received in part survives a broken stream, and a restart
-too if it is a file. Not here: who asks for what (`fedn.client.downloads`).
+too if it is a file. Such a file is a slot (`fedn.client.slots`) whose footer says which object it holds, its size and
+how much of it is here; a model's slot is used again for the model after the next. A whole package is a file of its own,
+named by its digest. Not here: who asks for what (`fedn.client.downloads`).
 """
 
 import errno
@@ -9,12 +11,10 @@ import logging
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
+from fedn.client.slots import FOOTER_BYTES, NAME, HeldFile, Slot, SlotFolder, read_footer
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import Hasher, algorithm_of
 from fedn.network.generated import common_pb2 as common
@@ -22,14 +22,18 @@ from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, LimitE
 
 _LOG = logging.getLogger(__name__)
 _READ_BYTES = 1 << 20
+_FOOTERS = {common.OBJECT_KIND_MODEL: b"fednmod1", common.OBJECT_KIND_PACKAGE: b"fednpkg1"}
+_KEPT_MODELS = 2
+"""Models in files: the newest, and the one before it, whose slot the next one takes."""
 
-Held = bytes | Path
-"""An object: its bytes, or the file that holds them."""
+
+Held = bytes | HeldFile
+"""An object: its bytes, or the file that holds them. Nobody writes to that file."""
 
 
 @dataclass
 class Incoming:
-    """An object on its way. `received` bytes of it are here; `sink` is None while no stream brings more."""
+    """An object on its way. `received` bytes of it are here, in `buffer` or, where there is one, in `slot`."""
 
     object_id: str
     kind: common.ObjectKind
@@ -37,21 +41,37 @@ class Incoming:
     hasher: Hasher
     received: int = 0
     buffer: bytearray = field(default_factory=bytearray)
-    path: Path | None = None
-    file: IO[bytes] | None = None
+    slot: Slot | None = None
 
     def write(self, data: memoryview) -> None:
-        self.hasher.update(data)
-        if self.file is None:
+        if self.slot is None:
             self.buffer += data
         else:
-            self.file.write(data)
+            self.slot.mapping[self.received : self.received + len(data)] = data
+        self.hasher.update(data)
         self.received += len(data)
+        self.note()
 
-    def pause(self) -> None:
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+    def note(self) -> None:
+        """Into the footer, for the process after a kill."""
+        if self.slot is not None:
+            self.slot.write_footer(_FOOTERS[self.kind], self.size_bytes, self.received, self.object_id)
+
+
+@dataclass
+class _File:
+    """A whole object in a file."""
+
+    path: Path
+    size_bytes: int
+    slot: Slot | None = None
+    """Where it is a model."""
+
+    def unlink(self) -> None:
+        if self.slot is not None:
+            self.slot.unlink()
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 class ObjectCache:
@@ -67,11 +87,12 @@ class ObjectCache:
         self._max_file_bytes = max_file_bytes
         self._max_memory_bytes = max_memory_bytes
         self._memory: OrderedDict[str, bytes] = OrderedDict()
-        self._files: OrderedDict[str, tuple[Path, int]] = OrderedDict()
+        self._files: OrderedDict[str, _File] = OrderedDict()
         self._unverified: set[str] = set()
         self._partial: dict[str, Incoming] = {}
         self._used: dict[str, int] = {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._slots = SlotFolder(folder)
         self._find_files()
 
     def held(self) -> list[str]:
@@ -94,23 +115,21 @@ class ObjectCache:
             return self._memory[object_id]
         if object_id not in self._files:
             return None
-        path, _ = self._files[object_id]
-        if object_id in self._unverified and not self._verify(object_id, path):
+        file = self._files[object_id]
+        if object_id in self._unverified and not self._verify(object_id, file):
             return None
         self._files.move_to_end(object_id)
-        return path
+        return HeldFile(file.path, file.size_bytes)
 
-    @contextmanager
-    def using(self, object_id: str) -> Iterator[None]:
-        """While it lasts, the object is not thrown away."""
+    def pin(self, object_id: str) -> None:
+        """Until as many calls of `unpin`, the object is not thrown away once it is here."""
         self._used[object_id] = self._used.get(object_id, 0) + 1
-        try:
-            yield
-        finally:
-            self._used[object_id] -= 1
-            if not self._used[object_id]:
-                del self._used[object_id]
-                self._evict()
+
+    def unpin(self, object_id: str) -> None:
+        self._used[object_id] -= 1
+        if not self._used[object_id]:
+            del self._used[object_id]
+            self._evict()
 
     def begin(self, object_id: str, kind: common.ObjectKind, size_bytes: int, offset: int) -> Incoming | None:
         """An object begins to arrive at `offset`; None if it is here already.
@@ -130,8 +149,6 @@ class ObjectCache:
                 "bad_frame", f"object {object_id} goes on at {offset}, but {item.received} bytes of it are here"
             )
         item.size_bytes = size_bytes
-        if item.path is not None and item.file is None:
-            item.file = open(item.path, "ab")  # noqa: SIM115 (closed by pause or complete)
         return item
 
     def take(self, item: Incoming, data: memoryview) -> bool:
@@ -148,12 +165,11 @@ class ObjectCache:
             )
         try:
             item.write(data)
-            if item.received < item.size_bytes:
-                return False
-            item.pause()
         except OSError as error:
             self._forget(item.object_id)
             raise disk_error(error, f"object {item.object_id}", self._folder) from error
+        if item.received < item.size_bytes:
+            return False
         self._complete(item)
         return True
 
@@ -162,27 +178,57 @@ class ObjectCache:
         self._forget(object_id)
         size_bytes = path.stat().st_size
         os.replace(path, self._path(object_id))
-        self._files[object_id] = (self._path(object_id), size_bytes)
+        self._files[object_id] = _File(self._path(object_id), size_bytes)
         self._evict(object_id)
 
     def pause(self) -> None:
         """The stream broke: what was received in part waits for the next one."""
         for item in self._partial.values():
-            item.pause()
+            if item.slot is not None:
+                item.slot.release()
 
     def close(self) -> None:
         self.pause()
+        for file in self._files.values():
+            if file.slot is not None:
+                file.slot.release()
 
     def _new(self, object_id: str, kind: common.ObjectKind, size_bytes: int) -> Incoming:
         item = Incoming(object_id, kind, size_bytes, Hasher(algorithm_of(object_id)))
         if size_bytes > INLINE_BYTES:
-            free = shutil.disk_usage(self._folder).free
-            if size_bytes > free:
-                raise _disk_full(f"object {object_id} of {size_bytes} bytes", self._folder, free)
-            item.path = self._path(object_id).with_suffix(f".{_kind_name(kind)}.part")
-            item.file = open(item.path, "wb")  # noqa: SIM115 (closed by pause or complete)
+            try:
+                item.slot = self._slot(size_bytes + FOOTER_BYTES, kind)
+            except OSError as error:
+                raise disk_error(error, f"object {object_id} of {size_bytes} bytes", self._folder) from error
+            item.note()
         self._partial[object_id] = item
         return item
+
+    def _slot(self, size_bytes: int, kind: common.ObjectKind) -> Slot:
+        """A file for an object on its way: for a model, that of the model used least recently. OSError."""
+        superseded = self._superseded() if kind == common.OBJECT_KIND_MODEL else []
+        slot = superseded.pop() if superseded else None
+        for other in superseded:
+            other.unlink()
+        if slot is not None and not slot.fits(size_bytes):
+            slot.unlink()
+            slot = None
+        if slot is None:
+            return self._slots.create(size_bytes)
+        try:
+            slot.reserve(size_bytes)
+        except OSError:
+            slot.unlink()
+            raise
+        return slot
+
+    def _superseded(self) -> list[Slot]:
+        """Takes away the models that give way to a new one, the one used least recently first."""
+        models = [name for name, file in self._files.items() if file.slot is not None]
+        unused = [name for name in models if name not in self._used]
+        gone = unused[: max(0, len(models) - _KEPT_MODELS + 1)]
+        self._unverified.difference_update(gone)
+        return [slot for name in gone if (slot := self._files.pop(name).slot) is not None]
 
     def _complete(self, item: Incoming) -> None:
         if item.hasher.digest() != item.object_id:
@@ -193,12 +239,15 @@ class ObjectCache:
                 fix="It is fetched again; if it stays so, something between client and combiner changes bytes.",
             )
         del self._partial[item.object_id]
-        if item.path is None:
+        slot = item.slot
+        if slot is None:
             self._memory[item.object_id] = bytes(item.buffer)
+        elif item.kind == common.OBJECT_KIND_MODEL:
+            self._files[item.object_id] = _File(slot.path, item.size_bytes, slot)
         else:
-            path = self._path(item.object_id)
-            os.replace(item.path, path)
-            self._files[item.object_id] = (path, item.size_bytes)
+            slot.release()
+            os.truncate(slot.path, item.size_bytes)
+            self.adopt(item.object_id, slot.path)
         self._evict(item.object_id)
 
     def _evict(self, newest: str = "") -> None:
@@ -210,18 +259,17 @@ class ObjectCache:
             if name is None:
                 break
             del self._memory[name]
-        while sum(size for _, size in self._files.values()) > self._max_file_bytes:
+        while sum(file.size_bytes for file in self._files.values()) > self._max_file_bytes:
             name = oldest(list(self._files))
             if name is None:
                 break
-            self._files.pop(name)[0].unlink(missing_ok=True)
+            self._files.pop(name).unlink()
+            self._unverified.discard(name)
 
     def _forget(self, object_id: str) -> None:
         item = self._partial.pop(object_id, None)
-        if item is not None:
-            item.pause()
-            if item.path is not None:
-                item.path.unlink(missing_ok=True)
+        if item is not None and item.slot is not None:
+            item.slot.unlink()
 
     def _path(self, object_id: str) -> Path:
         algorithm, _, digits = object_id.partition(":")
@@ -230,43 +278,59 @@ class ObjectCache:
     def _find_files(self) -> None:
         """Takes over what an earlier process of this client left."""
         for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
-            object_id = path.name.split(".")[0].replace("-", ":", 1)
-            try:
-                hasher = Hasher(algorithm_of(object_id))
-            except FednError:
-                _LOG.warning("%s does not belong into the object cache: left alone", path.name)
+            if path.name.startswith(NAME):
+                self._find_slot(path)
                 continue
-            if path.suffix != ".part":
-                self._files[object_id] = (path, path.stat().st_size)
+            object_id = path.name.replace("-", ":", 1)
+            if _is_digest(object_id):
+                self._files[object_id] = _File(path, path.stat().st_size)
                 self._unverified.add(object_id)
-                continue
-            _hash_file(path, hasher)
-            kind = common.OBJECT_KIND_PACKAGE if path.suffixes[0] == ".package" else common.OBJECT_KIND_MODEL
-            self._partial[object_id] = Incoming(object_id, kind, 0, hasher, path.stat().st_size, path=path)
+            else:
+                _LOG.warning("%s does not belong into the object cache: left alone", path.name)
         self._evict()
 
-    def _verify(self, object_id: str, path: Path) -> bool:
+    def _find_slot(self, path: Path) -> None:
+        for kind, footer_kind in _FOOTERS.items():
+            footer = read_footer(path, footer_kind)
+            if footer is None or not footer.second <= footer.first <= footer.end or not _is_digest(footer.text):
+                continue
+            size_bytes, received, object_id, _ = footer
+            if received == size_bytes and kind == common.OBJECT_KIND_MODEL:
+                self._files[object_id] = _File(path, size_bytes, Slot(path))
+                self._unverified.add(object_id)
+            else:
+                hasher = Hasher(algorithm_of(object_id))
+                _hash_file(path, hasher, received)
+                self._partial[object_id] = Incoming(object_id, kind, size_bytes, hasher, received, slot=Slot(path))
+            return
+        path.unlink()
+
+    def _verify(self, object_id: str, file: _File) -> bool:
         """Whether a file of an earlier process is whole: a power cut may have left it empty."""
+        self._unverified.discard(object_id)
         hasher = Hasher(algorithm_of(object_id))
-        _hash_file(path, hasher)
+        _hash_file(file.path, hasher, file.size_bytes)
         if hasher.digest() == object_id:
-            self._unverified.discard(object_id)
             return True
         _LOG.warning("object %s on disk is damaged: it is fetched again", object_id)
         self._files.pop(object_id)
-        self._unverified.discard(object_id)
-        path.unlink()
+        file.unlink()
         return False
 
 
-def _kind_name(kind: common.ObjectKind) -> str:
-    return "package" if kind == common.OBJECT_KIND_PACKAGE else "model"
+def _is_digest(text: str) -> bool:
+    try:
+        algorithm_of(text)
+    except InvalidInput:
+        return False
+    return True
 
 
-def _hash_file(path: Path, hasher: Hasher) -> None:
+def _hash_file(path: Path, hasher: Hasher, size_bytes: int) -> None:
     with open(path, "rb") as file:
-        while data := file.read(_READ_BYTES):
+        while size_bytes and (data := file.read(min(_READ_BYTES, size_bytes))):
             hasher.update(data)
+            size_bytes -= len(data)
 
 
 def disk_error(error: OSError, what: str, folder: Path) -> FednError:

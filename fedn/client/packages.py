@@ -10,6 +10,7 @@ from fedn.client.objects import Held
 from fedn.client.python_env import make_environment
 from fedn.client.runtime_learner import LearnerRuntime, LearnerSettings
 from fedn.client.runtime_package import PackageRuntime
+from fedn.client.slots import HeldFile
 from fedn.plan.package import MANIFEST, PackageManifest, read_manifest, unpack_package
 from fedn.plan.settings import ClientSettings
 from fedn.protocol.errors import FednError, TaskFailed
@@ -40,7 +41,7 @@ class PackageRuntimes:
         self._packages.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             if not target.exists():
-                await asyncio.to_thread(unpack_package, packed, target)
+                await asyncio.to_thread(unpack_package, packed.path if isinstance(packed, HeldFile) else packed, target)
             target.touch()
             self._forget_old()
         except FednError as error:

@@ -21,6 +21,7 @@ import grpc
 from fedn.client.objects import Held
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
+from fedn.client.slots import HeldFile
 from fedn.client.stream import open_channel
 from fedn.network.generated import common_pb2 as common
 from fedn.network.identity import Identity
@@ -209,7 +210,7 @@ class _Preflight:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(dir=self._settings.data_dir))
         path = Path(folder) / "package.tar.gz"
         await self._site.download_package(package_id, path)
-        return path
+        return HeldFile(path, path.stat().st_size)
 
 
 def clock_skew_s(url: str, ca: bytes) -> float:

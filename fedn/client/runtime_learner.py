@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.coding import request_of
 from fedn.client.command import clean_environment
 from fedn.client.output import Output
 from fedn.client.seeds import task_seed
+from fedn.client.slots import HeldFile, Slot
 from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
 from fedn.plan.allocator import LARGE_BUFFERS
 from fedn.protocol.errors import TaskFailed
@@ -151,8 +153,7 @@ class LearnerRuntime:
 
     async def _exchange(self, worker: _Worker, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
         inline = call.model if isinstance(call.model, bytes | bytearray) else b""
-        path = call.model if isinstance(call.model, Path) else None
-        await worker.channel.send(_task_message(call, path), inline)
+        await worker.channel.send(_task_message(call), inline)
         while True:
             head, payload = await worker.channel.receive()
             if head["task_id"] != call.task_id:
@@ -211,8 +212,9 @@ class LearnerRuntime:
             await worker.end()
 
 
-def _task_message(call: TaskCall, path: Path | None) -> dict[str, Any]:
+def _task_message(call: TaskCall) -> dict[str, Any]:
     plan_seed = call.parameters.get("seed", 0)
+    model, result = call.model, call.result
     return {
         "op": "task",
         "task_id": call.task_id,
@@ -224,16 +226,24 @@ def _task_message(call: TaskCall, path: Path | None) -> dict[str, Any]:
         "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
         "validate_incoming": call.validate_incoming,
         "algorithm": call.algorithm,
-        "model_path": None if path is None else str(path),
-        "result_path": str(call.result_path),
+        "coding": request_of(call).as_json(),
+        "model": {"path": str(model.path), "size": model.size_bytes} if isinstance(model, HeldFile) else None,
+        "result": None if result is None else str(result.path),
     }
 
 
 def _outcome(head: dict[str, Any], payload: bytearray, call: TaskCall) -> TaskOutcome:
-    tensors: bytes | bytearray | Path | None = None
+    tensors: bytearray | Slot | None = None
+    size_bytes = head["size"]
     if head["object_id"]:
-        tensors = payload if head["size"] <= INLINE_BYTES else call.result_path
-    return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=head["size"], tensors=tensors)
+        tensors = payload if size_bytes <= INLINE_BYTES else call.result
+        if isinstance(tensors, Slot):
+            tensors.refresh()  # the worker may have made it longer
+        if tensors is None or size_bytes > (tensors.size_bytes if isinstance(tensors, Slot) else len(tensors)):
+            raise TaskFailed(
+                "bad_result", f"the worker says that its result has {size_bytes} bytes: they are not there"
+            )
+    return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=size_bytes, tensors=tensors)
 
 
 def _kill_group(pid: int) -> None:

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
+from fedn.client.coding import TaskCoding, request_of
 from fedn.client.command import Limits, clean_environment, run_command
 from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
+from fedn.client.slots import HeldFile
 from fedn.client.step_files import provide_model, read_metrics, read_training, take_model
 from fedn.plan.package import EntryPointName, PackageManifest
 from fedn.protocol.errors import TaskFailed
@@ -133,8 +135,9 @@ class PackageRuntime:
         given = folder / f"in{suffix}"
         made = folder / f"out{suffix}"
         limits = replace(self._limits, timeout_s=call.timeout_s or self._limits.timeout_s)
-        if call.model is not None:
-            await asyncio.to_thread(provide_model, call.model, given)
+        # What is mapped is only read: the command's own copy is the file that it is given.
+        coding = TaskCoding(request_of(call), call.model, HeldFile.mapped)
+        spec = await asyncio.to_thread(provide_model, coding, given)
         if call.kind is TaskKind.VALIDATE:
             metrics, num_examples = await self._validate(argv, given, environment, limits)
             return TaskOutcome(metrics=metrics, num_examples=num_examples)
@@ -150,8 +153,7 @@ class PackageRuntime:
             outcome = replace(outcome, **read_training(Path(environment["FEDN_RESULT_FILE"]), made))
         elif call.kind is TaskKind.INIT and not made.exists():
             made = self._seed_elsewhere(made)
-        tensors, object_id, size_bytes = await asyncio.to_thread(take_model, made, call)
-        return replace(outcome, tensors=tensors, object_id=object_id, size_bytes=size_bytes)
+        return await asyncio.to_thread(take_model, made, call, coding, spec, outcome)
 
     async def _validate(
         self, argv: list[str], given: Path, environment: Mapping[str, str], limits: Limits

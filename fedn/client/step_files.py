@@ -3,18 +3,22 @@
 import json
 import logging
 import math
-import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedn.client.calls import TaskCall
+from fedn.client.calls import TaskCall, TaskOutcome
+from fedn.client.coding import TaskCoding
 from fedn.client.execution import plain_metrics, whole
+from fedn.client.objects import disk_error
+from fedn.client.slots import Slot
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import digest
 from fedn.models.files import read_tensors, write_tensors
-from fedn.models.wire import decode, encode
+from fedn.models.wire import ModelSpec, decode, differences, encode, layout, read_spec
 from fedn.protocol.errors import FednError, TaskFailed
+from fedn.protocol.tasks import TaskKind
 
 _LOG = logging.getLogger(__name__)
 _COUNTS = ("num_examples", "num_steps")
@@ -22,32 +26,70 @@ _TIMES = ("ms_per_step", "ms_per_epoch")
 _MAX_JSON_BYTES = 4 << 20
 
 
-def provide_model(model: bytes | bytearray | Path, target: Path) -> None:
-    """Writes a model where a command reads it, in the format that the suffix names. It is the command's own copy."""
+def provide_model(coding: TaskCoding, target: Path) -> ModelSpec | None:
+    """Writes the task's model, if it has one, where a command reads it, in the format that the suffix names.
+
+    It is the command's own copy. The model's spec is returned.
+    """
+    model = coding.model()
+    if model is None:
+        return None
     if target.suffix == ".npz":
-        write_tensors(target, decode(model.read_bytes() if isinstance(model, Path) else model))
-    elif isinstance(model, Path):
-        shutil.copyfile(model, target)
+        write_tensors(target, decode(model))
     else:
         target.write_bytes(model)
+    return read_spec(model)
 
 
-def take_model(made: Path, call: TaskCall) -> tuple[bytes | Path, str, int]:
-    """(tensors, digest, size in bytes) of what a command wrote: the bytes, or the file `call.result_path`.
+def take_model(
+    made: Path, call: TaskCall, coding: TaskCoding, spec: ModelSpec | None, outcome: TaskOutcome
+) -> TaskOutcome:
+    """The outcome with what a command wrote: the bytes, or `call.result`, which then has them.
 
-    TaskFailed: `bad_output` where there is no such file, or it holds no model.
+    Args:
+        spec: of the task's model.
+
+    Raises:
+        TaskFailed: (`bad_output`) there is no such file, it holds no model, or one that is not like the task's.
+        LimitExceeded: (`disk_full`, `write_failed`).
     """
     if not made.is_file():
         raise _bad_output(f"the {call.kind} step ended without writing {made.name}")
     try:
-        data = encode(read_tensors(made))
+        tensors = read_tensors(made)
     except FednError as error:
         raise _bad_output(f"what the {call.kind} step wrote is no model: {error.message}") from error
-    object_id = digest(data, call.algorithm)
-    if len(data) <= INLINE_BYTES:
-        return bytes(data), object_id, len(data)
-    call.result_path.write_bytes(data)
-    return call.result_path, object_id, len(data)
+    coded, form, decoded_bytes = False, outcome.form, 0
+    data: bytes | bytearray | None = None
+    if call.kind is TaskKind.TRAIN and spec is not None and call.update_chain:
+        _, written = layout((name, array.dtype, array.shape) for name, array in tensors.items())
+        if faults := differences(written, spec):
+            raise _bad_output(f"what the {call.kind} step wrote does not fit the model: {'; '.join(faults[:20])}")
+        encoded = coding.encode(tensors, spec, outcome.form)
+        coded, form, decoded_bytes = encoded.coded, encoded.form, encoded.decoded_bytes
+        data = encoded.data if isinstance(encoded.data, bytes | bytearray) else None
+    if data is None:
+        data = encode(tensors)
+        decoded_bytes = len(data)
+    return replace(
+        outcome,
+        form=form,
+        object_id=digest(data, call.algorithm),
+        size_bytes=len(data),
+        tensors=_kept(data, call),
+        coded=coded,
+        decoded_bytes=decoded_bytes,
+    )
+
+
+def _kept(data: bytes | bytearray, call: TaskCall) -> bytes | bytearray | Slot:
+    if len(data) <= INLINE_BYTES or call.result is None:
+        return data
+    try:
+        call.result.store(data)
+    except OSError as error:
+        raise disk_error(error, f"the result of task {call.task_id}", call.result.path.parent) from error
+    return call.result
 
 
 def read_metrics(path: Path) -> tuple[dict[str, float], int]:

@@ -9,12 +9,15 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pydantic import ValidationError
 
 from fedn.client.calls import Runtime, TaskCall, TaskOutcome
 from fedn.client.downloads import Downloads, Post
+from fedn.client.feedback import FeedbackFolder
 from fedn.client.objects import Held, ObjectCache
+from fedn.client.slots import HeldFile
 from fedn.client.spool import Spool, SpooledResult
 from fedn.models.digest import ALGORITHM, algorithm_of
 from fedn.network.convert import reason_to_wire, round_to_wire
@@ -26,6 +29,7 @@ from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 
 _LOG = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 1.0
+_TOLD_EVERY_S = 1.0
 _ACCEPTED_AFTER_S = 0.1
 """A task that is done sooner is not said to be accepted: its result says so."""
 
@@ -45,6 +49,8 @@ class _Job:
     loading: asyncio.Task[Held] | None = None
     """The download of its model, which is given up with the job."""
     reported_at: float = field(default=-_PROGRESS_EVERY_S)
+    model_bytes: int = 0
+    """Size of the model as it came."""
 
 
 class Tasks:
@@ -56,6 +62,7 @@ class Tasks:
         post, offer: send a control message, say that a result waits, if a stream is open.
         timeout_s: seconds > 0 a task may take.
         validator: whether this client validates models, also as part of a train task.
+        feedback_folder: where what updates leave out is kept; None: nowhere, and codecs do without.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class Tasks:
         offer: Offer,
         timeout_s: float,
         validator: bool = True,
+        feedback_folder: Path | None = None,
     ) -> None:
         self._client = client
         self._spool = spool
@@ -80,12 +88,16 @@ class Tasks:
         self._offer = offer
         self._timeout_s = timeout_s
         self._validator = validator
+        self._feedback_folder = feedback_folder
         self._queue: deque[_Job] = deque()
         self._current: _Job | None = None
         self._runtime: Runtime | None = None
         self._wake = asyncio.Event()
         self._stale: set[str] = set()
         self._ending: set[asyncio.Task[None]] = set()
+        self._told_at = -_TOLD_EVERY_S
+        self._untold = 0
+        """Tasks that were done since, of which no line was written."""
 
     def submit(self, task: TaskSpec, round_name: RoundName, combiner: str, credit_bytes: int = 0) -> None:
         """A task is asked for: new, or again. `credit_bytes` holds until `stream_ended`."""
@@ -93,31 +105,46 @@ class Tasks:
             self._spool.remove(task_id)
         self._stale.clear()
         result = self._spool.get(task.task_id)
-        if result is not None and result.metadata.base_model_id == task.model_id:
+        if result is not None and _answers(result.metadata, task):
             self._offer(result.for_round(round_name), credit_bytes)
             return
         job = self._find(task.task_id)
         if job is not None:
             job.round, job.combiner, job.credit_bytes = round_name, combiner, credit_bytes
-            if task.model_id:
-                self._downloads.ask(task.model_id, common.OBJECT_KIND_MODEL)
+            if wanted := _object_of(task):
+                self._downloads.ask(wanted, common.OBJECT_KIND_MODEL)
             self._accept(job)
             return
         self._supersede(combiner)
+        # A model that arrives for a task after this one must not take the place of this one's.
+        self._cache.pin(_object_of(task))
         self._queue.append(_Job(task, round_name, combiner, credit_bytes))
         self._wake.set()
 
-    def cancel(self, task_id: str, reason: str) -> None:
-        """The task's result is not wanted any more, at least not by this attempt."""
+    def cancel(self, task_id: str, reason: str, *, known: bool = True) -> None:
+        """The task's result is not wanted any more, at least not by this attempt.
+
+        Args:
+            known: whether the combiner knows the task, and so that the result did not count.
+        """
         self._stale.add(task_id)
+        if known:
+            self._note_outcome(task_id, counted=False)
         job = self._find(task_id)
         if job is not None:
             self._log(job).info("task %s was cancelled: %s", task_id, reason)
             self._cancel(job)
 
-    def settled(self, task_id: str) -> None:
+    def settled(self, task_id: str, *, acknowledged: bool) -> None:
         """The combiner has the result, or wants it never again."""
+        self._note_outcome(task_id, counted=acknowledged)
         self._spool.remove(task_id)
+
+    def _note_outcome(self, task_id: str, *, counted: bool) -> None:
+        """Tells what updates leave out whether this one is in: see fedn.client.feedback."""
+        result = self._spool.get(task_id)
+        if self._feedback_folder is not None and result is not None and result.metadata.update_chain:
+            FeedbackFolder(self._feedback_folder).note_outcome(task_id, counted=counted)
 
     def stream_ended(self) -> None:
         """What a combiner granted on the stream is void."""
@@ -136,35 +163,32 @@ class Tasks:
                 await self._do(job)
             finally:
                 self._current = None
+                self._cache.unpin(_object_of(job.task))
 
     async def _do(self, job: _Job) -> None:
         task = job.task
-        started = time.perf_counter()
         accepting = asyncio.get_running_loop().call_later(_ACCEPTED_AFTER_S, self._accept, job)
         _LOG.debug("%s task %s begins", task.kind, task.task_id)
         try:
-            outcome = await self._outcome(job)
-            if job.cancelled:
-                return
-            task_ms = (time.perf_counter() - started) * 1000
-            result = self._spool.put(_metadata(job, self._client, outcome, task_ms), outcome.object_id, outcome.tensors)
+            result = await self._result(job)
         except FednError as error:
             if not job.cancelled:
                 self._fail(job, error)
         else:
-            # The combiner first: a log line costs as much as the message.
             self._offer(result, job.credit_bytes)
-            self._log(job).info("%s task %s is done in %.0f ms", task.kind, task.task_id, task_ms)
+            self._tell_done(job, result.metadata.task_ms)
         finally:
             accepting.cancel()
-            self._spool.discard_work(task.task_id)
 
-    async def _outcome(self, job: _Job) -> TaskOutcome:
+    async def _result(self, job: _Job) -> SpooledResult:
+        started = time.perf_counter()
         task = job.task
         runtime = await self._runtime_for(task)
         model = await self._model(job)
         if job.cancelled:
             raise _cancelled()
+        job.model_bytes = _size_of(model)
+        slot = None if task.kind is TaskKind.VALIDATE else self._spool.work(job.model_bytes)
         call = TaskCall(
             task_id=task.task_id,
             kind=task.kind,
@@ -177,15 +201,27 @@ class Tasks:
             helper=task.helper,
             algorithm=algorithm_of(task.model_id) if task.model_id else ALGORITHM,
             model=model,
-            result_path=self._spool.work_path(task.task_id),
+            model_id=task.model_id,
+            model_chain=task.model_chain if task.encoded_model_id else (),
+            update_chain=task.update_chain,
+            feedback_folder=self._feedback_folder,
+            result=slot,
             timeout_s=self._timeout_s,
         )
         self._runtime = runtime
         try:
-            with self._cache.using(task.model_id):
-                return await runtime.run(call, lambda fraction, metrics: self._progress(job, fraction, metrics))
+            outcome = await runtime.run(call, lambda fraction, metrics: self._progress(job, fraction, metrics))
+            self._runtime = None
+            if job.cancelled:
+                raise _cancelled()
+            metadata = _metadata(job, self._client, outcome, (time.perf_counter() - started) * 1000)
+            if outcome.tensors is slot:
+                slot = None  # the spool has it
+            return self._spool.put(metadata, outcome.object_id, outcome.tensors, outcome.size_bytes)
         finally:
             self._runtime = None
+            if slot is not None:
+                self._spool.discard(slot)
 
     async def _model(self, job: _Job) -> Held | None:
         task = job.task
@@ -193,10 +229,11 @@ class Tasks:
             if task.kind is TaskKind.INIT:
                 return None
             raise TaskFailed("bad_task", f"a {task.kind} task came without a model")
-        held = self._cache.get(task.model_id)
+        wanted = _object_of(task)
+        held = self._cache.get(wanted)
         if held is not None:
             return held
-        job.loading = asyncio.create_task(self._downloads.get(task.model_id, common.OBJECT_KIND_MODEL))
+        job.loading = asyncio.create_task(self._downloads.get(wanted, common.OBJECT_KIND_MODEL))
         try:
             return await job.loading
         except asyncio.CancelledError:
@@ -235,6 +272,16 @@ class Tasks:
             )
         )
 
+    def _tell_done(self, job: _Job, task_ms: float) -> None:
+        """Into the log; of tasks that follow each other quickly one a second, for a line costs as much as a message."""
+        now = time.monotonic()
+        if now - self._told_at < _TOLD_EVERY_S:
+            self._untold += 1
+            return
+        more = f", {self._untold} others before it" if self._untold else ""
+        self._log(job).info("%s task %s is done in %.0f ms%s", job.task.kind, job.task.task_id, task_ms, more)
+        self._told_at, self._untold = now, 0
+
     def _log(self, job: _Job) -> FieldLogger:
         return bind(__name__, session=job.round.session, round=job.round.index, client=self._client)
 
@@ -253,12 +300,23 @@ class Tasks:
         job.cancelled = True
         if job in self._queue:
             self._queue.remove(job)
+            self._cache.unpin(_object_of(job.task))
         elif job.loading is not None:
             job.loading.cancel()
         elif self._runtime is not None:
             ending = asyncio.create_task(self._runtime.cancel(job.task.task_id))
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
+
+
+def _object_of(task: TaskSpec) -> str:
+    """Digest of what brings the task's model: itself, or what a chain of codecs made of it."""
+    return task.encoded_model_id or task.model_id
+
+
+def _answers(metadata: UpdateMetadata, task: TaskSpec) -> bool:
+    """Whether a result that waits is one that the task may be answered with."""
+    return metadata.base_model_id == task.model_id and metadata.update_chain in ((), task.update_chain)
 
 
 def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> UpdateMetadata:
@@ -278,10 +336,20 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             metrics=outcome.metrics,
             validation=outcome.validation,
             num_validation_examples=outcome.num_validation_examples,
+            update_chain=job.task.update_chain if outcome.coded else (),
+            decoded_bytes=outcome.decoded_bytes,
+            model_chain=job.task.model_chain if job.task.encoded_model_id else (),
+            model_bytes=job.model_bytes,
         )
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
         raise TaskFailed("bad_result", f"the step's result is not valid: {faults}") from error
+
+
+def _size_of(model: Held | None) -> int:
+    if model is None:
+        return 0
+    return model.size_bytes if isinstance(model, HeldFile) else len(model)
 
 
 def _cancelled() -> TaskFailed:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from fedn.client.learner import positional
-from fedn.models.wire import ModelSpec, encode, read_spec
+from fedn.models.wire import ModelSpec, Tensors, read_spec
 from fedn.protocol.errors import TaskFailed
 
 _POSITION = re.compile(r"(?:arr_)?(\d+)")
@@ -24,11 +25,12 @@ def weights_from_bytes(buffer: bytearray | memoryview, spec: ModelSpec, *, writa
         array = np.frombuffer(buffer, tensor.dtype, count, tensor.start).reshape(tensor.shape)
         array.flags.writeable = writable
         arrays[tensor.name] = array
-    order = _positions(list(arrays))
+    order = _positions(tuple(arrays))
     return arrays if order is None else [arrays[name] for name in order]
 
 
-def _positions(names: list[str]) -> list[str] | None:
+@lru_cache(maxsize=8)
+def _positions(names: tuple[str, ...]) -> tuple[str, ...] | None:
     """The names in the order of the positions that they are; None where they are no positions."""
     found: dict[int, str] = {}
     for name in names:
@@ -38,11 +40,11 @@ def _positions(names: list[str]) -> list[str] | None:
         found[int(match.group(1))] = name
     if not names or sorted(found) != list(range(len(names))):
         return None
-    return [found[position] for position in range(len(names))]
+    return tuple(found[position] for position in range(len(names)))
 
 
-def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> bytearray:
-    """Model bytes of what a learner returned.
+def weights_to_tensors(weights: Any, base: ModelSpec | None, *, what: str) -> Tensors:
+    """The named tensors of what a learner returned; its own arrays where they are as they must be.
 
     With `base`, names and shapes must be its own (a list is named in its order) and each tensor gets its dtype: any
     number becomes a float of its width, integers and booleans are converted only where nothing can be lost. The order
@@ -52,7 +54,7 @@ def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> byte
         TaskFailed: `bad_weights`, with every reason.
     """
     named = _named(weights, base, what)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: Tensors = {}
     reasons: list[str] = []
     if base is None:
         arrays = {name: _array(name, value, what) for name, value in named.items()}
@@ -71,7 +73,7 @@ def weights_to_bytes(weights: Any, base: ModelSpec | None, *, what: str) -> byte
                 arrays[tensor.name] = array.astype(tensor.dtype, copy=False)
     if reasons:
         raise _bad_weights(f"{what} returned weights that do not fit the model: {'; '.join(reasons[:20])}")
-    return encode(arrays)
+    return arrays
 
 
 def spec_of(buffer: bytearray | memoryview | bytes) -> ModelSpec:
@@ -89,7 +91,7 @@ def _named(weights: Any, base: ModelSpec | None, what: str) -> dict[str, Any]:
         raise _bad_weights(f"{what} returned {type(weights).__name__} as weights: a list or a dict of arrays is needed")
     if base is None:
         return positional(weights)
-    names = _positions(list(base.names)) or list(base.names)
+    names = _positions(base.names) or base.names
     if len(names) != len(weights):
         raise _bad_weights(f"{what} returned {len(weights)} arrays, the model has {len(names)}")
     return dict(zip(names, weights, strict=True))

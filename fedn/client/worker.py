@@ -5,7 +5,7 @@ the site's module (and so the framework) once.
 """
 
 import ctypes
-import mmap
+import errno
 import os
 import resource
 import signal
@@ -15,11 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedn.client.coding import CodingRequest, TaskCoding
 from fedn.client.execution import execute, fail, kinds_of
 from fedn.client.learner import Learner, TaskContext
 from fedn.client.loading import load_learner
+from fedn.client.slots import HeldFile
 from fedn.client.worker_channel import INLINE_BYTES, Message, WorkerEnd
+from fedn.client.worker_memory import ModelMemory, ResultFiles
 from fedn.models.digest import digest
+from fedn.models.wire import Tensors, encode_into
 from fedn.protocol.errors import FednError, TaskFailed
 
 _PR_SET_PDEATHSIG = 1
@@ -47,6 +51,8 @@ class Worker:
         self._channel = channel
         self._settings: Mapping[str, Any] = {}
         self._cancelled: set[str] = set()
+        self._memory = ModelMemory()
+        self._results = ResultFiles()
 
     def serve(self) -> int:
         """`load` comes first; then `task` after `task`, and `cancel` at any time."""
@@ -76,12 +82,17 @@ class Worker:
         return learner
 
     def _task(self, learner: Learner, message: Message) -> None:
-        """`task` {its fields, model_path, result_path, algorithm}, model → `done` {numbers …}, tensors, or `failed`."""
+        """`task` {its fields, coding …}, model → `done` {numbers, object_id, size}, tensors; or `failed`.
+
+        Large models and results are in files instead: `model` {path, size}, `result` (a path).
+        """
         head = message.head
         task_id = head["task_id"]
         try:
-            model = _model_of(head["model_path"], message.payload)
-            result = execute(learner, self._context(head), model, validate_incoming=head["validate_incoming"])
+            coding = TaskCoding(
+                CodingRequest.from_json(head["coding"]), _held(head["model"], message.payload), self._copy
+            )
+            result = execute(learner, self._context(head), coding, validate_incoming=head["validate_incoming"])
             answer: dict[str, Any] = {
                 "op": "done",
                 "task_id": task_id,
@@ -89,20 +100,46 @@ class Worker:
                 "object_id": "",
                 "size": 0,
             }
-            tensors = result.tensors
-            if tensors is None:
+            if result.tensors is None:
                 self._channel.send(answer)
                 return
-            answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
-            if len(tensors) > INLINE_BYTES:
-                _write(Path(head["result_path"]), tensors)
-                self._channel.send(answer)
-            else:
-                self._channel.send(answer, tensors)
+            with self._written(result.tensors, head["result"]) as tensors:
+                if not result.numbers.get("coded"):
+                    result.numbers["decoded_bytes"] = len(tensors)
+                answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
+                self._channel.send(answer, tensors if len(tensors) <= INLINE_BYTES else b"")
         except FednError as error:
             self._send_failed(task_id, error)
         except MemoryError as error:
             self._send_failed(task_id, TaskFailed("out_of_memory", f"the task ran out of memory: {error}"))
+
+    def _copy(self, file: HeldFile) -> memoryview:
+        """A copy that is the task's own: a learner may change its weights in place."""
+        try:
+            return self._memory.read(str(file.path), file.size_bytes)
+        except (OSError, EOFError) as error:
+            raise TaskFailed("model_unreadable", f"the task's model cannot be read: {error}") from error
+
+    def _written(self, tensors: Tensors | bytes | bytearray, path: str) -> memoryview:
+        """The bytes of a result, where they are taken from: in the file, or in memory where they are few."""
+        if isinstance(tensors, dict):
+            return encode_into(tensors, lambda size: self._room_for(size, path))
+        room = self._room_for(len(tensors), path)
+        room[:] = tensors
+        return room
+
+    def _room_for(self, size_bytes: int, path: str) -> memoryview:
+        """Where a result goes."""
+        if size_bytes <= INLINE_BYTES:
+            return memoryview(bytearray(size_bytes))
+        try:
+            return self._results.open(path, size_bytes)
+        except OSError as error:
+            raise TaskFailed(
+                "disk_full" if error.errno == errno.ENOSPC else "spool_failed",
+                f"the result of {size_bytes} bytes cannot be written: {error.strerror}",
+                fix="Make room on the disk of the client's data_dir.",
+            ) from error
 
     def _context(self, head: Mapping[str, Any]) -> TaskContext:
         task_id = head["task_id"]
@@ -152,24 +189,9 @@ def _make_learner(name: str, folder: str | None) -> Learner:
         fail(error, f"the learner {name} cannot be loaded")
 
 
-def _model_of(path: str | None, payload: bytearray) -> bytearray | memoryview:
-    if path is None:
-        return payload
-    with open(path, "rb") as file:
-        # Private pages: a learner may change its weights in place, the file stays as it is.
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
-
-
-def _write(path: Path, data: bytearray) -> None:
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise TaskFailed(
-            "disk_full" if error.errno == 28 else "spool_failed",
-            f"the result of {len(data)} bytes cannot be written: {error.strerror}",
-            fix="Make room on the disk of the client's data_dir.",
-        ) from error
+def _held(file: Mapping[str, Any] | None, payload: bytearray) -> bytearray | HeldFile | None:
+    """The model as it came; None for a task without one."""
+    return HeldFile(Path(file["path"]), file["size"]) if file is not None else payload or None
 
 
 def _limit_memory(memory_bytes: int | None) -> None:

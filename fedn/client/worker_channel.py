@@ -14,10 +14,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-INLINE_BYTES = 1 << 20
+INLINE_BYTES = 1 << 14
 """Models up to this size travel in messages; larger ones in files."""
 
-MAX_INLINE_BYTES = 64 << 20
 _MAX_HEAD_BYTES = 16 << 20
 _HEAD = struct.Struct("<IQ")
 _RECEIVE_BYTES = 1 << 16
@@ -47,7 +46,7 @@ class Parser:
         if len(rest) < _HEAD.size:
             return None
         head_bytes, payload_bytes = _HEAD.unpack_from(rest)
-        if head_bytes > _MAX_HEAD_BYTES or payload_bytes > MAX_INLINE_BYTES:
+        if head_bytes > _MAX_HEAD_BYTES or payload_bytes > INLINE_BYTES:
             raise ConnectionError(f"a message of {head_bytes} + {payload_bytes} bytes is too large")
         head_end = _HEAD.size + head_bytes
         end = head_end + payload_bytes
@@ -58,10 +57,10 @@ class Parser:
         return message
 
 
-def pack(head: Mapping[str, Any], payload_bytes: int) -> bytes:
-    """The beginning of a message, up to its payload."""
+def pack(head: Mapping[str, Any], payload: Buffer = b"") -> bytes:
+    """A message; its payload is of at most INLINE_BYTES."""
     data = json.dumps(head).encode()
-    return _HEAD.pack(len(data), payload_bytes) + data
+    return b"".join((_HEAD.pack(len(data), len(payload)), data, payload))
 
 
 class WorkerEnd:
@@ -77,11 +76,9 @@ class WorkerEnd:
         self._poll.register(sock, select.POLLIN)
 
     def send(self, head: Mapping[str, Any], payload: Buffer = b"") -> None:
-        start = pack(head, len(payload))
+        message = pack(head, payload)
         with self._sending:
-            self._socket.sendall(start)
-            if payload:
-                self._socket.sendall(payload)
+            self._socket.sendall(message)
 
     def receive(self) -> Message:
         """The next message. EOFError when the agent has gone."""
@@ -124,11 +121,7 @@ class AgentEnd(asyncio.BufferedProtocol):
         """ConnectionError where the worker has gone."""
         if self._lost is not None or self._transport is None:
             raise ConnectionResetError("the worker has gone")
-        start = pack(head, len(payload))
-        if payload:
-            self._transport.writelines((start, payload))
-        else:
-            self._transport.write(start)
+        self._transport.write(pack(head, payload))
         if self._sender is not None:
             await asyncio.shield(self._sender)
 

@@ -1,7 +1,12 @@
-"""The checks of an upload while it arrives: digest, header against the base model, finite numbers."""
+"""The checks of an upload while it arrives: digest, header against the base model or its encoding, finite numbers.
+
+Not here: what can be checked only when all is there, and unpacked (fedn.combiner.coding).
+"""
 
 from fedn.aggregation.checks import FiniteCheck, check_header
 from fedn.combiner.options import HEADER_SLACK_BYTES
+from fedn.models.codecs.chain import Encoding
+from fedn.models.codecs.payload import check_payload_header
 from fedn.models.digest import Hasher
 from fedn.models.wire import ModelSpec, header_size, read_spec
 from fedn.protocol.errors import UpdateRefused
@@ -15,11 +20,16 @@ class ArrivalCheck:
         object_id: the digest that the bytes must have.
         size_bytes: of the whole upload.
         base: what names, shapes and dtypes must be like; None where any model is welcome (init, predict).
+        encoding: of the chain that it went through; packed bytes say nothing while they arrive.
     """
 
-    def __init__(self, object_id: str, size_bytes: int, base: ModelSpec | None) -> None:
+    def __init__(
+        self, object_id: str, size_bytes: int, base: ModelSpec | None, encoding: Encoding | None = None
+    ) -> None:
         self.spec: ModelSpec | None = None
         """What the upload holds, once its header is there."""
+        self._encoding = encoding
+        self._packed = encoding is not None and encoding.chain.bytes is not None
         self._object_id = object_id
         self._size_bytes = size_bytes
         self._base = base
@@ -35,6 +45,8 @@ class ArrivalCheck:
             UpdateRefused, InvalidInput: it can never become a valid update.
         """
         self._hasher.update(data)
+        if self._packed:
+            return
         if self._finite is not None:
             self._finite.feed(offset, data)
             return
@@ -51,15 +63,20 @@ class ArrivalCheck:
         if len(self._head) < header_bytes:
             return
         spec = read_spec(self._head, self._size_bytes)
-        if self._base is not None:
+        if self._encoding is not None:
+            check_payload_header(spec, self._encoding.spec)
+        elif self._base is not None:
             check_header(spec, self._base)
         self.spec, self._finite = spec, FiniteCheck(spec)
         self._head = bytearray()
         self._finite.feed(header_bytes, data[header_bytes - offset :])
 
-    def finish(self) -> ModelSpec:
-        """All bytes were fed. UpdateRefused where a number is not finite or the digest is another one."""
-        if self.spec is None or self._finite is None:
+    def finish(self) -> ModelSpec | None:
+        """What the upload holds; None where it is packed.
+
+        All bytes were fed. UpdateRefused where a number is not finite or the digest is another one.
+        """
+        if self._finite is None and not self._packed:
             raise UpdateRefused("bad_model", "its bytes end before its header does")
         if self._hasher.digest() != self._object_id:
             raise UpdateRefused(
@@ -68,9 +85,11 @@ class ArrivalCheck:
                 fix="Send it again; if this repeats, look at the client's memory and disk.",
                 where={"object": self._object_id},
             )
-        self._finite.finish()
+        if self._finite is not None:
+            self._finite.finish()
         return self.spec
 
     def _max_header_bytes(self) -> int:
-        base_header = min((tensor.start for tensor in self._base.tensors), default=0) if self._base is not None else 0
+        expected = self._encoding.spec if self._encoding is not None else self._base
+        base_header = min((tensor.start for tensor in expected.tensors), default=0) if expected is not None else 0
         return base_header + 16 * HEADER_SLACK_BYTES

@@ -26,6 +26,7 @@ from fedn.combiner.options import (
 )
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
+from fedn.combiner.sending import SendGate
 from fedn.combiner.streams import TokenTimer, run_stream
 from fedn.combiner.uploads import UploadLane
 from fedn.network.convert import reason_to_wire
@@ -55,6 +56,7 @@ class AttachServices:
     rounds: Rounds
     objects: ObjectCache
     admission: Admission
+    sending: SendGate
     spool: Spool
     parking: Jobs
     """Uploads on their way to the spool, whose streams may be gone."""
@@ -67,7 +69,12 @@ class ClientStream:
     def __init__(self, hello: wire.Hello, claims: Claims, services: AttachServices) -> None:
         self.info = _introduction(hello, claims)
         self._services = services
-        self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=CLIENT_OUTBOX_BYTES, bundles=hello.bundles)
+        self._outbox = Outbox(
+            stall_s=services.options.progress_s,
+            max_bytes=CLIENT_OUTBOX_BYTES,
+            gate=services.sending,
+            bundles=hello.bundles,
+        )
         self.lane = UploadLane(
             services.admission, services.spool, self.send, services.options.progress_s, services.parking
         )
@@ -211,7 +218,7 @@ def _introduction(hello: wire.Hello, claims: Claims) -> ClientInfo:
         )
     attributes = dict(hello.attributes)
     too_much = sum(len(key) + len(value) for key, value in attributes.items()) > MAX_HELLO_ATTRIBUTES_BYTES
-    lists = (hello.held_objects, hello.partial, hello.spooled_tasks)
+    lists = (hello.held_objects, hello.partial, hello.spooled_tasks, hello.codecs)
     if too_much or any(len(entries) > MAX_HELLO_OBJECTS for entries in lists):
         raise LimitExceeded(
             "hello_too_large",
@@ -226,6 +233,7 @@ def _introduction(hello: wire.Hello, claims: Claims) -> ClientInfo:
         kinds=tuple(hello.kinds),
         attributes=attributes,
         spooled_tasks=frozenset(hello.spooled_tasks),
+        codecs=frozenset(hello.codecs),
     )
 
 

@@ -26,6 +26,8 @@ class ClientInfo:
     kinds: tuple[common.TaskKind, ...] = ()
     attributes: dict[str, str] = field(default_factory=dict)
     spooled_tasks: frozenset[str] = frozenset()
+    codecs: frozenset[str] = frozenset()
+    """Names of those that it knows."""
     since_unix_s: float = field(default_factory=time.time)
 
     def as_wire(self) -> link.AttachedClient:

@@ -10,13 +10,15 @@ from fedn.combiner.admission import Admission, AdmissionStatistics
 from fedn.combiner.attach import AttachServices, attach
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
+from fedn.combiner.encoded import EncodedModels
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.link import Epoch, LinkServices, link
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache
-from fedn.combiner.options import CombinerOptions, TlsFiles
+from fedn.combiner.options import SEND_BYTES, CombinerOptions, TlsFiles
 from fedn.combiner.results import RoundServices
 from fedn.combiner.rounds import Rounds
+from fedn.combiner.sending import SendGate
 from fedn.combiner.server import CombinerServer
 from fedn.network.tokens import TokenVerifier
 from fedn.plan.logs import bind
@@ -48,9 +50,11 @@ class Combiner:
         self._spool = Spool(options.data_dir / "spool")
         self._executor = ThreadPoolExecutor(_FOLD_THREADS, thread_name_prefix="fedn-fold")
         self._admission = Admission(options.upload_memory_bytes, self._spool, options.slow_after_s)
+        self._sending = SendGate(SEND_BYTES, options.slow_after_s)
         services = RoundServices(
             clients=self._clients,
             objects=self._objects,
+            encoded=EncodedModels(self._objects, self._executor),
             admission=self._admission,
             spool=self._spool,
             executor=self._executor,
@@ -68,6 +72,7 @@ class Combiner:
             rounds=self._rounds,
             objects=self._objects,
             admission=self._admission,
+            sending=self._sending,
             spool=self._spool,
             parking=self._parking,
             metrics=self.metrics,
@@ -127,6 +132,7 @@ class Combiner:
         await self._parking.wait()
         await self._rounds.close()
         await self._admission.close()
+        self._sending.close()
         await asyncio.to_thread(self._spool.close)
         await asyncio.to_thread(self._executor.shutdown)
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from fedn.aggregation.base import Aggregate, Rule
 from fedn.combiner.buffers import Storage
+from fedn.combiner.coding import read_update
 from fedn.combiner.objects import StoredObject, cut
+from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
@@ -33,8 +35,16 @@ class Arrived:
     update_id: str
     size_bytes: int
     metadata: UpdateMetadata
-    spec: ModelSpec
+    spec: ModelSpec | None
+    """What the bytes hold; None where they are packed."""
     storage: Storage
+    encoding: Encoding | None = None
+    """Of the chain that it went through; None where it came as it is."""
+
+    @property
+    def work_bytes(self) -> int:
+        """What adding it has to go through."""
+        return self.size_bytes if self.encoding is None else max(self.size_bytes, self.encoding.base.size_bytes)
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ class Fold:
     def put(self, arrived: Arrived) -> None:
         """Takes an update over; `on_folded` tells when it is in the sum."""
         self._waiting.append(arrived)
-        self._waiting_bytes += arrived.size_bytes
+        self._waiting_bytes += arrived.work_bytes
         self._idle.clear()
         if self._running is None:
             self._start()
@@ -159,13 +169,21 @@ class Fold:
         for arrived in batch:
             weight, error = self._rule.weight_of(arrived.metadata), None
             try:
-                form = arrived.metadata.form
-                self._aggregate(form).add(arrived.storage.pieces(), arrived.spec, weight, form=form)
+                self._add_one(arrived, weight)
             except FednError as refusal:
                 error = refusal
             done.append(Folded(arrived, weight, error))
         self._spent_s += time.perf_counter() - started
         return done
+
+    def _add_one(self, arrived: Arrived, weight: float) -> None:
+        form, data = arrived.metadata.form, arrived.storage.pieces()
+        if arrived.encoding is not None:
+            payload = read_update(arrived.encoding, data)
+            self._aggregate(form).add_encoded(payload, weight, form=form)
+            return
+        assert arrived.spec is not None  # only packed bytes have none, and those are encoded
+        self._aggregate(form).add(data, arrived.spec, weight, form=form)
 
     def _aggregate(self, form: str) -> Aggregate:
         """Models and deltas are summed apart: only deltas need the base model's bytes."""

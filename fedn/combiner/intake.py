@@ -1,22 +1,29 @@
 """What a result must say of itself before its first byte is taken."""
 
+from collections.abc import Callable
+
 from fedn.aggregation.checks import check_metadata
+from fedn.combiner.coding import check_chain
 from fedn.combiner.options import HEADER_SLACK_BYTES
+from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.convert import metadata_from_wire
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import UpdateRefused
 from fedn.protocol.names import check_digest
-from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChain, RoundName, TaskKind, TaskSpec, UpdateMetadata
+
+Encodings = Callable[[CodecChain], Encoding]
 
 
 def check_announcement(
-    ready: wire.Ready, task: TaskSpec, name: RoundName, base: ModelSpec | None, max_bytes: int
+    ready: wire.Ready, task: TaskSpec, name: RoundName, base: ModelSpec | None, encodings: Encodings, max_bytes: int
 ) -> UpdateMetadata:
     """The metadata of a result that may be taken.
 
     Args:
         base: of the model that a train task works on; None for other kinds.
+        encodings: gives what a chain makes of updates of that model.
         max_bytes: largest result allowed.
 
     Raises:
@@ -38,20 +45,23 @@ def check_announcement(
             fix=f"Work on the model of the task, {task.model_id}.",
             where=where,
         )
+    check_chain(metadata, task)
     if task.kind is TaskKind.TRAIN:
         check_metadata(metadata)
     if task.kind is TaskKind.VALIDATE:
         if ready.size_bytes:
             raise UpdateRefused("update_with_tensors", "the task is answered with metrics alone", where=where)
         return metadata
-    _check_size(ready, metadata, base, max_bytes, where)
+    expected = base.size_bytes if base is not None else None
+    if base is not None and metadata.update_chain:
+        expected = encodings(metadata.update_chain).max_bytes
+    _check_size(ready, expected, max_bytes, where)
     return metadata
 
 
 def _check_size(
     ready: wire.Ready,
-    metadata: UpdateMetadata,
-    base: ModelSpec | None,
+    expected_bytes: int | None,
     max_bytes: int,
     where: dict[str, object],
 ) -> None:
@@ -67,10 +77,10 @@ def _check_size(
             fix="Raise the combiner's setting max_model_bytes, or return a smaller model.",
             where=where,
         )
-    if base is not None and ready.size_bytes > base.size_bytes + HEADER_SLACK_BYTES:
+    if expected_bytes is not None and ready.size_bytes > expected_bytes + HEADER_SLACK_BYTES:
         raise UpdateRefused(
             "update_does_not_fit",
-            f"the update has {ready.size_bytes} bytes, and its base model {base.size_bytes}",
+            f"the update has {ready.size_bytes} bytes, and one of its base model {expected_bytes} at the most",
             fix="Return all tensors of the model that the task brought, with their names, shapes and dtypes.",
             where=where,
         )

@@ -16,10 +16,11 @@ from fedn.combiner.options import CombinerOptions, TlsFiles
 from fedn.combiner.registration import Announcement, Registration
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of
+from fedn.network.open_files import raise_open_files
 from fedn.network.tokens import Role, TokenVerifier
 from fedn.plan.logs import bind, configure_logging
 from fedn.plan.settings import CombinerSettings
-from fedn.protocol.errors import Conflict, FednError
+from fedn.protocol.errors import Conflict, FednError, LimitExceeded
 
 _log = bind(__name__)
 
@@ -27,11 +28,18 @@ _SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while another wants it. Sums hold it for microseconds at a time, and
 with Python's 5 ms would wait for the event loop at every step."""
 
+_OTHER_FILES = 512
+"""Open files besides the clients' connections: spool files, the reducer's link, the program itself."""
+
 
 def run(settings: CombinerSettings) -> int:
     """Runs until SIGINT or SIGTERM; the program's exit status."""
     configure_logging(settings.log_level, settings.log_format)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        raise_open_files(settings.max_clients + _OTHER_FILES)
+    except LimitExceeded as error:
+        _log.warning(f"not all of max_clients ({settings.max_clients}) can attach: {error}")
     try:
         join = join_of(settings)
         with Identity(settings.data_dir, settings.name, Role.COMBINER) as identity:

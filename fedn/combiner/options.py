@@ -14,6 +14,9 @@ KEEP_OBJECT_BYTES = 64 * MIB
 CLIENT_OUTBOX_BYTES = 16 * MIB
 """Control messages that may wait for one client: tasks with large parameters fit."""
 
+SEND_BYTES = 16 * MIB
+"""Pieces of models and packages on their way to all clients at once, but for those that slow peers are given."""
+
 LINK_OUTBOX_BYTES = 64 * MIB
 """Control messages that may wait for the reducer: the events of a round of 10,000 clients fit."""
 

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 
+from fedn.combiner.sending import Pass, SendGate
 from fedn.combiner.timers import ProgressWatch
 from fedn.network.bundles import Bundler
 from fedn.protocol.errors import Unavailable
@@ -24,12 +25,20 @@ class Outbox:
     Args:
         stall_s: seconds that one message may take to leave before the peer counts as hung.
         max_bytes: control messages that may wait.
+        gate: lets the pieces of objects through; None: they go at once.
         bundles: whether the peer reads several frames in one message.
     """
 
-    def __init__(self, *, stall_s: float, max_bytes: int, bundles: bool = False) -> None:
+    def __init__(self, *, stall_s: float, max_bytes: int, gate: SendGate | None = None, bundles: bool = False) -> None:
         self._control: deque[bytes] = deque()
         self._ordered: deque[bytes | Iterator[bytes]] = deque()
+        self._piece: bytes | None = None
+        """Next of the object in front; it waits for the gate."""
+        self._gate = gate
+        self._pass: Pass | None = None
+        """For `_piece`."""
+        self._used: list[Pass] = []
+        """Of the pieces that are being written."""
         self._waiting_bytes = 0
         self._max_bytes = max_bytes
         self._wake = asyncio.Event()
@@ -75,6 +84,7 @@ class Outbox:
             return
         self._control.clear()
         self._ordered.clear()
+        self._piece = None
         self._waiting_bytes = 0
         if last is not None:
             self._control.append(last)
@@ -117,10 +127,40 @@ class Outbox:
                 self._ordered.popleft()
                 self._waiting_bytes -= len(head)
                 return head
-            for piece in head:
-                return piece
-            self._ordered.popleft()
+            if self._piece is None:
+                self._piece = next(head, None)
+            if self._piece is None:
+                self._ordered.popleft()
+                continue
+            if not self._may_pass(self._piece):
+                return None
+            piece, self._piece = self._piece, None
+            if self._pass is not None:
+                self._used.append(self._pass)
+                self._pass = None
+            return piece
         return None
+
+    def _may_pass(self, piece: bytes) -> bool:
+        """Whether the gate is open. While it is not, control messages go on; it wakes us when it opens."""
+        if self._gate is None:
+            return True
+        if self._pass is None:
+            self._pass = self._gate.request(len(piece), self._wake.set)
+        return self._pass.granted
+
+    def _written(self) -> None:
+        """What was being written has left."""
+        if self._gate is not None:
+            for given in self._used:
+                self._gate.leave(given)
+        self._used.clear()
+
+    def _leave_gate(self) -> None:
+        self._written()
+        if self._gate is not None and self._pass is not None:
+            self._gate.leave(self._pass)
+        self._pass = None
 
     async def run(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         """Writes until `end`; to be run as a task of its own. Unavailable (`peer_too_slow`) where nobody reads."""
@@ -133,6 +173,7 @@ class Outbox:
         finally:
             self._watch.cancel()
             self._stop_waiting_for_company()
+            self._leave_gate()
         if self._failure is not None:
             raise self._failure
 
@@ -149,4 +190,5 @@ class Outbox:
             self._watch.touch()
             await write(message)
             self._watch.rest()
+            self._written()
             self.sent_bytes += len(message)

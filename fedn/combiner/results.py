@@ -14,18 +14,26 @@ from fedn.aggregation.base import Rule, get_rule
 from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
+from fedn.combiner.coding import spec_of
+from fedn.combiner.encoded import EncodedModels
 from fedn.combiner.fold import Arrived, Fold, Folded
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
 from fedn.combiner.ordering import InOrder
-from fedn.models.wire import ModelSpec, header_size, read_spec
+from fedn.models.codecs.chain import Encoding
+from fedn.models.wire import ModelSpec
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as common
+from fedn.plan.allocator import return_freed_memory
+from fedn.plan.chains import make_chain
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
-from fedn.protocol.tasks import TaskKind
+from fedn.protocol.tasks import CodecChain, TaskKind
+
+_GIGANTIC_BYTES = 512 << 20
+"""The memory of a base model of that size is given back to the system before its successor is made."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,7 @@ class RoundServices:
 
     clients: Clients
     objects: ObjectCache
+    encoded: EncodedModels
     admission: Admission
     spool: Spool
     executor: Executor
@@ -57,7 +66,7 @@ class Results:
     """One round's results. Belongs to the round's loop.
 
     Raises:
-        InvalidInput: the rule is unknown, or the train tasks start from several models.
+        InvalidInput: the rule or a codec is unknown, or the train tasks start from several models.
     """
 
     def __init__(self, spec: RoundSpec, services: RoundServices, owner: ResultsOwner) -> None:
@@ -65,6 +74,9 @@ class Results:
         """The model that the train tasks start from; empty where there are none."""
         self.base: ModelSpec | None = None
         """What updates must be like, once the base model is here."""
+        for chain in {repr(task.update_chain): task.update_chain for task in spec.tasks}.values():
+            make_chain(chain)
+        self._encodings: dict[str, Encoding] = {}
         self._spec = spec
         self._services = services
         self._owner = owner
@@ -89,8 +101,7 @@ class Results:
         stored = self._services.objects.get(self.base_id) if self.base_id else None
         if stored is None or self.base is not None:
             return
-        model = stored.bytes_in_pieces()
-        self.base = read_spec(model.copy(0, header_size(model.copy(0, 8)) or 0), stored.size_bytes)
+        self.base = spec_of(stored.bytes_in_pieces())
         self._fold = Fold(
             self._rule,
             self._spec.sum_dtype,
@@ -100,6 +111,14 @@ class Results:
             self._folded,
             self._owner.results_lost,
         )
+
+    def encoding(self, chain: CodecChain) -> Encoding:
+        """What a chain that tasks asked for makes of updates. `base` is there."""
+        assert self.base is not None
+        key = repr(chain)
+        if key not in self._encodings:
+            self._encodings[key] = make_chain(chain).of(self.base, self.base_id)
+        return self._encodings[key]
 
     def put(self, kind: TaskKind, arrived: Arrived) -> None:
         """Takes a result over, with its storage; the owner is told what became of it."""
@@ -127,6 +146,9 @@ class Results:
             await self._fold.settled()
             if self._fold.let_base_go():
                 self._services.objects.let_go(self.base_id, self._spec.name)
+                if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
+                    run = asyncio.get_running_loop().run_in_executor
+                    await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()
         if stored is None or self._closed:
             return link.RoundDone(reason=reason)

@@ -13,6 +13,7 @@ from fedn.combiner.events import EventLog
 from fedn.combiner.fold import Arrived
 from fedn.combiner.intake import check_announcement
 from fedn.combiner.jobs import Jobs
+from fedn.combiner.objects import StoredObject
 from fedn.combiner.results import Results, RoundServices
 from fedn.combiner.tasks import OpenTask, already_answered, away, late, reason_of
 from fedn.combiner.uploads import Phase, Upload
@@ -58,6 +59,8 @@ class Round:
         self._services = services
         self._results = Results(spec, services, self)
         self._needs = {key for task in spec.tasks for key in (task.model_id, task.package_id)} - {""}
+        self._encoded: set[str] = set()
+        """Models as chains of codecs made them, which clients were sent."""
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
             self._by_client.setdefault(task.spec.client, []).append(task)
@@ -147,9 +150,7 @@ class Round:
     def wants(self, client: str, object_id: str) -> bool:
         """Whether an open task of this client names the object."""
         return not self.done and any(
-            object_id in (task.spec.model_id, task.spec.package_id)
-            for task in self._by_client.get(client, ())
-            if not task.answered
+            task.names(object_id) for task in self._by_client.get(client, ()) if not task.answered
         )
 
     # What clients say.
@@ -176,7 +177,9 @@ class Round:
             return
         try:
             base = self._results.base if task.spec.kind is TaskKind.TRAIN else None
-            metadata = check_announcement(ready, task.spec, self.name, base, self._services.max_model_bytes)
+            metadata = check_announcement(
+                ready, task.spec, self.name, base, self._results.encoding, self._services.max_model_bytes
+            )
         except FednError as error:
             self._refuse(task, error)
             return
@@ -193,7 +196,8 @@ class Round:
             room.release()
             room = None
         spec = task.spec
-        task.upload = Upload(self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room)
+        encoding = self._results.encoding(metadata.update_chain) if metadata.update_chain else None
+        task.upload = Upload(self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room, encoding)
         if room is not None:
             peer.lane.add_granted(task.upload)
         else:
@@ -221,14 +225,21 @@ class Round:
     def upload_refused(self, upload: Upload, error: FednError) -> None:
         self._refuse(self.tasks[upload.task_id], error)
 
-    def upload_received(self, upload: Upload, spec: ModelSpec, storage: Storage) -> None:
+    def upload_received(self, upload: Upload, spec: ModelSpec | None, storage: Storage) -> None:
         task = self.tasks[upload.task_id]
         assert task.metadata is not None  # set with the upload
         task.upload, task.update_id, task.answered = None, upload.object_id, True
         task.rest()
         self._acknowledge(task)
         arrived = Arrived(
-            task.spec.client, upload.task_id, upload.object_id, upload.size_bytes, task.metadata, spec, storage
+            task.spec.client,
+            upload.task_id,
+            upload.object_id,
+            upload.size_bytes,
+            task.metadata,
+            spec,
+            storage,
+            upload.encoding,
         )
         self._results.put(task.spec.kind, arrived)
 
@@ -274,13 +285,33 @@ class Round:
         objects = [stored for stored in found if stored is not None]
         if len(objects) < len(found):
             return  # comes when the rest is here
+        task.encoded_id = ""
+        if task.wants_encoded(peer):
+            coded = self._services.encoded.get(objects[-1], task.spec.model_chain)
+            if not coded.done():
+                coded.add_done_callback(lambda _: self._dispatch_again(task, peer))
+                return
+            self._take_encoded(task, objects, coded.result())
         remaining_s = max(self._deadline_at - self._loop.time(), 0.001)
-        message = task_to_wire(task.spec, self.name, remaining_s)
+        message = task_to_wire(task.asked_of(peer), self.name, remaining_s)
         message.upload_credit_bytes = self._give_credit(task)
         frame = wire.CombinerFrame(task=message)
         spooled = task.spec.task_id in peer.info.spooled_tasks
         task.sent_to = peer
         peer.push(frame, [] if spooled else objects)
+
+    def _dispatch_again(self, task: OpenTask, peer: Peer) -> None:
+        """The encoded model is there, if the client still is."""
+        if not task.answered and self._services.clients.get(task.spec.client) is peer:
+            self._dispatch(task, peer)
+
+    def _take_encoded(self, task: OpenTask, objects: list[StoredObject], encoded: StoredObject | None) -> None:
+        """Puts the encoded model in the place of the model, which is the last of the objects."""
+        if encoded is not None:
+            task.encoded_id = encoded.object_id
+            self._encoded.add(encoded.object_id)
+            self._services.objects.pin(encoded.object_id, self.name)
+            objects[-1] = encoded
 
     def _give_credit(self, task: OpenTask) -> int:
         """Keeps room for a small update; bytes, 0 where the client has to ask for a grant."""
@@ -407,6 +438,8 @@ class Round:
         self._jobs.start(self._seal())
 
     async def _seal(self) -> None:
+        for object_id in self._encoded:
+            self._services.objects.let_go(object_id, self.name)
         try:
             result = await self._results.seal(self._reason)
         except FednError as error:

@@ -55,6 +55,7 @@ async def _read_all(context: Context, receive: Callable[[Buffer], Awaitable[None
     while isinstance(message := await context.read(), bytes):
         for frame in split(message):
             await receive(frame)
+        message = frame = b""  # a piece shall not stay here until the next message comes
 
 
 class TokenTimer:

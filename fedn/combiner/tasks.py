@@ -10,7 +10,7 @@ from fedn.combiner.uploads import Upload
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import FednError, UpdateRefused
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason
-from fedn.protocol.tasks import TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChain, TaskSpec, UpdateMetadata
 
 _RANK = {LedgerState.SELECTED: 0, LedgerState.TRAINING: 1, LedgerState.UPLOADING: 2}
 
@@ -28,6 +28,8 @@ class OpenTask:
     """The result that is in; with an update, not yet final until it is in the sum."""
     answered: bool = False
     """The result is in, or the task is final: nothing is waited for from the client."""
+    encoded_id: str = ""
+    """The encoded model that it was sent with."""
     sent_to: Peer | None = None
     """The stream that the task went out on last."""
     credit: Storage | None = None
@@ -57,6 +59,29 @@ class OpenTask:
         if (credit := self.take_credit()) is not None:
             credit.release()
 
+    def names(self, object_id: str) -> bool:
+        """Whether the client needs the object for it."""
+        return object_id in (self.spec.model_id, self.spec.package_id) or object_id == self.encoded_id != ""
+
+    def wants_encoded(self, peer: Peer) -> bool:
+        """Whether its model goes through a chain on its way to this client."""
+        return bool(self.spec.model_id and self.spec.model_chain) and _knows(peer, self.spec.model_chain)
+
+    def asked_of(self, peer: Peer) -> TaskSpec:
+        """The task as this client is told it: with an encoded model, if it is sent one, and only with codecs it knows.
+
+        A chain with a codec that it does not know is left out as a whole: its tensors come as they are.
+        """
+        if not (self.spec.update_chain or self.spec.model_chain):
+            return self.spec
+        return self.spec.model_copy(
+            update={
+                "update_chain": self.spec.update_chain if _knows(peer, self.spec.update_chain) else (),
+                "model_chain": self.spec.model_chain if self.encoded_id else (),
+                "encoded_model_id": self.encoded_id,
+            }
+        )
+
     def is_answered_by(self, ready: wire.Ready) -> bool:
         """Whether this very result is in."""
         if ready.size_bytes:
@@ -75,6 +100,11 @@ class OpenTask:
             metadata=self.metadata if updated else None,
             updated_at=time.time(),
         )
+
+
+def _knows(peer: Peer, chain: CodecChain) -> bool:
+    """Whether the client said that it knows all codecs of the chain."""
+    return all(choice.name in peer.info.codecs for choice in chain)
 
 
 def reason_of(error: FednError) -> Reason:

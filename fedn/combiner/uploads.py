@@ -16,6 +16,7 @@ from fedn.combiner.buffers import Spool, SpoolStorage, Storage
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.options import MIB
 from fedn.combiner.timers import ProgressWatch
+from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import FednError, UpdateRefused
@@ -41,8 +42,11 @@ class UploadOwner(Protocol):
 
     def upload_parked(self, upload: "Upload") -> None: ...
 
-    def upload_received(self, upload: "Upload", spec: ModelSpec, storage: Storage) -> None:
-        """All is there and checked. The storage is the owner's, who releases it."""
+    def upload_received(self, upload: "Upload", spec: ModelSpec | None, storage: Storage) -> None:
+        """All is there and checked, as far as that can be. The storage is the owner's, who releases it.
+
+        Without a spec, the bytes are packed.
+        """
 
     def upload_refused(self, upload: "Upload", error: FednError) -> None: ...
 
@@ -59,6 +63,7 @@ class Upload:
         size_bytes: int,
         base: ModelSpec | None,
         storage: Storage | None = None,
+        encoding: Encoding | None = None,
     ) -> None:
         self.client = client
         self.task_id = task_id
@@ -71,13 +76,18 @@ class Upload:
         """Given from the start where the upload was granted with its task: its pieces come without a Grant."""
         self.moving: asyncio.Task[None] | None = None
         """On its way from memory to the spool."""
+        self.encoding = encoding
+        """Of the chain that it went through; None where it comes as it is."""
         self._base = base
-        self.check = ArrivalCheck(object_id, size_bytes, base)
+        self.check = self._fresh_check()
 
     def restart(self) -> None:
         """Forgets the bytes that came, not the place for them."""
         self.received = 0
-        self.check = ArrivalCheck(self.object_id, self.size_bytes, self._base)
+        self.check = self._fresh_check()
+
+    def _fresh_check(self) -> ArrivalCheck:
+        return ArrivalCheck(self.object_id, self.size_bytes, self._base, self.encoding)
 
     def drop(self) -> None:
         """Gives everything back."""

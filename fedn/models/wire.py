@@ -8,10 +8,10 @@ Not here: files and other formats (fedn.models.files).
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import ml_dtypes
 import numpy as np
@@ -47,6 +47,7 @@ _ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 _MAX_DIMENSIONS = 32
 _MAX_BYTES = 2**63 - 1
 _REMEMBERED_HEADER_BYTES = 1_000_000
+_REMEMBERED_TENSORS = 10_000
 
 MAX_HEADER_BYTES = 100_000_000
 """Headers larger than this are refused."""
@@ -105,8 +106,29 @@ def encode(tensors: Mapping[str, np.ndarray[Any, Any]], metadata: Mapping[str, s
     Raises:
         InvalidInput: (`bad_model`) a name or a dtype that the format cannot hold.
     """
+    return encode_into(tensors, bytearray, metadata)
+
+
+BufferT = TypeVar("BufferT", bytearray, memoryview)
+
+
+def encode_into(
+    tensors: Mapping[str, np.ndarray[Any, Any]],
+    allocate: Callable[[int], BufferT],
+    metadata: Mapping[str, str] | None = None,
+) -> BufferT:
+    """The bytes of `encode`, in a buffer that the caller provides; every byte of it is written.
+
+    Args:
+        allocate: gives a writable buffer of so many bytes; is called once, when all is known to be right.
+
+    Raises:
+        InvalidInput: as `encode`.
+    """
     arrays = {name: np.asarray(array) for name, array in tensors.items()}
-    buffer, spec = allocate(((name, array.dtype, array.shape) for name, array in arrays.items()), metadata)
+    header, spec = layout(((name, array.dtype, array.shape) for name, array in arrays.items()), metadata)
+    buffer = allocate(spec.size_bytes)
+    buffer[: len(header)] = header
     for tensor, array in zip(spec.tensors, arrays.values(), strict=True):
         view(buffer, tensor)[...] = array
     return buffer
@@ -133,7 +155,16 @@ def layout(
     Raises:
         InvalidInput: (`bad_model`) a name or a dtype that the format cannot hold, or a name that comes twice.
     """
-    wanted = [(name, _storable(name, dtype), tuple(shape)) for name, dtype, shape in entries]
+    key = tuple((name, dtype, tuple(shape)) for name, dtype, shape in entries)
+    if metadata or len(key) > _REMEMBERED_TENSORS:
+        return _make_layout(key, metadata)
+    return _make_layout_again(key)
+
+
+def _make_layout(
+    entries: tuple[tuple[str, DType, tuple[int, ...]], ...], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, ModelSpec]:
+    wanted = [(name, _storable(name, dtype), shape) for name, dtype, shape in entries]
     spans: list[tuple[int, int]] = [(0, 0)] * len(wanted)
     position = 0
     for index in sorted(range(len(wanted)), key=lambda index: -wanted[index][1].itemsize):
@@ -156,6 +187,10 @@ def layout(
     )
     header = len(text).to_bytes(_LENGTH_BYTES, "little") + text
     return header, ModelSpec(infos, data_start + position, sorted_metadata)
+
+
+# A client makes the same model in every round.
+_make_layout_again = lru_cache(maxsize=8)(_make_layout)
 
 
 def header_size(prefix: Buffer) -> int | None:

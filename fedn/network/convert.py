@@ -4,6 +4,7 @@ Free-form values (hyper-parameters, rule options) travel as JSON text, so that i
 """
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +13,7 @@ from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundSpec
-from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChoice, RoundName, TaskKind, TaskSpec, UpdateMetadata
 
 _KINDS = {
     TaskKind.INIT: wire.TASK_KIND_INIT,
@@ -68,6 +69,20 @@ def reason_from_wire(message: wire.Problem) -> Reason:
     return Reason(code=message.code, message=message.message, fix=message.fix)
 
 
+def chain_to_wire(chain: Iterable[CodecChoice]) -> list[wire.Codec]:
+    return [wire.Codec(name=choice.name, options_json=json.dumps(choice.options)) for choice in chain]
+
+
+def chain_from_wire(chain: Iterable[wire.Codec]) -> tuple[CodecChoice, ...]:
+    """InvalidInput (`bad_message`) where options are no JSON object, or a name is none."""
+    try:
+        return tuple(
+            CodecChoice(name=codec.name, options=_json_object(codec.options_json, "options_json")) for codec in chain
+        )
+    except ValidationError as error:
+        raise _bad("chain of codecs", error) from error
+
+
 def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Task:
     """A task as a client is told it; `deadline_s` is seconds from now."""
     return wire.Task(
@@ -82,6 +97,9 @@ def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Tas
         package_id=task.package_id,
         helper=task.helper,
         deadline_s=deadline_s,
+        update_chain=chain_to_wire(task.update_chain),
+        model_chain=chain_to_wire(task.model_chain),
+        encoded_model_id=task.encoded_model_id,
     )
 
 
@@ -106,6 +124,9 @@ def task_from_wire(message: wire.Task) -> TaskSpec:
         parameters=_json_object(message.parameters_json, "parameters_json"),
         package_id=message.package_id,
         helper=message.helper,
+        update_chain=chain_from_wire(message.update_chain),
+        model_chain=chain_from_wire(message.model_chain),
+        encoded_model_id=message.encoded_model_id,
     )
 
 
@@ -124,6 +145,10 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         metrics=metadata.metrics,
         validation=metadata.validation,
         num_validation_examples=metadata.num_validation_examples,
+        update_chain=chain_to_wire(metadata.update_chain),
+        decoded_bytes=metadata.decoded_bytes,
+        model_chain=chain_to_wire(metadata.model_chain),
+        model_bytes=metadata.model_bytes,
     )
 
 
@@ -144,6 +169,10 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             metrics=dict(message.metrics),
             validation=dict(message.validation),
             num_validation_examples=message.num_validation_examples,
+            update_chain=chain_from_wire(message.update_chain),
+            decoded_bytes=message.decoded_bytes,
+            model_chain=chain_from_wire(message.model_chain),
+            model_bytes=message.model_bytes,
         )
     except ValidationError as error:
         raise _bad("update metadata", error) from error

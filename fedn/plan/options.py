@@ -1,4 +1,4 @@
-"""Rules, schedulers and helpers found by name through entry points, never by import.
+"""Rules, schedulers, helpers and codecs found by name through entry points, never by import.
 
 A package of anybody adds an option by declaring an entry point in one of the groups; nothing here knows the options.
 """
@@ -12,6 +12,7 @@ from inspect import cleandoc
 
 from fedn.protocol.errors import InvalidInput
 
+CODECS = "fedn.codecs"
 HELPERS = "fedn.helpers"
 RULES = "fedn.rules"
 SCHEDULERS = "fedn.schedulers"
@@ -43,6 +44,11 @@ def load_option(group: str, name: str) -> type:
             where={"option": name},
         )
     return _load(found[0])
+
+
+def option_names(group: str) -> list[str]:
+    """Names of a group, sorted, whether they can be used or not."""
+    return sorted(_entries(group))
 
 
 def list_options(group: str) -> dict[str, str]:

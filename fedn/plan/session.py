@@ -1,9 +1,10 @@
 """The plan of a session: every choice of a training run, validated as a whole before anything starts."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from fedn.protocol.tasks import CodecChain
 from fedn.protocol.trail import digest_json
 
 
@@ -23,6 +24,14 @@ class SchedulerChoice(BaseModel):
 
     name: str = "synchronous"
     options: dict[str, Any] = Field(default_factory=dict)
+
+
+def _named(codecs: Any) -> Any:
+    """A codec may be given by its name alone."""
+    return [{"name": one} if isinstance(one, str) else one for one in codecs] if isinstance(codecs, list) else codecs
+
+
+Codecs = Annotated[CodecChain, BeforeValidator(_named)]
 
 
 class SessionPlan(BaseModel):
@@ -53,6 +62,10 @@ class SessionPlan(BaseModel):
     reducer_mean: Literal["weighted", "plain"] = "weighted"
     """How combiner models become one: by their weights (equal to flat FedAvg), or each counting the same."""
     sum_dtype: Literal["float64", "float32"] = "float64"
+    update_chain: Codecs = ()
+    """Codecs that updates go through, in this order: delta, topk, one of float16, bfloat16 and int8, zstd; or none."""
+    model_chain: Codecs = ()
+    """Codecs that models go through on their way to clients: one of float16, bfloat16 and int8, zstd; or none."""
     keep_combiner_models: bool = False
     """Store the combiner models too, not only their digests."""
     seed: int = Field(default=0, ge=0)

@@ -32,6 +32,17 @@ class RoundName(Frozen):
         return f"{self.session}/{self.index}.{self.attempt}@{self.epoch}"
 
 
+class CodecChoice(Frozen):
+    """A codec by its name (`fedn plan options`), with its options."""
+
+    name: str = Field(min_length=1, max_length=64)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+CodecChain = Annotated[tuple[CodecChoice, ...], Field(max_length=8)]
+"""What happens to tensors on their way, in the order in which the sender applies it; empty: nothing."""
+
+
 class TaskSpec(Frozen):
     """What one client is asked to do in a round."""
 
@@ -48,6 +59,12 @@ class TaskSpec(Frozen):
     parameters: dict[str, Any] = Field(default_factory=dict)
     package_id: str = ""
     helper: str = ""
+    update_chain: CodecChain = ()
+    """What the update is asked to go through; a client may also return it as it is."""
+    model_chain: CodecChain = ()
+    """What the model went through, where `encoded_model_id` is given."""
+    encoded_model_id: str = ""
+    """Digest of the encoded model, which stands for `model_id`; set by the combiner that encoded it."""
 
 
 def _all_numbers(metrics: dict[str, float]) -> dict[str, float]:
@@ -81,6 +98,14 @@ class UpdateMetadata(Frozen):
     validation: Metrics = Field(default_factory=dict)
     """Metrics of the incoming model, for a train task with `validate_incoming`."""
     num_validation_examples: int = Field(default=0, ge=0)
+    update_chain: CodecChain = ()
+    """What the update went through: what the task asked for, or nothing."""
+    decoded_bytes: int = Field(default=0, ge=0)
+    """Size of the update before that; 0 where there is none."""
+    model_chain: CodecChain = ()
+    """What the model went through that the client worked on."""
+    model_bytes: int = Field(default=0, ge=0)
+    """Size of that model as it came to the client; 0 where there is none."""
 
 
 def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, float]:

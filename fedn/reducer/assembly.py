@@ -111,7 +111,7 @@ def make_services(
             fix="It is in secrets/admin of the reducer's data directory, or in a sandbox's admin.json.",
         ),
         registry=core.registry,
-        assigner=Assigner(core.registry, sessions.attached_clients),
+        assigner=Assigner(core.registry, core.engine.roster),
         sessions=sessions,
         trail=core.trail,
         catalog=core.catalog,
@@ -140,7 +140,7 @@ def _gauges(core: Core) -> dict[str, tuple[str, float]]:
     return {
         "fedn_combiners": ("Combiners known", len(combiners)),
         "fedn_combiners_alive": ("Combiners alive", sum(record.alive for record in combiners)),
-        "fedn_clients_attached": ("Clients attached to combiners", len(sessions.attached_clients())),
+        "fedn_clients_attached": ("Clients attached to combiners", len(core.engine.roster)),
         "fedn_trail_length": ("Entries of the trail", 0 if head is None else head.index + 1),
         "fedn_session_running": ("1 while a session runs", float(sessions.running() is not None)),
         "fedn_event_streams": ("Open event streams", core.events.subscriptions),

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,14 +15,17 @@ _RETRY_NONE_S = 1.0
 _RETRY_FULL_S = 5.0
 
 
-class Attached(Protocol):
-    """A client's place; `fedn.reducer.engine.roster.AttachedClient`."""
+class Places(Protocol):
+    """Who is attached where, over the whole federation; `fedn.reducer.engine.roster.Roster`. From any thread."""
 
-    @property
-    def client(self) -> str: ...
+    def counts(self) -> Mapping[str, int]:
+        """Combiner to its attached clients."""
 
-    @property
-    def combiner(self) -> str: ...
+    def combiner_of(self, client: str) -> str | None:
+        """Where a client is attached."""
+
+    def on_attach(self, listener: Callable[[str, str], None]) -> None:
+        """Calls it, from any thread, with each client and combiner when the one is attached to the other."""
 
 
 @dataclass(frozen=True)
@@ -34,25 +38,22 @@ class Refusal:
 
 
 class Assigner:
-    """Thread-safe.
+    """Thread-safe. What one question costs does not grow with the number of clients: they may all come at once.
 
     Args:
-        attached: the clients that are attached now, over the whole federation.
         clock: monotonic seconds.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        attached: Callable[[], Iterable[Attached]],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, registry: Registry, places: Places, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = registry
-        self._attached = attached
+        self._places = places
         self._clock = clock
         self._lock = threading.Lock()
         self._promised: dict[str, tuple[str, float]] = {}
+        """Client to the combiner and the end of the promise; the oldest first."""
+        self._promises: Counter[str] = Counter()
+        """Combiner to the number of those."""
+        places.on_attach(self._came)
 
     def assign(
         self, client: str, preferred: str = "", avoid: Sequence[str] = (), *, promise: bool = True
@@ -76,29 +77,44 @@ class Assigner:
             else:
                 chosen = _least_packed(alive, taken, avoid)
             if promise and isinstance(chosen, CombinerRecord):
+                self._forget(client)
                 self._promised[client] = (chosen.name, self._clock() + _PROMISE_S)
+                self._promises[chosen.name] += 1
             return chosen
 
-    def _taken(self, client: str) -> Mapping[str, set[str]]:
-        """Combiner to the clients that are there or on their way, this one left out."""
+    def _taken(self, client: str) -> Mapping[str, int]:
+        """Combiner to its clients: those that are there, and those on their way; this one left out."""
         now = self._clock()
-        places = {attached.client: attached.combiner for attached in self._attached()}
-        self._promised = {name: kept for name, kept in self._promised.items() if kept[1] > now}
-        places.update({name: combiner for name, (combiner, _) in self._promised.items()})
-        places.pop(client, None)
-        taken: dict[str, set[str]] = {}
-        for name, combiner in places.items():
-            taken.setdefault(combiner, set()).add(name)
+        while self._promised and next(iter(self._promised.values()))[1] <= now:
+            self._forget(next(iter(self._promised)))
+        taken = Counter(self._places.counts())
+        taken.update(self._promises)
+        own = {self._places.combiner_of(client), self._promised[client][0] if client in self._promised else None}
+        for combiner in own - {None}:
+            taken[str(combiner)] -= 1
         return taken
 
+    def _came(self, client: str, combiner: str) -> None:
+        """A client that is there is counted as that."""
+        with self._lock:
+            promised = self._promised.get(client)
+            if promised is not None and promised[0] == combiner:
+                self._forget(client)
 
-def _load(record: CombinerRecord, taken: Mapping[str, set[str]]) -> float:
+    def _forget(self, client: str) -> None:
+        """Ends a promise, if there is one."""
+        promised = self._promised.pop(client, None)
+        if promised is not None:
+            self._promises[promised[0]] -= 1
+
+
+def _load(record: CombinerRecord, taken: Mapping[str, int]) -> float:
     """Part of its places that is taken. Without a link, only the combiner itself knows how many are."""
-    known = len(taken.get(record.name, ()))
+    known = taken.get(record.name, 0)
     return max(known, 0 if record.linked else record.attached) / record.max_clients
 
 
-def _preferred(name: str, records: Sequence[CombinerRecord], taken: Mapping[str, set[str]]) -> CombinerRecord | Refusal:
+def _preferred(name: str, records: Sequence[CombinerRecord], taken: Mapping[str, int]) -> CombinerRecord | Refusal:
     record = next((record for record in records if record.name == name), None)
     if record is None:
         return Refusal("preferred_unknown", f"there is no combiner {name!r}, which this client prefers", _RETRY_FULL_S)
@@ -111,7 +127,7 @@ def _preferred(name: str, records: Sequence[CombinerRecord], taken: Mapping[str,
 
 
 def _least_packed(
-    alive: Sequence[CombinerRecord], taken: Mapping[str, set[str]], avoid: Sequence[str]
+    alive: Sequence[CombinerRecord], taken: Mapping[str, int], avoid: Sequence[str]
 ) -> CombinerRecord | Refusal:
     if not alive:
         return Refusal("no_combiner", "no combiner is alive now", _RETRY_NONE_S)

@@ -5,6 +5,7 @@ A site's private key stays at the site: what comes in is a signing request, what
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -72,12 +73,14 @@ class Enrolment:
         """Orders what is written; `_lock` is never held while a store is waited for."""
         self._lock = threading.Lock()
         self._sites: dict[tuple[Role, str], Site] = {}
+        self._counts: Counter[Role] = Counter()
         self._last_seen: dict[tuple[Role, str], float] = {}
 
     def start(self) -> None:
         for document in self._state.find(SITES, order_by="name"):
             site = Site(**{**document, "role": Role(document["role"])})
             self._sites[site.role, site.name] = site
+            self._counts[site.role] += 1
 
     # Sites
 
@@ -123,12 +126,18 @@ class Enrolment:
                 self._state.put(SITES, f"{role.value}/{name}", bound.document())
                 with self._lock:
                     self._sites[role, name] = bound
+                    self._counts[role] += 1
             return bound
 
     def sites(self, role: Role) -> list[Site]:
         """By name."""
         with self._lock:
             return sorted((site for site in self._sites.values() if site.role is role), key=lambda site: site.name)
+
+    def count(self, role: Role) -> int:
+        """Number of sites."""
+        with self._lock:
+            return self._counts[role]
 
     def site(self, role: Role, name: str) -> Site:
         """NotFound (`no_such_client`, `no_such_combiner`)."""
@@ -151,7 +160,8 @@ class Enrolment:
             self.site(role, name)
             self._state.delete(SITES, f"{role.value}/{name}")
             with self._lock:
-                self._sites.pop((role, name), None)
+                del self._sites[role, name]
+                self._counts[role] -= 1
                 self._last_seen.pop((role, name), None)
 
     # Tokens

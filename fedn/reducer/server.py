@@ -39,6 +39,10 @@ _LINGER_BYTES = 16 << 20
 _MAX_WAITING = 1024
 """Connections with a request that wait for a thread; more are answered with 503."""
 
+_KEPT_CONNECTIONS = 512
+"""Open at once; with more, each is closed behind its answer. A site asks twice when it joins, and a thousand at once
+shall not pay for two handshakes each."""
+
 _PLAIN_ANSWER = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
     b"This port speaks HTTPS only: use https://\n"
@@ -282,6 +286,7 @@ class _Server(wsgi.Server):
         self.requests = ThreadPool(self, min=threads, max=threads + max_streams, accepted_queue_size=_MAX_WAITING)
         self.gateway = _Gateway
         self.max_request_header_size = _MAX_HEADER_BYTES
+        self.keep_alive_conn_limit = _KEPT_CONNECTIONS
         self.software = "fedn"
         if context is not None:
             self.ssl_adapter = _TlsAdapter(context)

@@ -6,6 +6,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fedn.aggregation.base import get_rule
+from fedn.plan.chains import check_chains
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.names import check_name
@@ -22,7 +23,7 @@ from fedn.reducer.engine.records import (
     read_round,
     read_session,
 )
-from fedn.reducer.engine.roster import AttachedClient, Roster
+from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
 from fedn.scheduling.base import get_scheduler
@@ -60,16 +61,16 @@ class Sessions:
         """Starts a session and answers at once.
 
         Args:
-            plan: validated; its rule and scheduler are looked up here.
+            plan: validated; its rule, scheduler and codecs are looked up here.
             name: for people; need not be unique.
             kind: `train`, or `validate` or `predict` for a session of one such round.
 
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
-            InvalidInput: the plan names a rule, scheduler, model or package that is not there.
+            InvalidInput: the plan names a rule, scheduler, codec, model or package that is not there, or its codecs
+                make no chains.
         """
-        plan = self._with_package(plan)
-        self._check(plan, kind)
+        plan = self._checked(self._with_package(plan), kind)
         identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         record = SessionRecord(
             id=identity,
@@ -95,8 +96,10 @@ class Sessions:
             changes["helper"] = package.helper
         return plan.model_copy(update=changes)
 
-    def _check(self, plan: SessionPlan, kind: RoundKind) -> None:
-        get_rule(plan.rule.name, plan.rule.options)
+    def _checked(self, plan: SessionPlan, kind: RoundKind) -> SessionPlan:
+        """The plan, with all options of its codecs."""
+        rule = get_rule(plan.rule.name, plan.rule.options)
+        plan = check_chains(plan, rule.needs)
         get_scheduler(plan.scheduler.name, plan.scheduler.options)
         head = self._trail.head()
         if head is None and not (plan.seed_from_client and kind is RoundKind.TRAIN):
@@ -110,6 +113,7 @@ class Sessions:
                 self._trail.entry_of(plan.model_id)
             except NotFound as error:
                 raise _in_field("model_id", error) from error
+        return plan
 
     def stop(self, session: str) -> SessionView:
         """Ends a running session now. Conflict (`session_not_running`)."""
@@ -187,9 +191,10 @@ class Sessions:
             where={"session": session, "client": client},
         )
 
-    def attached_clients(self) -> Sequence[AttachedClient]:
-        """Clients with an open stream to a combiner, by name."""
-        return self._engine.roster.snapshot()
+    @property
+    def roster(self) -> Roster:
+        """Clients with an open stream to a combiner."""
+        return self._engine.roster
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         """Ends a client's stream, if it has one; the client is told why."""

@@ -9,6 +9,7 @@ from itertools import count
 
 import fedn
 from fedn.client.backoff import Backoff, jittered
+from fedn.network.bundles import split
 from fedn.network.convert import kind_to_wire
 from fedn.network.frames import CHUNK_BYTES, decode_control, decode_piece
 from fedn.network.generated import client_pb2 as wire
@@ -20,6 +21,7 @@ from fedn.swarm.joining import Token
 from fedn.swarm.shared import Shared
 from fedn.swarm.stream import Connection, LightStream
 from fedn.swarm.tasks import LightTasks
+from fedn.swarm.updates import Sending
 
 _MIN_WAIT_S = 0.1
 _MAX_WAIT_S = 30.0
@@ -57,13 +59,14 @@ class LightClient:
         self._chunk_bytes = CHUNK_BYTES
         self._progress_s = options.progress_s
         self._welcomed = False
+        self._leaving = False
         self._pinged_at = 0.0
         self._away_s = 0.0
         self._nonces = count(1)
-        self.tasks = LightTasks(number, self.name, shared, self._post, self._go_away)
+        self.tasks = LightTasks(number, self.name, shared, self)
 
     async def run(self) -> None:
-        """Until it is cancelled, or until the client cannot go on: then the FednError that says why."""
+        """Until `leave`, until it is cancelled, or until the client cannot go on: then the FednError that says why."""
         assignment: Assignment | None = None
         avoid: tuple[str, ...] = ()
         while True:
@@ -72,10 +75,13 @@ class LightClient:
             if assignment is None:
                 assignment = await self._assigned(avoid)
             error, lasted_s = await self._attach(assignment)
+            if self._leaving:
+                return
             assignment, avoid = await self._after(assignment, error, lasted_s)
 
     async def leave(self) -> None:
-        """Tells the combiner that this client goes; `run` is to be cancelled then."""
+        """Tells the combiner that this client goes for good."""
+        self._leaving = True
         if self._stream is not None and self._welcomed:
             await self._stream.finish(wire.ClientFrame(leave=wire.Leave(reason="the swarm ends")))
 
@@ -91,7 +97,7 @@ class LightClient:
             silent_s >= self._progress_s / 2 or (often_s and now - self._pinged_at >= often_s)
         ):
             self._pinged_at = now
-            self._post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
+            self.post(wire.ClientFrame(ping=common.Ping(nonce=next(self._nonces))))
         if self._token is not None and self._renewing is None and time.time() >= self._renew_at:
             self._renewing = asyncio.create_task(self._renew(self._token))
 
@@ -156,7 +162,7 @@ class LightClient:
             self._renewing = None
         if self._token is old:
             self._take_token(token)
-            self._post(wire.ClientFrame(token=wire.TokenRenewal(token=token.text)))
+            self.post(wire.ClientFrame(token=wire.TokenRenewal(token=token.text)))
 
     # The stream
 
@@ -197,8 +203,10 @@ class LightClient:
         if not frame.HasField("welcome"):
             raise InvalidInput("bad_frame", "the combiner's first message is no Welcome")
         self._welcomed = True
-        self._pinged_at = self._loop.time()
+        self._pinged_at = stream.active_at  # not later, or the first silence would pass without a ping
         self._chunk_bytes = min(max(frame.welcome.chunk_bytes or CHUNK_BYTES, _MIN_CHUNK_BYTES), CHUNK_BYTES)
+        if frame.welcome.bundles:
+            stream.use_bundles()
         if frame.welcome.progress_s > 0:
             self._progress_s = min(self._shared.options.progress_s, frame.welcome.progress_s)
         self.tasks.attached(assignment.combiner)
@@ -212,42 +220,45 @@ class LightClient:
             held_objects=self.tasks.held(),
             partial=self.tasks.partial(),
             spooled_tasks=self.tasks.spooled(),
+            bundles=True,
         )
 
     async def _serve(self) -> None:
-        stream, tasks = self._stream, self.tasks
+        stream = self._stream
         assert stream is not None
         while True:
-            message = await stream.read()
-            piece = decode_piece(message)
-            if piece is not None:
-                tasks.piece(*piece)
-                continue
-            frame = decode_control(wire.CombinerFrame, message)
-            match frame.WhichOneof("control"):
-                case "task":
-                    tasks.asked(frame.task)
-                case "object":
-                    tasks.begin(frame.object)
-                case "missing":
-                    tasks.missing(frame.missing.object_id)
-                case "grant":
-                    sending = tasks.granted(frame.grant, self._chunk_bytes)
-                    if sending is not None:
-                        stream.upload(sending)
-                case "ack":
-                    stream.drop_upload(frame.ack.task_id)
-                    tasks.acknowledged(frame.ack.task_id)
-                case "refused":
-                    stream.drop_upload(frame.refused.task_id)
-                    tasks.refused(frame.refused.task_id, frame.refused.problem.code)
-                case "cancelled":
-                    stream.drop_upload(frame.cancelled.task_id)
-                    tasks.cancelled(frame.cancelled.task_id)
-                case "pong":
-                    self._shared.statistics.ping.add(self._loop.time() - self._pinged_at)
-                case "bye":
-                    raise self._bye(frame.bye)
+            for frame in split(await stream.read()):
+                piece = decode_piece(frame)
+                if piece is not None:
+                    self.tasks.piece(*piece)
+                else:
+                    self._hear(stream, decode_control(wire.CombinerFrame, frame))
+            frame, piece = b"", None  # ten thousand clients shall not keep a model's bytes each while they wait
+
+    def _hear(self, stream: LightStream, frame: wire.CombinerFrame) -> None:
+        tasks = self.tasks
+        match frame.WhichOneof("control"):
+            case "task":
+                tasks.asked(frame.task)
+            case "object":
+                tasks.begin(frame.object)
+            case "missing":
+                tasks.missing(frame.missing.object_id)
+            case "grant":
+                tasks.granted(frame.grant)
+            case "ack":
+                stream.drop_upload(frame.ack.task_id)
+                tasks.acknowledged(frame.ack.task_id)
+            case "refused":
+                stream.drop_upload(frame.refused.task_id)
+                tasks.refused(frame.refused.task_id, frame.refused.problem.code)
+            case "cancelled":
+                stream.drop_upload(frame.cancelled.task_id)
+                tasks.cancelled(frame.cancelled.task_id)
+            case "pong":
+                self._shared.statistics.ping.add(self._loop.time() - self._pinged_at)
+            case "bye":
+                raise self._bye(frame.bye)
 
     async def _detach(self) -> None:
         stream, self._stream = self._stream, None
@@ -294,18 +305,29 @@ class LightClient:
 
     # What the tasks and the stream tell
 
-    def _post(self, frame: wire.ClientFrame) -> None:
+    def post(self, frame: wire.ClientFrame) -> None:
         if self._stream is not None:
             self._stream.post(frame)
 
-    def _go_away(self, reason: str) -> None:
-        """Goes away for a while, on purpose: with a word, or without one where `reason` is empty."""
+    def upload(self, sending: Sending) -> None:
+        if self._stream is not None:
+            self._stream.upload(sending)
+
+    @property
+    def uploading(self) -> bool:
+        return self._stream is not None and self._stream.uploading
+
+    @property
+    def chunk_bytes(self) -> int:
+        return self._chunk_bytes
+
+    def go_away(self, reason: str) -> None:
         if self._stream is None:
             return
         self._shared.statistics.went_away += 1
         self._away_s = max(self._shared.options.behaviour.away_s, 1e-3)
         if reason:
-            self._post(wire.ClientFrame(leave=wire.Leave(reason=reason)))
+            self.post(wire.ClientFrame(leave=wire.Leave(reason=reason)))
         else:
             self._stream.give_up("the client vanished, on purpose")
 
@@ -313,4 +335,4 @@ class LightClient:
         self._shared.statistics.sent_bytes += size_bytes
 
     def cut_off(self) -> None:
-        self._go_away("")
+        self.go_away("")

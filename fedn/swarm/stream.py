@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from fedn.network.bundles import Bundler
 from fedn.network.frames import MAX_MESSAGE_BYTES
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.tls import grpc_channel_credentials
@@ -22,6 +23,8 @@ _OPTIONS = (
     # A channel is a connection: without this, gRPC would let all channels to one address share one.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    # The buffer that gRPC keeps for the next read of each connection; it would grow to the size of a model.
+    ("grpc.experimental.tcp_max_read_buffer_size", 32 << 10),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
@@ -107,6 +110,11 @@ class LightStream:
         self._control: deque[bytes] = deque()
         self._uploads: deque[Sending] = deque()
         self._writer: asyncio.Task[None] | None = None
+        self._bundler = Bundler(self._next_message)
+        self._taken_bytes = 0
+        """Of updates, in the message that is written."""
+        self._paced: Sending | None = None
+        """The upload that ends the message that is written, since it has to wait, or may be cut, behind its piece."""
         self._given_up = ""
         self.active_at = self._loop.time()
         """When a byte moved last; loop time in seconds."""
@@ -116,11 +124,20 @@ class LightStream:
         self._control.append(frame.SerializeToString())
         self._wake()
 
+    def use_bundles(self) -> None:
+        """The combiner reads several frames in one message."""
+        self._bundler.enabled = True
+
     def upload(self, sending: Sending) -> None:
         """Queues an upload, instead of an earlier one of the same task."""
         self.drop_upload(sending.task_id)
         self._uploads.append(sending)
         self._wake()
+
+    @property
+    def uploading(self) -> bool:
+        """Whether an update is on its way."""
+        return bool(self._uploads)
 
     def drop_upload(self, task_id: str) -> None:
         for sending in [sending for sending in self._uploads if sending.task_id == task_id]:
@@ -172,30 +189,38 @@ class LightStream:
 
     async def _write(self) -> None:
         try:
-            while True:
-                if self._control:
-                    await self._call.write(self._control.popleft())
-                elif self._uploads:
-                    await self._write_piece(self._uploads[0])
-                else:
-                    return
+            while (message := self._bundler.take()) is not None:
+                await self._call.write(message)
+                await self._written(len(message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader is told the reason
         finally:
             self._writer = None
 
-    async def _write_piece(self, sending: Sending) -> None:
-        before, message = sending.offset, sending.next_message()
-        if message is None:
-            self._uploads.remove(sending)
-            return
-        await self._call.write(message)
-        self.active_at = self._loop.time()
-        self._owner.sent(sending.offset - before)
-        if sending.cut:
+    def _next_message(self) -> bytes | None:
+        if self._control:
+            return self._control.popleft()
+        while self._uploads and self._paced is None:
+            sending = self._uploads[0]
+            before, message = sending.offset, sending.next_message()
+            if message is not None:
+                self._taken_bytes += sending.offset - before
+                self._paced = sending if sending.paced else None
+                return message
+            self._uploads.popleft()
+        return None
+
+    async def _written(self, size_bytes: int) -> None:
+        """A message has left."""
+        sending, self._paced = self._paced, None
+        if self._taken_bytes:
+            self.active_at = self._loop.time()
+            self._owner.sent(self._taken_bytes)
+            self._taken_bytes = 0
+        if sending is not None and sending.cut:
             self._owner.cut_off()
-        if sending.bytes_per_s:
-            await asyncio.sleep(len(message) / sending.bytes_per_s)  # a slow link, not a wait for something
+        elif sending is not None and sending.bytes_per_s:
+            await asyncio.sleep(size_bytes / sending.bytes_per_s)  # a slow link, not a wait for something
 
     def _ended(self, code: grpc.StatusCode, details: str) -> FednError:
         if code is grpc.StatusCode.UNAUTHENTICATED:

@@ -4,8 +4,8 @@ A result is never stored: it follows from the model, the client and the task, an
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fedn.models.digest import algorithm_of
 from fedn.network.generated import client_pb2 as wire
@@ -22,6 +22,29 @@ _INLINE_BYTES = 4 << 20
 """Larger updates are hashed in a thread."""
 _SLOW_CHUNK_BYTES = 64 << 10
 _TRIES = 3
+_ACCEPT_AFTER_S = 0.1
+"""A task that is done sooner needs no TaskAccepted."""
+
+
+class Wire(Protocol):
+    """The client's stream, while there is one; what is said without one is lost."""
+
+    def post(self, frame: wire.ClientFrame) -> None:
+        """Sends a control message."""
+
+    def upload(self, sending: Sending) -> None:
+        """Sends an update."""
+
+    @property
+    def uploading(self) -> bool:
+        """Whether an update is on its way."""
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of the pieces that the combiner asks for."""
+
+    def go_away(self, reason: str) -> None:
+        """Ends the stream for a while, on purpose: with a word, or without one where `reason` is empty."""
 
 
 @dataclass(eq=False)
@@ -37,6 +60,7 @@ class _Job:
     ready_at: float = 0.0
     granted_at: float = 0.0
     work: asyncio.Task[None] | None = None
+    accepting: asyncio.TimerHandle | None = None
 
 
 @dataclass(eq=False)
@@ -53,25 +77,16 @@ class LightTasks:
 
     Args:
         number: of the client, which gives its updates their constant.
-        post: sends a control message, if a stream is open.
-        go_away: ends the stream for a while: with a word, or without one where that is empty.
+        stream: of the client.
     """
 
-    def __init__(
-        self,
-        number: int,
-        client: str,
-        shared: Shared,
-        post: Callable[[wire.ClientFrame], None],
-        go_away: Callable[[str], None],
-    ) -> None:
+    def __init__(self, number: int, client: str, shared: Shared, stream: Wire) -> None:
         behaviour = shared.options.behaviour
         self._client = client
         self._constant = behaviour.step * number
         self._slow_bytes_per_s = behaviour.slow_bytes_per_s if is_slow(behaviour, client) else 0.0
         self._shared = shared
-        self._post = post
-        self._go_away = go_away
+        self._stream = stream
         self._loop = asyncio.get_running_loop()
         self._combiner = ""
         self._held: list[str] = []
@@ -179,7 +194,7 @@ class LightTasks:
             self.missing(object_id)
             return
         fetch = common.ObjectFetch(object_id=object_id, offset=0, kind=common.OBJECT_KIND_MODEL)
-        self._post(wire.ClientFrame(fetch=fetch))
+        self._stream.post(wire.ClientFrame(fetch=fetch))
 
     async def _model(self, object_id: str) -> SharedModel | None:
         """The model, once this client has received it and the process has its bytes; None where it is not to be had."""
@@ -224,15 +239,15 @@ class LightTasks:
         job.work = asyncio.create_task(self._work(job))
 
     def _accept(self, job: _Job) -> None:
-        self._post(wire.ClientFrame(task_accepted=wire.TaskAccepted(task_id=job.task.task_id)))
+        self._stream.post(wire.ClientFrame(task_accepted=wire.TaskAccepted(task_id=job.task.task_id)))
 
     async def _work(self, job: _Job) -> None:
         task_id, deed = job.task.task_id, job.draw.deed
         if deed in {Deed.LEAVE, Deed.VANISH} and self._gone_for != task_id:
             self._gone_for, job.work = task_id, None
-            self._go_away("the client has other things to do" if deed is Deed.LEAVE else "")
+            self._stream.go_away("the client has other things to do" if deed is Deed.LEAVE else "")
             return
-        self._accept(job)
+        job.accepting = self._loop.call_later(_ACCEPT_AFTER_S, self._accept, job)
         model = await self._model(job.task.model_id)
         if job.draw.think_s:
             await asyncio.sleep(job.draw.think_s)
@@ -243,7 +258,7 @@ class LightTasks:
         else:
             job.ready = await self._result(job, model)
             self._announce(job)
-        job.work = None
+        self._rest(job)
 
     async def _result(self, job: _Job, model: SharedModel) -> wire.Ready:
         task = job.task
@@ -275,37 +290,48 @@ class LightTasks:
     def _announce(self, job: _Job) -> None:
         job.ready_at, job.granted_at = self._loop.time(), 0.0
         assert job.ready is not None
-        self._post(wire.ClientFrame(ready=job.ready))
+        # Pieces carry no name: only one result can be on its way on a stream.
+        alone = not self._stream.uploading and all(other is job or other.ready is None for other in self._jobs.values())
+        job.ready.follows = alone and 0 < job.ready.size_bytes <= job.task.upload_credit_bytes
+        self._stream.post(wire.ClientFrame(ready=job.ready))
+        if job.ready.follows:
+            job.granted_at = job.ready_at
+            self._send(job, 0, granted=False)
 
     def _fail(self, job: _Job, code: str, message: str) -> None:
         self._shared.statistics.failed += 1
         problem = common.Problem(code=code, message=message)
         failed = wire.TaskFailed(task_id=job.task.task_id, round=job.task.round, problem=problem)
-        self._post(wire.ClientFrame(task_failed=failed))
-        job.work = None
+        self._stream.post(wire.ClientFrame(task_failed=failed))
         self._jobs.pop(job.task.task_id, None)
 
-    def granted(self, grant: wire.Grant, chunk_bytes: int) -> Sending | None:
-        """What is to be sent; None where there is no such result."""
+    def granted(self, grant: wire.Grant) -> None:
+        """The result may be sent, from an offset on. InvalidInput (`bad_frame`) where that lies outside of it."""
         job = self._jobs.get(grant.task_id)
         if job is None or job.update is None:
-            return None
+            return
         if not job.granted_at:
             job.granted_at = self._loop.time()
             self._shared.statistics.grant.add(job.granted_at - job.ready_at)
-        cut_at = None
-        if job.draw.deed is Deed.VANISH_UPLOADING and self._gone_for != grant.task_id:
-            self._gone_for = grant.task_id
-            cut_at = (grant.offset + job.update.size_bytes) // 2
-        slow = self._slow_bytes_per_s
-        return Sending(
-            grant.task_id,
-            job.update,
-            grant.offset,
+        self._send(job, grant.offset, granted=True)
+
+    def _send(self, job: _Job, offset: int, *, granted: bool) -> None:
+        task_id, update, cut_at = job.task.task_id, job.update, None
+        assert update is not None
+        if job.draw.deed is Deed.VANISH_UPLOADING and self._gone_for != task_id:
+            self._gone_for = task_id
+            cut_at = (offset + update.size_bytes) // 2
+        slow, chunk_bytes = self._slow_bytes_per_s, self._stream.chunk_bytes
+        sending = Sending(
+            task_id,
+            update,
+            offset,
             chunk_bytes=min(chunk_bytes, _SLOW_CHUNK_BYTES) if slow else chunk_bytes,
             bytes_per_s=slow,
             cut_at=cut_at,
+            granted=granted,
         )
+        self._stream.upload(sending)
 
     def acknowledged(self, task_id: str) -> None:
         job = self._jobs.get(task_id)
@@ -330,6 +356,14 @@ class LightTasks:
 
     def _forget(self, task_id: str) -> None:
         job = self._jobs.pop(task_id, None)
-        if job is not None and job.work is not None:
-            job.work.cancel()
-            job.work = None
+        if job is not None:
+            if job.work is not None:
+                job.work.cancel()
+            self._rest(job)
+
+    def _rest(self, job: _Job) -> None:
+        """Nothing of the job runs any more."""
+        job.work = None
+        if job.accepting is not None:
+            job.accepting.cancel()
+            job.accepting = None

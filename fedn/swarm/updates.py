@@ -90,12 +90,13 @@ class GeneratedUpdate:
 
 
 class Sending:
-    """One update on its way, from the offset that a grant names: pieces, then UploadEnd, then None.
+    """One update on its way, from the offset that a grant names: pieces, then UploadEnd, then nothing.
 
     Args:
         chunk_bytes: size of the pieces.
         bytes_per_s: of a slow link; 0: as fast as it goes.
         cut_at: offset at which the client vanishes; None: it does not.
+        granted: False where it is sent on the task's credit, without a grant and without an UploadEnd.
 
     Raises:
         InvalidInput: (`bad_frame`) the offset lies outside the update.
@@ -110,6 +111,7 @@ class Sending:
         chunk_bytes: int = CHUNK_BYTES,
         bytes_per_s: float = 0.0,
         cut_at: int | None = None,
+        granted: bool = True,
     ) -> None:
         if offset > update.size_bytes:
             raise InvalidInput("bad_frame", f"a grant from {offset}, the result has {update.size_bytes} bytes")
@@ -119,7 +121,7 @@ class Sending:
         self.bytes_per_s = bytes_per_s
         self._update = update
         self._chunk_bytes = chunk_bytes
-        self._ended = False
+        self._ended = not granted
 
     def next_message(self) -> bytes | None:
         update, start = self._update, self.offset
@@ -130,6 +132,11 @@ class Sending:
             return None
         self._ended = True
         return wire.ClientFrame(upload_end=wire.UploadEnd(task_id=self.task_id)).SerializeToString()
+
+    @property
+    def paced(self) -> bool:
+        """Whether something may happen behind each piece: then none leaves together with others."""
+        return bool(self.bytes_per_s) or self.cut_at is not None
 
     @property
     def cut(self) -> bool:
@@ -146,8 +153,13 @@ def _runs(spec: ModelSpec) -> list[_Run]:
     for piece in pieces:
         if piece.start == piece.stop:
             continue
-        if runs and runs[-1].dtype == piece.dtype and runs[-1].stop == piece.start:
+        if runs and _alike(runs[-1].dtype, piece.dtype) and runs[-1].stop == piece.start:
             runs[-1] = _Run(runs[-1].start, piece.stop, piece.dtype)
         else:
             runs.append(piece)
     return runs
+
+
+def _alike(one: DType | None, other: DType | None) -> bool:
+    # Compared with None, NumPy's float64 says that it is the same.
+    return one == other if one is not None and other is not None else one is other

@@ -199,10 +199,10 @@ class Federation:
     def wait_attached(self, count: int) -> None:
         wait_for(lambda: sum(c.attached for c in self.api.clients()) == count, f"{count} clients are attached")
 
-    def seed(self) -> str:
-        """Uploads a model of zeros; returns its id."""
+    def seed(self, learner: type[CountingLearner] = CountingLearner) -> str:
+        """Uploads a model, of zeros or that of a learner; returns its id."""
         path = self.folder / "seed.safetensors"
-        first, second = CountingLearner().get_weights()
+        first, second = learner().get_weights()
         write_tensors(path, {"0": first, "1": second})
         return self.api.seed(path).model_id
 

@@ -59,6 +59,27 @@ class NoisyLearner(CountingLearner):
         return [w + noise.normal(size=w.shape).astype(w.dtype) for w in weights], {}, {"num_examples": examples}
 
 
+LARGE_SIZE = 400_000
+
+
+class LargeLearner(CountingLearner):
+    """Its model does not fit into one message, and most of its weights are no round numbers."""
+
+    def __init__(self) -> None:
+        self._weights = [np.linspace(-1, 1, LARGE_SIZE, dtype=np.float32), np.arange(6, dtype=np.int64)]
+
+
+class NoisyLargeLearner(NoisyLearner):
+    """As NoisyLearner, with a model that does not fit into one message; writes down and pauses as CountingLearner."""
+
+    def __init__(self) -> None:
+        self._weights = [np.linspace(-1, 1, LARGE_SIZE, dtype=np.float32), np.zeros(6)]
+
+    def train(self, weights, context):
+        CountingLearner.train(self, [w.copy() for w in weights], context)
+        return super().train(weights, context)
+
+
 class FailingLearner(CountingLearner):
     """Raises in every training."""
 

@@ -200,7 +200,7 @@ class Stage:
         return await self.ended(view.id)
 
     async def attached(self, count: int) -> None:
-        await self.until(lambda: len(self.tier1.sessions.attached_clients()) == count, f"{count} clients")
+        await self.until(lambda: len(self.tier1.sessions.roster) == count, f"{count} clients")
 
     def global_model(self) -> dict[str, np.ndarray]:
         head = self.tier1.trail.head()

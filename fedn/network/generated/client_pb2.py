@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from fedn.network.generated import common_pb2 as fedn_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65\x64n/v1/client.proto\x12\x07\x66\x65\x64n.v1\x1a\x14\x66\x65\x64n/v1/common.proto\"\xde\x03\n\x0b\x43lientFrame\x12\x0e\n\x06offset\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x10 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x11 \x03(\x0c\x12\x0f\n\x07padding\x18\x12 \x01(\x0c\x12\x1f\n\x05hello\x18\x02 \x01(\x0b\x32\x0e.fedn.v1.HelloH\x00\x12.\n\rtask_accepted\x18\x03 \x01(\x0b\x32\x15.fedn.v1.TaskAcceptedH\x00\x12.\n\rtask_progress\x18\x04 \x01(\x0b\x32\x15.fedn.v1.TaskProgressH\x00\x12*\n\x0btask_failed\x18\x05 \x01(\x0b\x32\x13.fedn.v1.TaskFailedH\x00\x12\x1f\n\x05ready\x18\x06 \x01(\x0b\x32\x0e.fedn.v1.ReadyH\x00\x12(\n\nupload_end\x18\x07 \x01(\x0b\x32\x12.fedn.v1.UploadEndH\x00\x12%\n\x05\x66\x65tch\x18\x08 \x01(\x0b\x32\x14.fedn.v1.ObjectFetchH\x00\x12\x1d\n\x04ping\x18\t \x01(\x0b\x32\r.fedn.v1.PingH\x00\x12&\n\x05token\x18\n \x01(\x0b\x32\x15.fedn.v1.TokenRenewalH\x00\x12\x1f\n\x05leave\x18\x0b \x01(\x0b\x32\x0e.fedn.v1.LeaveH\x00\x42\t\n\x07\x63ontrol\"\xbc\x03\n\rCombinerFrame\x12\x0e\n\x06offset\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x10 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x11 \x03(\x0c\x12\x0f\n\x07padding\x18\x12 \x01(\x0c\x12#\n\x07welcome\x18\x02 \x01(\x0b\x32\x10.fedn.v1.WelcomeH\x00\x12\x1d\n\x04task\x18\x03 \x01(\x0b\x32\r.fedn.v1.TaskH\x00\x12&\n\x06object\x18\x04 \x01(\x0b\x32\x14.fedn.v1.ObjectBeginH\x00\x12)\n\x07missing\x18\x05 \x01(\x0b\x32\x16.fedn.v1.ObjectMissingH\x00\x12\x1f\n\x05grant\x18\x06 \x01(\x0b\x32\x0e.fedn.v1.GrantH\x00\x12\x1b\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x0c.fedn.v1.AckH\x00\x12#\n\x07refused\x18\x08 \x01(\x0b\x32\x10.fedn.v1.RefusedH\x00\x12+\n\tcancelled\x18\t \x01(\x0b\x32\x16.fedn.v1.TaskCancelledH\x00\x12\x1d\n\x04pong\x18\n \x01(\x0b\x32\r.fedn.v1.PongH\x00\x12\x1b\n\x03\x62ye\x18\x0b \x01(\x0b\x32\x0c.fedn.v1.ByeH\x00\x42\t\n\x07\x63ontrol\"\xa8\x02\n\x05Hello\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12 \n\x05kinds\x18\x04 \x03(\x0e\x32\x11.fedn.v1.TaskKind\x12\x14\n\x0cheld_objects\x18\x05 \x03(\t\x12%\n\x07partial\x18\x06 \x03(\x0b\x32\x14.fedn.v1.ObjectFetch\x12\x15\n\rspooled_tasks\x18\x07 \x03(\t\x12\x32\n\nattributes\x18\x08 \x03(\x0b\x32\x1e.fedn.v1.Hello.AttributesEntry\x12\x0f\n\x07\x62undles\x18\t \x01(\x08\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x07Welcome\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x13\n\x0b\x63hunk_bytes\x18\x03 \x01(\r\x12\x12\n\nprogress_s\x18\x04 \x01(\x01\x12\x0f\n\x07\x62undles\x18\x05 \x01(\x08\"\x1f\n\x0cTaskAccepted\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x96\x01\n\x0cTaskProgress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x66raction\x18\x02 \x01(\x01\x12\x33\n\x07metrics\x18\x03 \x03(\x0b\x32\".fedn.v1.TaskProgress.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"c\n\nTaskFailed\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12!\n\x05round\x18\x02 \x01(\x0b\x32\x12.fedn.v1.RoundName\x12!\n\x07problem\x18\x03 \x01(\x0b\x32\x10.fedn.v1.Problem\"j\n\x05Ready\x12)\n\x08metadata\x18\x01 \x01(\x0b\x32\x17.fedn.v1.UpdateMetadata\x12\x11\n\tobject_id\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07\x66ollows\x18\x04 \x01(\x08\"\x1c\n\tUploadEnd\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"(\n\x05Grant\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x16\n\x03\x41\x63k\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"=\n\x07Refused\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12!\n\x07problem\x18\x02 \x01(\x0b\x32\x10.fedn.v1.Problem\"0\n\rTaskCancelled\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1d\n\x0cTokenRenewal\x12\r\n\x05token\x18\x01 \x01(\t\"\x17\n\x05Leave\x12\x0e\n\x06reason\x18\x01 \x01(\t\"?\n\x03\x42ye\x12!\n\x07problem\x18\x01 \x01(\x0b\x32\x10.fedn.v1.Problem\x12\x15\n\rretry_after_s\x18\x02 \x01(\x01\x32K\n\rClientService\x12:\n\x06\x41ttach\x12\x14.fedn.v1.ClientFrame\x1a\x16.fedn.v1.CombinerFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65\x64n/v1/client.proto\x12\x07\x66\x65\x64n.v1\x1a\x14\x66\x65\x64n/v1/common.proto\"\xde\x03\n\x0b\x43lientFrame\x12\x0e\n\x06offset\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x10 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x11 \x03(\x0c\x12\x0f\n\x07padding\x18\x12 \x01(\x0c\x12\x1f\n\x05hello\x18\x02 \x01(\x0b\x32\x0e.fedn.v1.HelloH\x00\x12.\n\rtask_accepted\x18\x03 \x01(\x0b\x32\x15.fedn.v1.TaskAcceptedH\x00\x12.\n\rtask_progress\x18\x04 \x01(\x0b\x32\x15.fedn.v1.TaskProgressH\x00\x12*\n\x0btask_failed\x18\x05 \x01(\x0b\x32\x13.fedn.v1.TaskFailedH\x00\x12\x1f\n\x05ready\x18\x06 \x01(\x0b\x32\x0e.fedn.v1.ReadyH\x00\x12(\n\nupload_end\x18\x07 \x01(\x0b\x32\x12.fedn.v1.UploadEndH\x00\x12%\n\x05\x66\x65tch\x18\x08 \x01(\x0b\x32\x14.fedn.v1.ObjectFetchH\x00\x12\x1d\n\x04ping\x18\t \x01(\x0b\x32\r.fedn.v1.PingH\x00\x12&\n\x05token\x18\n \x01(\x0b\x32\x15.fedn.v1.TokenRenewalH\x00\x12\x1f\n\x05leave\x18\x0b \x01(\x0b\x32\x0e.fedn.v1.LeaveH\x00\x42\t\n\x07\x63ontrol\"\xbc\x03\n\rCombinerFrame\x12\x0e\n\x06offset\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x10 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x11 \x03(\x0c\x12\x0f\n\x07padding\x18\x12 \x01(\x0c\x12#\n\x07welcome\x18\x02 \x01(\x0b\x32\x10.fedn.v1.WelcomeH\x00\x12\x1d\n\x04task\x18\x03 \x01(\x0b\x32\r.fedn.v1.TaskH\x00\x12&\n\x06object\x18\x04 \x01(\x0b\x32\x14.fedn.v1.ObjectBeginH\x00\x12)\n\x07missing\x18\x05 \x01(\x0b\x32\x16.fedn.v1.ObjectMissingH\x00\x12\x1f\n\x05grant\x18\x06 \x01(\x0b\x32\x0e.fedn.v1.GrantH\x00\x12\x1b\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x0c.fedn.v1.AckH\x00\x12#\n\x07refused\x18\x08 \x01(\x0b\x32\x10.fedn.v1.RefusedH\x00\x12+\n\tcancelled\x18\t \x01(\x0b\x32\x16.fedn.v1.TaskCancelledH\x00\x12\x1d\n\x04pong\x18\n \x01(\x0b\x32\r.fedn.v1.PongH\x00\x12\x1b\n\x03\x62ye\x18\x0b \x01(\x0b\x32\x0c.fedn.v1.ByeH\x00\x42\t\n\x07\x63ontrol\"\xb8\x02\n\x05Hello\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12 \n\x05kinds\x18\x04 \x03(\x0e\x32\x11.fedn.v1.TaskKind\x12\x14\n\x0cheld_objects\x18\x05 \x03(\t\x12%\n\x07partial\x18\x06 \x03(\x0b\x32\x14.fedn.v1.ObjectFetch\x12\x15\n\rspooled_tasks\x18\x07 \x03(\t\x12\x32\n\nattributes\x18\x08 \x03(\x0b\x32\x1e.fedn.v1.Hello.AttributesEntry\x12\x0f\n\x07\x62undles\x18\t \x01(\x08\x12\x0e\n\x06\x63odecs\x18\n \x03(\t\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"g\n\x07Welcome\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x13\n\x0b\x63hunk_bytes\x18\x03 \x01(\r\x12\x12\n\nprogress_s\x18\x04 \x01(\x01\x12\x0f\n\x07\x62undles\x18\x05 \x01(\x08\"\x1f\n\x0cTaskAccepted\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"\x96\x01\n\x0cTaskProgress\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x10\n\x08\x66raction\x18\x02 \x01(\x01\x12\x33\n\x07metrics\x18\x03 \x03(\x0b\x32\".fedn.v1.TaskProgress.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"c\n\nTaskFailed\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12!\n\x05round\x18\x02 \x01(\x0b\x32\x12.fedn.v1.RoundName\x12!\n\x07problem\x18\x03 \x01(\x0b\x32\x10.fedn.v1.Problem\"j\n\x05Ready\x12)\n\x08metadata\x18\x01 \x01(\x0b\x32\x17.fedn.v1.UpdateMetadata\x12\x11\n\tobject_id\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07\x66ollows\x18\x04 \x01(\x08\"\x1c\n\tUploadEnd\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"(\n\x05Grant\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"\x16\n\x03\x41\x63k\x12\x0f\n\x07task_id\x18\x01 \x01(\t\"=\n\x07Refused\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12!\n\x07problem\x18\x02 \x01(\x0b\x32\x10.fedn.v1.Problem\"0\n\rTaskCancelled\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x1d\n\x0cTokenRenewal\x12\r\n\x05token\x18\x01 \x01(\t\"\x17\n\x05Leave\x12\x0e\n\x06reason\x18\x01 \x01(\t\"?\n\x03\x42ye\x12!\n\x07problem\x18\x01 \x01(\x0b\x32\x10.fedn.v1.Problem\x12\x15\n\rretry_after_s\x18\x02 \x01(\x01\x32K\n\rClientService\x12:\n\x06\x41ttach\x12\x14.fedn.v1.ClientFrame\x1a\x16.fedn.v1.CombinerFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,37 +41,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMBINERFRAME']._serialized_start=537
   _globals['_COMBINERFRAME']._serialized_end=981
   _globals['_HELLO']._serialized_start=984
-  _globals['_HELLO']._serialized_end=1280
-  _globals['_HELLO_ATTRIBUTESENTRY']._serialized_start=1231
-  _globals['_HELLO_ATTRIBUTESENTRY']._serialized_end=1280
-  _globals['_WELCOME']._serialized_start=1282
-  _globals['_WELCOME']._serialized_end=1385
-  _globals['_TASKACCEPTED']._serialized_start=1387
-  _globals['_TASKACCEPTED']._serialized_end=1418
-  _globals['_TASKPROGRESS']._serialized_start=1421
-  _globals['_TASKPROGRESS']._serialized_end=1571
-  _globals['_TASKPROGRESS_METRICSENTRY']._serialized_start=1525
-  _globals['_TASKPROGRESS_METRICSENTRY']._serialized_end=1571
-  _globals['_TASKFAILED']._serialized_start=1573
-  _globals['_TASKFAILED']._serialized_end=1672
-  _globals['_READY']._serialized_start=1674
-  _globals['_READY']._serialized_end=1780
-  _globals['_UPLOADEND']._serialized_start=1782
-  _globals['_UPLOADEND']._serialized_end=1810
-  _globals['_GRANT']._serialized_start=1812
-  _globals['_GRANT']._serialized_end=1852
-  _globals['_ACK']._serialized_start=1854
-  _globals['_ACK']._serialized_end=1876
-  _globals['_REFUSED']._serialized_start=1878
-  _globals['_REFUSED']._serialized_end=1939
-  _globals['_TASKCANCELLED']._serialized_start=1941
-  _globals['_TASKCANCELLED']._serialized_end=1989
-  _globals['_TOKENRENEWAL']._serialized_start=1991
-  _globals['_TOKENRENEWAL']._serialized_end=2020
-  _globals['_LEAVE']._serialized_start=2022
-  _globals['_LEAVE']._serialized_end=2045
-  _globals['_BYE']._serialized_start=2047
-  _globals['_BYE']._serialized_end=2110
-  _globals['_CLIENTSERVICE']._serialized_start=2112
-  _globals['_CLIENTSERVICE']._serialized_end=2187
+  _globals['_HELLO']._serialized_end=1296
+  _globals['_HELLO_ATTRIBUTESENTRY']._serialized_start=1247
+  _globals['_HELLO_ATTRIBUTESENTRY']._serialized_end=1296
+  _globals['_WELCOME']._serialized_start=1298
+  _globals['_WELCOME']._serialized_end=1401
+  _globals['_TASKACCEPTED']._serialized_start=1403
+  _globals['_TASKACCEPTED']._serialized_end=1434
+  _globals['_TASKPROGRESS']._serialized_start=1437
+  _globals['_TASKPROGRESS']._serialized_end=1587
+  _globals['_TASKPROGRESS_METRICSENTRY']._serialized_start=1541
+  _globals['_TASKPROGRESS_METRICSENTRY']._serialized_end=1587
+  _globals['_TASKFAILED']._serialized_start=1589
+  _globals['_TASKFAILED']._serialized_end=1688
+  _globals['_READY']._serialized_start=1690
+  _globals['_READY']._serialized_end=1796
+  _globals['_UPLOADEND']._serialized_start=1798
+  _globals['_UPLOADEND']._serialized_end=1826
+  _globals['_GRANT']._serialized_start=1828
+  _globals['_GRANT']._serialized_end=1868
+  _globals['_ACK']._serialized_start=1870
+  _globals['_ACK']._serialized_end=1892
+  _globals['_REFUSED']._serialized_start=1894
+  _globals['_REFUSED']._serialized_end=1955
+  _globals['_TASKCANCELLED']._serialized_start=1957
+  _globals['_TASKCANCELLED']._serialized_end=2005
+  _globals['_TOKENRENEWAL']._serialized_start=2007
+  _globals['_TOKENRENEWAL']._serialized_end=2036
+  _globals['_LEAVE']._serialized_start=2038
+  _globals['_LEAVE']._serialized_end=2061
+  _globals['_BYE']._serialized_start=2063
+  _globals['_BYE']._serialized_end=2126
+  _globals['_CLIENTSERVICE']._serialized_start=2128
+  _globals['_CLIENTSERVICE']._serialized_end=2203
 # @@protoc_insertion_point(module_scope)

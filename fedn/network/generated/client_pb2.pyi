@@ -72,7 +72,7 @@ class CombinerFrame(_message.Message):
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., welcome: _Optional[_Union[Welcome, _Mapping]] = ..., task: _Optional[_Union[_common_pb2.Task, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., cancelled: _Optional[_Union[TaskCancelled, _Mapping]] = ..., pong: _Optional[_Union[_common_pb2.Pong, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("client", "instance", "version", "kinds", "held_objects", "partial", "spooled_tasks", "attributes", "bundles")
+    __slots__ = ("client", "instance", "version", "kinds", "held_objects", "partial", "spooled_tasks", "attributes", "bundles", "codecs")
     class AttributesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +89,7 @@ class Hello(_message.Message):
     SPOOLED_TASKS_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    CODECS_FIELD_NUMBER: _ClassVar[int]
     client: str
     instance: str
     version: str
@@ -98,7 +99,8 @@ class Hello(_message.Message):
     spooled_tasks: _containers.RepeatedScalarFieldContainer[str]
     attributes: _containers.ScalarMap[str, str]
     bundles: bool
-    def __init__(self, client: _Optional[str] = ..., instance: _Optional[str] = ..., version: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_common_pb2.TaskKind, str]]] = ..., held_objects: _Optional[_Iterable[str]] = ..., partial: _Optional[_Iterable[_Union[_common_pb2.ObjectFetch, _Mapping]]] = ..., spooled_tasks: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., bundles: _Optional[bool] = ...) -> None: ...
+    codecs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, client: _Optional[str] = ..., instance: _Optional[str] = ..., version: _Optional[str] = ..., kinds: _Optional[_Iterable[_Union[_common_pb2.TaskKind, str]]] = ..., held_objects: _Optional[_Iterable[str]] = ..., partial: _Optional[_Iterable[_Union[_common_pb2.ObjectFetch, _Mapping]]] = ..., spooled_tasks: _Optional[_Iterable[str]] = ..., attributes: _Optional[_Mapping[str, str]] = ..., bundles: _Optional[bool] = ..., codecs: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("combiner", "instance", "chunk_bytes", "progress_s", "bundles")

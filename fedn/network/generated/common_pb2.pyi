@@ -2,7 +2,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -41,8 +41,16 @@ class RoundName(_message.Message):
     epoch: int
     def __init__(self, session: _Optional[str] = ..., index: _Optional[int] = ..., attempt: _Optional[int] = ..., epoch: _Optional[int] = ...) -> None: ...
 
+class Codec(_message.Message):
+    __slots__ = ("name", "options_json")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    options_json: str
+    def __init__(self, name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
+
 class Task(_message.Message):
-    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes")
+    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -55,6 +63,9 @@ class Task(_message.Message):
     HELPER_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     UPLOAD_CREDIT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     client: str
     kind: TaskKind
@@ -67,7 +78,10 @@ class Task(_message.Message):
     helper: str
     deadline_s: float
     upload_credit_bytes: int
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ...) -> None: ...
+    update_chain: _containers.RepeatedCompositeFieldContainer[Codec]
+    model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
+    encoded_model_id: str
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ...) -> None: ...
 
 class ObjectBegin(_message.Message):
     __slots__ = ("object_id", "kind", "size_bytes", "offset")
@@ -122,7 +136,7 @@ class Pong(_message.Message):
     def __init__(self, nonce: _Optional[int] = ...) -> None: ...
 
 class UpdateMetadata(_message.Message):
-    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples")
+    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +164,10 @@ class UpdateMetadata(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_FIELD_NUMBER: _ClassVar[int]
     NUM_VALIDATION_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    DECODED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     client: str
     round: RoundName
@@ -163,4 +181,8 @@ class UpdateMetadata(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     validation: _containers.ScalarMap[str, float]
     num_validation_examples: int
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ...) -> None: ...
+    update_chain: _containers.RepeatedCompositeFieldContainer[Codec]
+    decoded_bytes: int
+    model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
+    model_bytes: int
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ...) -> None: ...

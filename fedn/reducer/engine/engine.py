@@ -256,9 +256,9 @@ class Engine:
 
     async def detach_client(self, client: str, code: str, message: str) -> None:
         """Lets the combiner that a client is attached to, if any, send it away."""
-        for attached in self.roster.snapshot():
-            if attached.client == client and attached.combiner in self._links:
-                self._links[attached.combiner].detach_client(client, code, message)
+        combiner = self.roster.combiner_of(client)
+        if combiner in self._links:
+            self._links[combiner].detach_client(client, code, message)
 
     async def stop_session(self, session: str) -> None:
         """Ends the running session now; its combiners are told to cancel the round.

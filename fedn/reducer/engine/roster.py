@@ -1,11 +1,13 @@
 """The roster: which client is attached to which combiner now, over the whole federation.
 
 Told by the links as clients come and go; whoever starts a round waits here for enough of them. Belongs to the
-engine's loop, but for `snapshot`, which any thread may call.
+engine's loop, but for what only looks: that may be called from any thread. Whatever happens for each client that comes
+or goes costs the same however many are there.
 """
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -30,7 +32,13 @@ class AttachedClient:
 class Roster:
     def __init__(self, publish: Callable[..., object]) -> None:
         self._clients: dict[str, AttachedClient] = {}
+        self._counts: Counter[str] = Counter()
+        """Combiner to its clients."""
+        self._able: Counter[TaskKind] = Counter()
+        """Kind of task to the clients that do it."""
         self._missing: dict[str, float] = {}
+        """Client to the monotonic time until which it is waited for; the first to be given up first."""
+        self._listeners: tuple[Callable[[str, str], None], ...] = ()
         self._changed = asyncio.Event()
         self._publish = publish
 
@@ -38,6 +46,24 @@ class Roster:
         """Attached clients by name."""
         clients = self._clients.copy()
         return [clients[name] for name in sorted(clients)]
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def get(self, client: str) -> AttachedClient | None:
+        return self._clients.get(client)
+
+    def counts(self) -> Mapping[str, int]:
+        """Combiner to the number of its clients."""
+        return dict(self._counts)
+
+    def combiner_of(self, client: str) -> str | None:
+        present = self._clients.get(client)
+        return present.combiner if present is not None else None
+
+    def on_attach(self, listener: Callable[[str, str], None]) -> None:
+        """Calls it on the loop with each client and the combiner that it is attached to from now on; quick."""
+        self._listeners = (*self._listeners, listener)
 
     def able(self, kind: TaskKind) -> dict[str, AttachedClient]:
         return {client.client: client for client in self.snapshot() if kind in client.kinds}
@@ -47,8 +73,14 @@ class Roster:
         before = self._clients.get(client.client)
         if before is not None and before.combiner != client.combiner and before.since > client.since:
             return client.combiner
+        if before is not None:
+            self._drop(before)
         self._clients[client.client] = client
+        self._counts[client.combiner] += 1
+        self._able.update(client.kinds)
         self._missing.pop(client.client, None)
+        for listener in self._listeners:
+            listener(client.client, client.combiner)
         self._notify()
         if before is not None and before.combiner == client.combiner:
             return None
@@ -59,7 +91,7 @@ class Roster:
         """Removes a client, if that combiner is where it was."""
         present = self._clients.get(client)
         if present is not None and present.combiner == combiner:
-            del self._clients[client]
+            self._drop(present)
             self._notify()
             self._publish("client_detached", client=client, combiner=combiner, reason=reason)
 
@@ -74,12 +106,18 @@ class Roster:
 
     def link_lost(self, combiner: str) -> None:
         """The link to a combiner broke: its clients may be there still, or on their way to another combiner."""
-        now = time.monotonic()
+        until = time.monotonic() + REATTACH_GRACE_S
         for present in self.snapshot():
             if present.combiner == combiner:
-                self._missing[present.client] = now + REATTACH_GRACE_S
-                del self._clients[present.client]
+                self._missing.pop(present.client, None)
+                self._missing[present.client] = until
+                self._drop(present)
         self._notify()
+
+    def _drop(self, present: AttachedClient) -> None:
+        del self._clients[present.client]
+        self._counts[present.combiner] -= 1
+        self._able.subtract(present.kinds)
 
     def _notify(self) -> None:
         self._changed.set()
@@ -88,8 +126,9 @@ class Roster:
     def _missing_until(self) -> float:
         """Monotonic time until which clients that just went missing are waited for; 0 where none is."""
         now = time.monotonic()
-        self._missing = {client: until for client, until in self._missing.items() if until > now}
-        return max(self._missing.values(), default=0.0)
+        while self._missing and next(iter(self._missing.values())) <= now:
+            del self._missing[next(iter(self._missing))]
+        return next(reversed(self._missing.values()), 0.0)
 
     async def placed(self, places: Mapping[str, str], timeout_s: float) -> list[str]:
         """Waits until each client is at its combiner; the clients that are not, when `timeout_s` is over."""
@@ -112,11 +151,11 @@ class Roster:
         """
         give_up = time.monotonic() + timeout_s
         while True:
-            able = self.able(kind)
+            enough = self._able[kind] >= required
             missing_until = self._missing_until()
-            if (len(able) >= required and not missing_until) or time.monotonic() >= give_up:
-                return able
-            wait_until = min(missing_until, give_up) if len(able) >= required and missing_until else give_up
+            if (enough and not missing_until) or time.monotonic() >= give_up:
+                return self.able(kind)
+            wait_until = min(missing_until, give_up) if enough and missing_until else give_up
             changed = self._changed
             try:
                 async with asyncio.timeout(max(0.0, wait_until - time.monotonic())):

@@ -62,6 +62,8 @@ def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str
         parameters=_parameters(plan),
         package_id=plan.package_id or "",
         helper=plan.helper,
+        update_chain=plan.update_chain if kind is TaskKind.TRAIN else (),
+        model_chain=plan.model_chain if base_model_id else (),
     )
 
 

@@ -15,6 +15,7 @@ from fedn.reducer.services import services
 blueprint = Blueprint("pages", __name__)
 
 _SHOWN = 50
+_CLIENTS_SHOWN = 500
 
 
 @blueprint.get("/health")
@@ -86,7 +87,8 @@ def plot() -> Response:
 @blueprint.get("/network")
 def network() -> Response:
     combiners = [record.view() for record in services().registry.combiners()]
-    return html("network.html", combiners=combiners, clients=joining.client_views())
+    clients = joining.client_views(_CLIENTS_SHOWN)
+    return html("network.html", combiners=combiners, clients=clients, enrolled=joining.count_clients())
 
 
 @blueprint.get("/metrics")

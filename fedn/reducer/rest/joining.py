@@ -1,7 +1,5 @@
 """Joining: the authority's certificate, enrolment, tokens, combiners, clients and their assignment."""
 
-from collections.abc import Mapping
-
 from flask import Blueprint, Response, request
 
 from fedn.network.join import JoinString
@@ -26,9 +24,8 @@ from fedn.protocol.rest import (
 )
 from fedn.protocol.trail import GENESIS
 from fedn.reducer.assignment import Refusal
-from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.enrolment import Site
-from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, arguments, body, nothing, page, reply, sliced
+from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, arguments, body, listing, nothing, page, reply, sliced
 from fedn.reducer.rest.gate import address, bearer, claims
 from fedn.reducer.rest.openapi import describe
 from fedn.reducer.services import services
@@ -178,7 +175,7 @@ def assignment(wanted: AssignmentRequest) -> Assignment:
 @describe("List clients", reply=ClientPage, query=("limit", "offset"))
 def clients() -> Response:
     limit, offset = page()
-    return sliced(client_views(), limit, offset)
+    return listing(client_views(limit, offset), total=count_clients(), limit=limit, offset=offset)
 
 
 @blueprint.get("/clients/<name>")
@@ -186,7 +183,7 @@ def clients() -> Response:
 def client(name: str) -> Response:
     arguments()
     site = services().enrolment.site(Role.CLIENT, name)
-    return reply(_client_view(site, _attached()))
+    return reply(_client_view(site))
 
 
 @blueprint.delete("/clients/<name>")
@@ -197,18 +194,18 @@ def remove_client(name: str) -> Response:
     return nothing()
 
 
-def client_views() -> list[ClientView]:
-    """Enrolled clients by name, with where they are attached."""
-    attached = _attached()
-    return [_client_view(site, attached) for site in services().enrolment.sites(Role.CLIENT)]
+def client_views(limit: int, offset: int = 0) -> list[ClientView]:
+    """A part of the enrolled clients, by name, with where they are attached."""
+    return [_client_view(site) for site in services().enrolment.sites(Role.CLIENT)[offset : offset + limit]]
 
 
-def _attached() -> Mapping[str, AttachedClient]:
-    return {client.client: client for client in services().sessions.attached_clients()}
+def count_clients() -> int:
+    """Enrolled clients."""
+    return services().enrolment.count(Role.CLIENT)
 
 
-def _client_view(site: Site, attached: Mapping[str, AttachedClient]) -> ClientView:
-    place = attached.get(site.name)
+def _client_view(site: Site) -> ClientView:
+    place = services().sessions.roster.get(site.name)
     seen = max(services().enrolment.last_seen(Role.CLIENT, site.name), site.enrolled_at)
     view = ClientView(name=site.name, key_id=site.key_id, enrolled_at=site.enrolled_at, last_seen=seen)
     if place is None:

@@ -11,10 +11,16 @@ import psutil
 import pytest
 
 from fedn.client.calls import TaskCall, TaskOutcome
+from fedn.client.objects import HeldFile
 from fedn.client.packages import PackageRuntimes
+from fedn.client.spool import Spool
+from fedn.models.codecs.encode import encode as encode_tensors
+from fedn.models.codecs.payload import Payload
 from fedn.models.digest import digest
-from fedn.models.wire import decode, encode
+from fedn.models.wire import decode, encode, read_spec
+from fedn.plan.chains import check_chains, make_chain
 from fedn.plan.package import build_package
+from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ClientSettings
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
@@ -93,7 +99,7 @@ def write_package(folder: Path, manifest: str = MANIFEST, **files: str) -> Path:
 
 def call_of(kind: str, tmp_path: Path, **fields: Any) -> TaskCall:
     model = None if kind == "init" else bytes(encode({"w": np.ones(2, np.float32)}))
-    fields = {"parameters": {}, "model": model, "timeout_s": 60.0, "result_path": tmp_path / "large"} | fields
+    fields = {"parameters": {}, "model": model, "timeout_s": 60.0} | fields
     return TaskCall(task_id="t1", kind=TaskKind(kind), session="s", round=2, client="alice", **fields)
 
 
@@ -146,15 +152,57 @@ def test_packages_of_fedn_run_as_they_are(tmp_path: Path) -> None:
     assert (outcome.num_examples, outcome.metrics) == (9, {"batch_size": 32.0})
 
 
+def test_commands_get_decoded_models_and_their_updates_are_encoded(tmp_path: Path) -> None:
+    package = write_package(tmp_path / "package")
+    base = bytes(encode({"w": np.array([1.5, -2.0], np.float32)}))
+    plan = check_chains(SessionPlan.model_validate({"update_chain": ["delta", "int8"], "model_chain": ["bfloat16"]}))
+    packed = encode_tensors(make_chain(plan.model_chain).of(read_spec(base), digest(base)), decode(base))
+    chains = {
+        "model": bytes(packed),
+        "model_id": digest(base),
+        "model_chain": plan.model_chain,
+        "update_chain": plan.update_chain,
+        "feedback_folder": tmp_path / "feedback",
+    }
+    outcome, predicted = run_in(
+        package, tmp_path, call_of("train", tmp_path, **chains), call_of("predict", tmp_path, **chains)
+    )
+    encoding = make_chain(plan.update_chain).of(read_spec(base), digest(base))
+    update = decode(Payload(encoding, outcome.tensors).decode())
+    np.testing.assert_allclose(update["w"], 2.0)
+    assert (outcome.form, outcome.coded, outcome.decoded_bytes) == ("delta", True, len(base))
+    assert outcome.object_id == digest(outcome.tensors)
+    assert (tmp_path / "feedback" / "state.json").exists()
+    np.testing.assert_array_equal(decode(predicted.tensors)["answers"], [0, 1, 2])
+
+
+def test_an_update_that_does_not_fit_its_model_is_not_encoded(tmp_path: Path) -> None:
+    manifest = "entry_points: {train: {command: python3 train.py}}\n"
+    code = """
+import json, os, sys
+import numpy as np
+from fedn.models.files import write_tensors
+
+write_tensors(sys.argv[2], {"w": np.ones(3, np.float32)})
+json.dump({"num_examples": 1}, open(os.environ["FEDN_RESULT_FILE"], "w"))
+"""
+    package = write_package(tmp_path / "package", manifest, train=code)
+    chain = check_chains(SessionPlan.model_validate({"update_chain": ["bfloat16"]})).update_chain
+    with pytest.raises(TaskFailed, match=r"shape \(3,\) instead of \(2,\)"):
+        run_in(package, tmp_path, call_of("train", tmp_path, update_chain=chain))
+
+
 def test_large_result_of_a_command_goes_to_the_spools_file(tmp_path: Path) -> None:
     package = write_package(tmp_path / "package")
     model_id, data = model_of(np.zeros(600_000, np.float32))
     model = tmp_path / "model"
-    model.write_bytes(data)
-    [outcome] = run_in(package, tmp_path, call_of("train", tmp_path, model=model))
-    assert outcome.tensors == tmp_path / "large"
-    assert digest((tmp_path / "large").read_bytes()) == outcome.object_id
-    assert digest(model.read_bytes()) == model_id
+    model.write_bytes(data + b"what an earlier, longer model left in the file")
+    spool = Spool(tmp_path / "spool")
+    slot = spool.work()
+    [outcome] = run_in(package, tmp_path, call_of("train", tmp_path, model=HeldFile(model, len(data)), result=slot))
+    assert outcome.tensors is slot
+    assert digest(slot.view(outcome.size_bytes)) == outcome.object_id
+    assert digest(model.read_bytes()[: len(data)]) == model_id
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ import numpy as np
 import psutil
 import pytest
 
+from fedn.models.digest import digest
+from fedn.models.wire import decode
 from fedn.plan.settings import ClientSettings
 from tests.integration.client.conftest import model_of
 from tests.integration.client.stand_ins import FakeReducer, Place
@@ -121,6 +123,38 @@ def test_result_survives_a_kill_of_the_client(reducer: FakeReducer, settings: Ma
 
     asyncio.run(scenario())
     assert (mine.data_dir / "work" / "trained").read_text().split() == ["t1"]
+
+
+def test_large_result_survives_a_kill_in_a_file_that_was_used_before(
+    reducer: FakeReducer, settings: MakeSettings
+) -> None:
+    mine = settings()
+    models = [model_of(np.full(300_000, value, np.float32)) for value in range(4)]
+
+    async def scenario() -> None:
+        async with FakeCombiner(reducer.ca) as combiner:
+            reducer.places = [Place("fake", combiner.port)]
+            with program(mine) as process:
+                stream = await combiner.attached()
+                for index, (model_id, data) in enumerate(models):
+                    await stream.push(model_id, data)
+                    await stream.task(train_task("alice", model_id, f"t{index}"), round_name(index))
+                    if index < 3:
+                        await stream.take(f"t{index}")
+                first = await stream.expect("ready")
+                os.kill(process.pid, signal.SIGKILL)
+            assert len(list((mine.data_dir / "spool").iterdir())) == 1
+            with program(mine):
+                stream = await combiner.attached()
+                assert list(stream.hello.spooled_tasks) == ["t3"]
+                assert sorted(stream.hello.held_objects) == sorted(model_id for model_id, _ in models[2:])
+                await stream.task(train_task("alice", models[3][0], "t3"), round_name(3))
+                ready, update = await stream.take("t3")
+                assert ready.object_id == first.object_id == digest(update)
+                assert float(decode(update)["0"][0]) == 4
+
+    asyncio.run(scenario())
+    assert (mine.data_dir / "work" / "trained").read_text().split() == ["t0", "t1", "t2", "t3"]
 
 
 def test_client_that_cannot_go_on_says_why_in_one_line(

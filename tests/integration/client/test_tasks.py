@@ -1,6 +1,7 @@
 """One client's way through its tasks, over real gRPC and TLS, with the learner in its real worker process."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,64 @@ def test_large_models_go_through_files_and_leave_none_behind(reducer: FakeReduce
     asyncio.run(scenario())
     assert [path.name for path in (mine.data_dir / "spool").iterdir()] == []
     assert len(list((mine.data_dir / "objects").iterdir())) == 1
+
+
+def test_rounds_use_the_same_files_again(reducer: FakeReducer, settings: MakeSettings) -> None:
+    mine = settings()
+    seen: list[set[int]] = []
+
+    async def scenario() -> None:
+        async with attached(reducer, mine) as (stream, _, _):
+            for index in range(6):
+                model_id, data = model_of(np.full(100_000 + index, index, np.float32))
+                await stream.push(model_id, data)
+                await stream.task(train_task("alice", model_id, f"t{index}"), round_name(index))
+                ready, update = await stream.take(f"t{index}")
+                assert digest(update) == ready.object_id
+                assert (decode(update)["0"] == index + 1).all()
+                files = [path for name in ("objects", "spool") for path in (mine.data_dir / name).iterdir()]
+                seen.append({path.stat().st_ino for path in files})
+
+    asyncio.run(scenario())
+    assert seen[2] == seen[3] == seen[5]
+    assert len(seen[5]) == 3
+
+
+def test_arrays_that_a_learner_keeps_are_its_own(reducer: FakeReducer, settings: MakeSettings) -> None:
+    async def scenario() -> None:
+        model_id, data = model_of(np.zeros(100_000, np.float32), np.ones(3))
+        async with attached(reducer, settings()) as (stream, _, _):
+            await stream.push(model_id, data)
+            for index in range(4):
+                task = train_task("alice", model_id, f"t{index}", parameters={"step": "keep"})
+                await stream.task(task, round_name(index))
+                ready, update = await stream.take(f"t{index}")
+                assert dict(ready.metadata.metrics) == {"changed": 0}
+                assert (decode(update)["0"] == 100 + index).all() and (decode(update)["1"] == 1).all()
+
+    asyncio.run(scenario())
+
+
+def test_full_disk_is_reported_and_the_client_lives_on(
+    reducer: FakeReducer, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_id, data = model_of(np.zeros(100_000, np.float32))
+
+    async def scenario() -> None:
+        async with attached(reducer, settings()) as (stream, _, _):
+            usage = shutil.disk_usage(Path.cwd())._replace(free=0)
+            with monkeypatch.context() as patch:
+                patch.setattr(shutil, "disk_usage", lambda path: usage)
+                await stream.task(train_task("alice", model_id, "model"), round_name())
+                await stream.expect("fetch")
+                await stream.push(model_id, data)
+                problem = (await stream.expect("task_failed")).problem
+                assert problem.code == "disk_full" and "no room" in problem.message
+            await stream.push(model_id, data)
+            await stream.task(train_task("alice", model_id, "t1"), round_name(1))
+            await stream.take("t1")
+
+    asyncio.run(scenario())
 
 
 def test_init_validate_and_predict_answer_in_their_own_ways(reducer: FakeReducer, settings: MakeSettings) -> None:

@@ -8,7 +8,7 @@ from fedn.network import convert
 from fedn.network.generated import combiner_pb2, common_pb2
 from fedn.protocol.errors import InvalidInput
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundSpec
-from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChoice, RoundName, TaskKind, TaskSpec, UpdateMetadata
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.floats(0, 1e12, allow_nan=False)
@@ -27,6 +27,14 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=6,
 )
+chains = st.lists(
+    st.builds(
+        CodecChoice,
+        name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+        options=st.dictionaries(text, json_values, max_size=3),
+    ),
+    max_size=4,
+).map(tuple)
 tasks = st.builds(
     TaskSpec,
     task_id=text,
@@ -38,6 +46,9 @@ tasks = st.builds(
     parameters=st.dictionaries(text, json_values, max_size=4),
     package_id=text,
     helper=text,
+    update_chain=chains,
+    model_chain=chains,
+    encoded_model_id=text,
 )
 metadata = st.builds(
     UpdateMetadata,
@@ -54,6 +65,10 @@ metadata = st.builds(
     metrics=metrics,
     validation=metrics,
     num_validation_examples=st.integers(0, 2**63),
+    update_chain=chains,
+    decoded_bytes=st.integers(0, 2**63),
+    model_chain=chains,
+    model_bytes=st.integers(0, 2**63),
 )
 
 

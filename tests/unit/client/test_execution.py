@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fedn import Learner, TaskContext
+from fedn.client.coding import CodingRequest, TaskCoding
 from fedn.client.execution import execute, kinds_of
 from fedn.client.learner import TrainResult
-from fedn.models.wire import decode, encode
+from fedn.models.wire import encode
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -34,7 +35,8 @@ class Scripted(Learner):
 
 def do(kind: str, learner: Learner, *, validate_incoming: bool = False) -> Any:
     context = TaskContext(session="s", round=0, client="alice", kind=kind)
-    return execute(learner, context, bytearray(MODEL), validate_incoming=validate_incoming)
+    coding = TaskCoding(CodingRequest(session="s", round=0, task_id="t"), bytearray(MODEL))
+    return execute(learner, context, coding, validate_incoming=validate_incoming)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def do(kind: str, learner: Learner, *, validate_incoming: bool = False) -> Any:
 )
 def test_training_may_be_returned_in_three_forms(returned: Any) -> None:
     result = do("train", Scripted(lambda: returned))
-    assert decode(result.tensors)["w"].tolist() == [1, 1]
+    assert result.tensors["w"].tolist() == [1, 1]
     numbers = result.numbers
     assert (numbers["num_examples"], numbers["num_steps"], numbers["metrics"]) == (4, 2, {"loss": 0.5})
 

@@ -137,7 +137,7 @@ def test_output_is_logged_up_to_its_limit_and_its_end_is_kept(caplog: pytest.Log
 
 def test_upload_sends_pieces_from_the_offset_and_then_its_end(tmp_path: Path) -> None:
     metadata = UpdateMetadata(task_id="t1", client="a", round=RoundName(session="s", index=0, attempt=0, epoch=1))
-    result = Spool(tmp_path).put(metadata, "blake3:x", b"0123456789")
+    result = Spool(tmp_path).put(metadata, "blake3:x", b"0123456789", 10)
     upload = Upload(result, 2, chunk_bytes=5)
     pieces = []
     while (message := upload.next_message()) is not None:

@@ -12,7 +12,7 @@ from fedn.client.worker_channel import AgentEnd, Parser, WorkerEnd, pack
 
 
 def test_messages_are_whole_whatever_pieces_the_bytes_come_in() -> None:
-    data = pack({"op": "a"}, 3) + b"xyz" + pack({"op": "b"}, 0) + pack({"op": "c"}, 1) + b"!"
+    data = pack({"op": "a"}, b"xyz") + pack({"op": "b"}) + pack({"op": "c"}, b"!")
     for step in (1, 2, 5, len(data)):
         parser, found = Parser(), []
         for start in range(0, len(data), step):
@@ -27,7 +27,7 @@ def test_worker_reads_all_that_came_at_once() -> None:
     with ours, theirs:
         end = WorkerEnd(theirs)
         assert not end.has_message()
-        ours.sendall(pack({"n": 1}, 0) + pack({"n": 2}, 2) + b"ab")
+        ours.sendall(pack({"n": 1}) + pack({"n": 2}, b"ab"))
         assert end.has_message()
         assert end.receive().head == {"n": 1}
         assert end.has_message()
@@ -96,7 +96,7 @@ def test_what_is_no_message_ends_the_channel(garbage: bytes) -> None:
         ours, theirs = socket.socketpair()
         end = await AgentEnd.open(ours)
         with theirs:
-            theirs.sendall(pack({"op": "first"}, 0) + garbage)
+            theirs.sendall(pack({"op": "first"}) + garbage)
             assert (await end.receive()).head == {"op": "first"}
             with pytest.raises(ConnectionError, match="message"):
                 await end.receive()
@@ -106,5 +106,5 @@ def test_what_is_no_message_ends_the_channel(garbage: bytes) -> None:
 
 
 def test_head_is_json() -> None:
-    message = pack({"text": "é", "number": 1.5}, 0)
+    message = pack({"text": "é", "number": 1.5})
     assert json.loads(message[12:]) == {"text": "é", "number": 1.5}

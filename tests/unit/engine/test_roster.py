@@ -109,3 +109,59 @@ def test_clients_of_a_lost_link_are_not_waited_for_longer_than_the_grace(monkeyp
         assert time.monotonic() - started < 300
 
     asyncio.run(scenario())
+
+
+def test_counts_follow_who_comes_moves_and_goes():
+    async def scenario():
+        roster, _ = make()
+        seen: list = []
+        roster.on_attach(lambda client, combiner: seen.append((client, combiner)))
+        roster.attach(client("a", "c1", since=1.0))
+        roster.attach(client("b", "c1", since=1.0))
+        roster.attach(client("a", "c2", since=2.0))
+        assert roster.counts() == {"c1": 1, "c2": 1}
+        assert (roster.combiner_of("a"), roster.combiner_of("z"), len(roster)) == ("c2", None, 2)
+        roster.detach("b", "c1", "left")
+        roster.link_lost("c2")
+        assert not any(roster.counts().values())
+        assert not roster.able(TaskKind.TRAIN)
+        assert seen == [("a", "c1"), ("b", "c1"), ("a", "c2")]
+
+    asyncio.run(scenario())
+
+
+def test_each_that_comes_is_not_a_reason_to_look_at_all(monkeypatch):
+    async def scenario():
+        roster, _ = make()
+        looks: list = []
+        able = roster.able
+        monkeypatch.setattr(roster, "able", lambda kind: looks.append(kind) or able(kind))
+        waiting = asyncio.create_task(roster.gather(TaskKind.TRAIN, 500, 600.0))
+        for number in range(500):
+            roster.attach(client(f"c{number}"))
+            await asyncio.sleep(0)
+        async with asyncio.timeout(60):
+            assert len(await waiting) == 500
+        assert len(looks) == 1
+
+    asyncio.run(scenario())
+
+
+def test_of_two_lost_links_the_clients_of_the_later_are_waited_for_longest(monkeypatch):
+    async def scenario():
+        roster, _ = make()
+        roster.attach(client("a", "c1"))
+        roster.attach(client("b", "c2"))
+        roster.attach(client("c", "c3"))
+        monkeypatch.setattr(module, "REATTACH_GRACE_S", 0.05)
+        roster.link_lost("c1")
+        monkeypatch.setattr(module, "REATTACH_GRACE_S", 600.0)
+        roster.link_lost("c2")
+        waiting = asyncio.create_task(roster.gather(TaskKind.TRAIN, 1, 6000.0))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        roster.attach(client("b", "c3", since=2.0))
+        async with asyncio.timeout(30):
+            assert sorted(await waiting) == ["b", "c"]
+
+    asyncio.run(scenario())

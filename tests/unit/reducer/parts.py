@@ -17,7 +17,7 @@ from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
 from fedn.reducer.catalog import Catalog
-from fedn.reducer.engine.roster import AttachedClient
+from fedn.reducer.engine.roster import Roster
 from fedn.reducer.enrolment import Enrolment
 from fedn.reducer.events import EventLog
 from fedn.reducer.garbage import GarbageCollector
@@ -41,7 +41,7 @@ class FakeSessions:
     """Sessions that start at once and never do anything."""
 
     views: dict[str, SessionView] = field(default_factory=dict)
-    clients: list[AttachedClient] = field(default_factory=list)
+    roster: Roster = field(default_factory=lambda: Roster(lambda kind, **fields: None))
     views_of_rounds: list[RoundView] = field(default_factory=list)
     plans: list[SessionPlan] = field(default_factory=list)
     detached: list[tuple[str, str]] = field(default_factory=list)
@@ -110,9 +110,6 @@ class FakeSessions:
             raise NotFound("no_such_round", "the session has no such round")
         return self.views_of_rounds[index]
 
-    def attached_clients(self) -> Sequence[AttachedClient]:
-        return self.clients
-
 
 @dataclass
 class Parts:
@@ -172,7 +169,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         enrolment_secret=ENROLMENT_SECRET,
         admin_guard=SecretGuard(ADMIN_SECRET, what="admin secret", fix="Look it up."),
         registry=registry,
-        assigner=Assigner(registry, sessions.attached_clients),
+        assigner=Assigner(registry, sessions.roster),
         sessions=sessions,  # type: ignore[arg-type]
         trail=trail,
         catalog=catalog,

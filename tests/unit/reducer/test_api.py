@@ -102,7 +102,7 @@ def test_combiners_and_clients_are_listed_with_their_places(
     assert client.post(f"{API}/combiners/c/heartbeat", json={"instance": "j"}, headers=own).status_code == 404
     for name in ("b", "a"):
         parts.token(Role.CLIENT, name)
-    parts.sessions.clients.append(AttachedClient("a", "c", frozenset(), {"site": "north"}, 12.0))
+    parts.sessions.roster.attach(AttachedClient("a", "c", frozenset(), {"site": "north"}, 12.0))
 
     combiners = rest.CombinerPage.model_validate(client.get(f"{API}/combiners", headers=admin).json)
     assert [(item.name, item.alive, item.rounds) for item in combiners.items] == [("c", True, 2)]

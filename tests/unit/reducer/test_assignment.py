@@ -1,9 +1,12 @@
+import time
 from collections import Counter
 from dataclasses import dataclass
 
 import pytest
 
+from fedn.protocol.tasks import TaskKind
 from fedn.reducer.assignment import Assigner, Refusal
+from fedn.reducer.engine.roster import AttachedClient, Roster
 from fedn.reducer.registry import CombinerRecord
 
 
@@ -31,8 +34,20 @@ def combiner(name: str, max_clients: int = 10, *, alive: bool = True, linked: bo
     return CombinerRecord(name, "h", 1, "i", max_clients, 0.0, 0.0, alive=alive, linked=linked, attached=attached)
 
 
+def roster(places: list[Place] | None = None) -> Roster:
+    """With those clients attached."""
+    made = Roster(lambda kind, **fields: None)
+    for place in places or []:
+        made.attach(attached(place.client, place.combiner))
+    return made
+
+
+def attached(client: str, combiner: str) -> AttachedClient:
+    return AttachedClient(client, combiner, frozenset({TaskKind.TRAIN}), {}, time.time())
+
+
 def assigner(*records: CombinerRecord, places: list[Place] | None = None, clock: float = 0.0) -> Assigner:
-    return Assigner(Fixed(*records), lambda: places or [], clock=lambda: clock)  # type: ignore[arg-type]
+    return Assigner(Fixed(*records), roster(places), clock=lambda: clock)  # type: ignore[arg-type]
 
 
 def clients(combiner_name: str, count: int) -> list[Place]:
@@ -65,7 +80,7 @@ def test_clients_that_come_at_once_are_spread() -> None:
 
 def test_a_place_that_was_promised_is_given_back_when_nobody_comes() -> None:
     now = [0.0]
-    one = Assigner(Fixed(combiner("a", 1)), list, clock=lambda: now[0])  # type: ignore[arg-type]
+    one = Assigner(Fixed(combiner("a", 1)), roster(), clock=lambda: now[0])  # type: ignore[arg-type]
     one.assign("lost on its way")
     assert code_of(one.assign("other")) == "combiners_full"
     now[0] = 60.0
@@ -102,7 +117,7 @@ def test_a_preferred_combiner_that_cannot_be_had_is_a_reason(preferred: str, cod
 def test_the_place_that_a_session_fixed_weighs_most_while_it_lives() -> None:
     registry = Fixed(combiner("a"), combiner("b"), combiner("dead", alive=False))
     registry.places = {"me": "b", "other": "dead"}
-    fixed = Assigner(registry, lambda: clients("b", 5))  # type: ignore[arg-type, return-value]
+    fixed = Assigner(registry, roster(clients("b", 5)))  # type: ignore[arg-type]
     assert name_of(fixed.assign("me", preferred="a", avoid=["b"])) == "b"
     assert name_of(fixed.assign("other")) == "a"
 
@@ -119,3 +134,41 @@ def test_without_a_living_combiner_the_client_asks_again() -> None:
 
 def test_without_a_link_the_heartbeat_says_how_full_a_combiner_is() -> None:
     assert code_of(assigner(combiner("a", 5, linked=False, attached=5)).assign("me")) == "combiners_full"
+
+
+def test_a_client_that_came_takes_one_place_not_two() -> None:
+    places = roster()
+    one = Assigner(Fixed(combiner("a", 2)), places, clock=lambda: 0.0)  # type: ignore[arg-type]
+    one.assign("first")
+    places.attach(attached("first", "a"))
+    assert name_of(one.assign("second")) == "a"
+    assert code_of(one.assign("third")) == "combiners_full"
+    places.detach("first", "a", "left")
+    assert name_of(one.assign("third")) == "a"
+
+
+def test_a_client_that_is_sent_elsewhere_gives_its_promised_place_back() -> None:
+    one = assigner(combiner("a", 1), combiner("b", 1))
+    assert name_of(one.assign("me")) == "a"
+    assert name_of(one.assign("me", avoid=["a"])) == "b"
+    assert name_of(one.assign("other")) == "a"
+
+
+def test_a_question_costs_the_same_however_many_are_attached() -> None:
+    class Watched(Roster):
+        """Counts who looks at every client."""
+
+        looks = 0
+
+        def snapshot(self) -> list[AttachedClient]:
+            self.looks += 1
+            return super().snapshot()
+
+    places = Watched(lambda kind, **fields: None)
+    many = Assigner(Fixed(combiner("a", 5000), combiner("b", 5000)), places, clock=lambda: 0.0)  # type: ignore[arg-type]
+    for index in range(2000):
+        found = name_of(many.assign(f"c-{index}"))
+        places.attach(attached(f"c-{index}", found))
+    assert dict(places.counts()) == {"a": 1000, "b": 1000}
+    assert places.looks == 0
+    assert not many._promised

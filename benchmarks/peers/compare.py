@@ -8,12 +8,11 @@ with the polling periods at which it was found fastest; `nvflare-shipped` among 
 
 import argparse
 import itertools
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.cells import ROOT, CellFailed, Limits, child, end_on_signals, run_cell
+from benchmarks.cells import ROOT, CellFailed, Limits, child, run_cell
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.options import add_limits, names_of, parser_of
 from benchmarks.peers.environments import FLOWER, NVFLARE, Peer, python_of
@@ -32,8 +31,7 @@ SYSTEMS: Mapping[str, tuple[Peer | None, tuple[str, ...]]] = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    given = _parse(arguments)
-    end_on_signals()
+    given = parse(arguments)
     peers = {SYSTEMS[name][0] for name in given.systems}
     pythons = {peer.name: python_of(peer, given.environments) for peer in peers if peer is not None}
     rows = []
@@ -46,7 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(one.passed is not False for one in found) else 1
 
 
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
     parser = parser_of("peers", __doc__)
     parser.add_argument("--params", type=parse_counts, help="sizes of the model [default: each cell with a target]")
     parser.add_argument("--clients", type=parse_counts, help="numbers of clients")
@@ -91,7 +90,3 @@ def _run(name: str, params: int, clients: int, given: argparse.Namespace, python
     row["variant"] = name
     say(f"{format_count(params)} × {clients}, {name}: {said} ({time.monotonic() - begun:.0f} s in all)")
     return row
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

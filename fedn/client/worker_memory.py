@@ -1,0 +1,75 @@
+"""The memory of a worker that outlives tasks: where a task's model is copied to, and the files results are written to.
+
+Memory that was used before is several times faster than fresh memory. Both are given anew wherever somebody else may
+still look at them.
+"""
+
+import os
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+from fedn.client.slots import FOOTER_BYTES, Slot
+
+_TOO_LARGE = 4
+"""Memory so many times larger than a model is not kept for it."""
+_OWN_REFERENCES = 2
+"""To the memory, when no task has any: the attribute, and the argument of `getrefcount`."""
+_MAPPED_FILES = 3
+_KEPT_MAPPED_BYTES = 256 << 20
+
+
+class ModelMemory:
+    """A private copy of a task's model, which a learner may change in place.
+
+    The same memory serves task after task. Arrays of a model refer to it: while one of an earlier task is alive (a
+    learner may keep what it was given, as may a tensor of a framework that shares the memory), the memory is left to
+    them, and another is taken.
+    """
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def read(self, path: str, size_bytes: int) -> memoryview:
+        """The first bytes of a file. EOFError where it is shorter; OSError."""
+        view = self._take(size_bytes).data
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            offset = 0
+            while offset < size_bytes:
+                count = os.preadv(descriptor, [view[offset:]], offset)
+                if not count:
+                    raise EOFError(f"{path} has {offset} bytes instead of {size_bytes}")
+                offset += count
+        finally:
+            os.close(descriptor)
+        return view
+
+    def _take(self, size_bytes: int) -> np.ndarray:
+        have_bytes = self._memory.nbytes
+        in_use = sys.getrefcount(self._memory) > _OWN_REFERENCES
+        if in_use or not size_bytes <= have_bytes <= size_bytes * _TOO_LARGE:
+            self._memory = np.empty(0, np.uint8)  # the old one goes first
+            self._memory = np.empty(size_bytes, np.uint8)
+        return self._memory[:size_bytes]
+
+
+class ResultFiles:
+    """The agent's files for results, mapped: the same few come again and again."""
+
+    def __init__(self) -> None:
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+
+    def open(self, path: str, size_bytes: int) -> memoryview:
+        """The first bytes of a file, to be written; the file grows if it must. OSError where there is no room."""
+        slot = self._slots.pop(path, None)
+        if slot is None:
+            slot = Slot(Path(path))
+            while len(self._slots) >= _MAPPED_FILES:
+                self._slots.popitem(last=False)
+        slot.reserve(size_bytes + FOOTER_BYTES)
+        if slot.size_bytes <= _KEPT_MAPPED_BYTES:
+            self._slots[path] = slot
+        return slot.view(size_bytes)
