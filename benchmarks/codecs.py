@@ -129,7 +129,7 @@ def speed(name: str, params: int) -> Row:
         row[key] = 4 * params / best_s(work, _REPEATS) / 1e9
 
     form, total = "model", Accumulator(spec, "float64", base)
-    data: bytes | bytearray = to_bytes(tensors)
+    data: bytes | bytearray | memoryview = to_bytes(tensors)
     if chains.updates:
         encoding = make_chain(chains.updates).of(spec, base_id)
         start = None
@@ -155,7 +155,7 @@ def speed(name: str, params: int) -> Row:
     return row
 
 
-def _arrived(data: bytes | bytearray) -> Pieces:
+def _arrived(data: bytes | bytearray | memoryview) -> Pieces:
     """In the messages that would have brought it."""
     return Pieces([memoryview(message)[HEAD_BYTES:] for message in encode_pieces(data, 0, CHUNK_BYTES)])
 

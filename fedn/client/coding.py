@@ -4,11 +4,11 @@ Runs where the work is done: in the worker process, or in a thread beside a pack
 loop.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from fedn.client.calls import TaskCall
 from fedn.client.feedback import FeedbackFolder
@@ -23,12 +23,31 @@ from fedn.protocol.errors import InvalidInput, TaskFailed
 from fedn.protocol.tasks import CodecChoice
 
 Held = bytes | bytearray | HeldFile
-Copy = Callable[[HeldFile], bytearray | memoryview]
-"""Gives a copy of its bytes that is the task's own. OSError or EOFError where the file cannot be read."""
 
 
-def _copy(file: HeldFile) -> bytearray:
-    return bytearray(file.mapped())
+class Memory(Protocol):
+    """Where a task's model and update go."""
+
+    def copy(self, file: HeldFile) -> bytearray | memoryview:
+        """A copy of a model's bytes that is the task's own. TaskFailed where the file cannot be read."""
+
+    def model(self, size_bytes: int) -> bytearray | memoryview:
+        """Room for a model that is the task's own."""
+
+    def result(self, size_bytes: int) -> bytearray | memoryview:
+        """Room for what goes out. TaskFailed where there is none."""
+
+
+class FreshMemory:
+    """Memory that nobody used before; see `Memory`."""
+
+    def copy(self, file: HeldFile) -> bytearray | memoryview:
+        return bytearray(file.mapped())
+
+    def model(self, size_bytes: int) -> bytearray:
+        return bytearray(size_bytes)
+
+    result = model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +100,8 @@ def request_of(call: TaskCall) -> CodingRequest:
 class Encoded:
     """An update as it goes out."""
 
-    data: Tensors | bytes | bytearray
-    """The bytes that the chain made; the tensors as they are where it did not go through one."""
+    data: Tensors | bytes | bytearray | memoryview
+    """The bytes that the chain made, in room for a result unless they were packed; else the tensors as they are."""
     form: str
     coded: bool
     """Whether it went through the chain that was asked for."""
@@ -95,13 +114,12 @@ class TaskCoding:
 
     Args:
         held: the model as it came; None for a task without one. It must not change.
-        copy: of a model that is in a file.
     """
 
-    def __init__(self, request: CodingRequest, held: Held | None, copy: Copy = _copy) -> None:
+    def __init__(self, request: CodingRequest, held: Held | None, memory: Memory | None = None) -> None:
         self._request = request
         self._held = held
-        self._copy = copy
+        self._memory = memory or FreshMemory()
         self._payload: Payload | None = None
 
     def model(self) -> bytearray | memoryview | None:
@@ -123,9 +141,9 @@ class TaskCoding:
                     f"the encoded model says that it is {base_id[:80]}",
                     where={"model": request.model_id},
                 )
-            return self._payload.decode()
+            return self._payload.decode(self._memory.model)
         if isinstance(held, HeldFile):
-            return self._copy(held)
+            return self._memory.copy(held)
         # A difference needs the values that the work began with.
         return held if isinstance(held, bytearray) and not request.update_chain else bytearray(held)
 
@@ -152,7 +170,7 @@ class TaskCoding:
                 encoding, session=request.session, round_index=request.round, task_id=request.task_id
             )
         with feedback as kept:
-            data = encode(encoding, tensors, start=start, feedback=kept)
+            data = encode(encoding, tensors, start=start, feedback=kept, room=self._memory.result)
             del kept
         return Encoded(data, form if start is None else "delta", True, spec.size_bytes)
 

@@ -23,7 +23,7 @@ class Execution:
     """A task's result inside the worker: its numbers, and its tensors (None where it makes none)."""
 
     numbers: dict[str, Any] = field(default_factory=dict)
-    tensors: Tensors | bytes | bytearray | None = None
+    tensors: Tensors | bytes | bytearray | memoryview | None = None
     """The bytes that go out, where a chain made them; else the tensors, which may be the learner's own arrays: it may
     change them in its next task."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
-from fedn.client.coding import TaskCoding, request_of
+from fedn.client.coding import FreshMemory, TaskCoding, request_of
 from fedn.client.command import Limits, clean_environment, run_command
 from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
@@ -31,6 +31,13 @@ _STEPS: Mapping[TaskKind, EntryPointName] = {
     TaskKind.VALIDATE: "validate",
     TaskKind.PREDICT: "predict",
 }
+
+
+class _OnlyRead(FreshMemory):
+    """For models that are only read: the command's own copy is the file that it is given."""
+
+    def copy(self, file: HeldFile) -> memoryview:
+        return file.mapped()
 
 
 class PackageRuntime:
@@ -135,8 +142,7 @@ class PackageRuntime:
         given = folder / f"in{suffix}"
         made = folder / f"out{suffix}"
         limits = replace(self._limits, timeout_s=call.timeout_s or self._limits.timeout_s)
-        # What is mapped is only read: the command's own copy is the file that it is given.
-        coding = TaskCoding(request_of(call), call.model, HeldFile.mapped)
+        coding = TaskCoding(request_of(call), call.model, _OnlyRead())
         spec = await asyncio.to_thread(provide_model, coding, given)
         if call.kind is TaskKind.VALIDATE:
             metrics, num_examples = await self._validate(argv, given, environment, limits)

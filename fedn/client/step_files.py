@@ -60,14 +60,14 @@ def take_model(
     except FednError as error:
         raise _bad_output(f"what the {call.kind} step wrote is no model: {error.message}") from error
     coded, form, decoded_bytes = False, outcome.form, 0
-    data: bytes | bytearray | None = None
+    data: bytes | bytearray | memoryview | None = None
     if call.kind is TaskKind.TRAIN and spec is not None and call.update_chain:
         _, written = layout((name, array.dtype, array.shape) for name, array in tensors.items())
         if faults := differences(written, spec):
             raise _bad_output(f"what the {call.kind} step wrote does not fit the model: {'; '.join(faults[:20])}")
         encoded = coding.encode(tensors, spec, outcome.form)
         coded, form, decoded_bytes = encoded.coded, encoded.form, encoded.decoded_bytes
-        data = encoded.data if isinstance(encoded.data, bytes | bytearray) else None
+        data = None if isinstance(encoded.data, dict) else encoded.data
     if data is None:
         data = encode(tensors)
         decoded_bytes = len(data)
@@ -82,9 +82,9 @@ def take_model(
     )
 
 
-def _kept(data: bytes | bytearray, call: TaskCall) -> bytes | bytearray | Slot:
+def _kept(data: bytes | bytearray | memoryview, call: TaskCall) -> bytes | bytearray | Slot:
     if len(data) <= INLINE_BYTES or call.result is None:
-        return data
+        return bytes(data) if isinstance(data, memoryview) else data
     try:
         call.result.store(data)
     except OSError as error:

@@ -5,7 +5,6 @@ the site's module (and so the framework) once.
 """
 
 import ctypes
-import errno
 import os
 import resource
 import signal
@@ -21,9 +20,8 @@ from fedn.client.learner import Learner, TaskContext
 from fedn.client.loading import load_learner
 from fedn.client.slots import HeldFile
 from fedn.client.worker_channel import INLINE_BYTES, Message, WorkerEnd
-from fedn.client.worker_memory import ModelMemory, ResultFiles
+from fedn.client.worker_memory import ModelMemory, ResultFiles, TaskMemory
 from fedn.models.digest import digest
-from fedn.models.wire import Tensors, encode_into
 from fedn.protocol.errors import FednError, TaskFailed
 
 _PR_SET_PDEATHSIG = 1
@@ -89,9 +87,9 @@ class Worker:
         head = message.head
         task_id = head["task_id"]
         try:
-            coding = TaskCoding(
-                CodingRequest.from_json(head["coding"]), _held(head["model"], message.payload), self._copy
-            )
+            memory = TaskMemory(self._memory, self._results, head["result"])
+            request = CodingRequest.from_json(head["coding"])
+            coding = TaskCoding(request, _held(head["model"], message.payload), memory)
             result = execute(learner, self._context(head), coding, validate_incoming=head["validate_incoming"])
             answer: dict[str, Any] = {
                 "op": "done",
@@ -103,7 +101,7 @@ class Worker:
             if result.tensors is None:
                 self._channel.send(answer)
                 return
-            with self._written(result.tensors, head["result"]) as tensors:
+            with memory.written(result.tensors) as tensors:
                 if not result.numbers.get("coded"):
                     result.numbers["decoded_bytes"] = len(tensors)
                 answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
@@ -112,34 +110,6 @@ class Worker:
             self._send_failed(task_id, error)
         except MemoryError as error:
             self._send_failed(task_id, TaskFailed("out_of_memory", f"the task ran out of memory: {error}"))
-
-    def _copy(self, file: HeldFile) -> memoryview:
-        """A copy that is the task's own: a learner may change its weights in place."""
-        try:
-            return self._memory.read(str(file.path), file.size_bytes)
-        except (OSError, EOFError) as error:
-            raise TaskFailed("model_unreadable", f"the task's model cannot be read: {error}") from error
-
-    def _written(self, tensors: Tensors | bytes | bytearray, path: str) -> memoryview:
-        """The bytes of a result, where they are taken from: in the file, or in memory where they are few."""
-        if isinstance(tensors, dict):
-            return encode_into(tensors, lambda size: self._room_for(size, path))
-        room = self._room_for(len(tensors), path)
-        room[:] = tensors
-        return room
-
-    def _room_for(self, size_bytes: int, path: str) -> memoryview:
-        """Where a result goes."""
-        if size_bytes <= INLINE_BYTES:
-            return memoryview(bytearray(size_bytes))
-        try:
-            return self._results.open(path, size_bytes)
-        except OSError as error:
-            raise TaskFailed(
-                "disk_full" if error.errno == errno.ENOSPC else "spool_failed",
-                f"the result of {size_bytes} bytes cannot be written: {error.strerror}",
-                fix="Make room on the disk of the client's data_dir.",
-            ) from error
 
     def _context(self, head: Mapping[str, Any]) -> TaskContext:
         task_id = head["task_id"]

@@ -4,6 +4,7 @@ Memory that was used before is several times faster than fresh memory. Both are 
 still look at them.
 """
 
+import errno
 import os
 import sys
 from collections import OrderedDict
@@ -11,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fedn.client.slots import FOOTER_BYTES, Slot
+from fedn.client.slots import FOOTER_BYTES, HeldFile, Slot
+from fedn.client.worker_channel import INLINE_BYTES
+from fedn.models.wire import Tensors, encode_into
+from fedn.protocol.errors import TaskFailed
 
 _TOO_LARGE = 4
 """Memory so many times larger than a model is not kept for it."""
@@ -34,7 +38,7 @@ class ModelMemory:
 
     def read(self, path: str, size_bytes: int) -> memoryview:
         """The first bytes of a file. EOFError where it is shorter; OSError."""
-        view = self._take(size_bytes).data
+        view = self.take(size_bytes)
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             offset = 0
@@ -47,13 +51,14 @@ class ModelMemory:
             os.close(descriptor)
         return view
 
-    def _take(self, size_bytes: int) -> np.ndarray:
+    def take(self, size_bytes: int) -> memoryview:
+        """Room for so many bytes, whatever they are."""
         have_bytes = self._memory.nbytes
         in_use = sys.getrefcount(self._memory) > _OWN_REFERENCES
         if in_use or not size_bytes <= have_bytes <= size_bytes * _TOO_LARGE:
             self._memory = np.empty(0, np.uint8)  # the old one goes first
             self._memory = np.empty(size_bytes, np.uint8)
-        return self._memory[:size_bytes]
+        return self._memory[:size_bytes].data
 
 
 class ResultFiles:
@@ -73,3 +78,49 @@ class ResultFiles:
         if slot.size_bytes <= _KEPT_MAPPED_BYTES:
             self._slots[path] = slot
         return slot.view(size_bytes)
+
+
+class TaskMemory:
+    """Where one task's model and result go; see `fedn.client.coding.Memory`.
+
+    Args:
+        path: of the file for a large result.
+    """
+
+    def __init__(self, models: ModelMemory, results: ResultFiles, path: str) -> None:
+        self._models = models
+        self._results = results
+        self._path = path
+
+    def copy(self, file: HeldFile) -> memoryview:
+        """TaskFailed (`model_unreadable`)."""
+        try:
+            return self._models.read(str(file.path), file.size_bytes)
+        except (OSError, EOFError) as error:
+            raise TaskFailed("model_unreadable", f"the task's model cannot be read: {error}") from error
+
+    def model(self, size_bytes: int) -> memoryview:
+        return self._models.take(size_bytes)
+
+    def result(self, size_bytes: int) -> memoryview:
+        """In the file, or in memory where it is small. TaskFailed (`disk_full`, `spool_failed`)."""
+        if size_bytes <= INLINE_BYTES:
+            return memoryview(bytearray(size_bytes))
+        try:
+            return self._results.open(self._path, size_bytes)
+        except OSError as error:
+            raise TaskFailed(
+                "disk_full" if error.errno == errno.ENOSPC else "spool_failed",
+                f"the result of {size_bytes} bytes cannot be written: {error.strerror}",
+                fix="Make room on the disk of the client's data_dir.",
+            ) from error
+
+    def written(self, tensors: Tensors | bytes | bytearray | memoryview) -> memoryview:
+        """The bytes of a result, where they are taken from; a view is one of `result` already."""
+        if isinstance(tensors, memoryview):
+            return tensors
+        if isinstance(tensors, dict):
+            return memoryview(encode_into(tensors, self.result))
+        room = self.result(len(tensors))
+        room[:] = tensors
+        return room

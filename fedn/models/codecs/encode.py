@@ -4,7 +4,7 @@ Works tensor by tensor and piece by piece: beside the payload itself it needs a 
 bytes a value of the largest tensor, with error feedback what the caller keeps of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,19 +47,21 @@ def encode(
     *,
     start: Start | None = None,
     feedback: Feedback | None = None,
-) -> bytes | bytearray:
+    room: Callable[[int], bytearray | memoryview] = bytearray,
+) -> bytes | bytearray | memoryview:
     """The payload of a model, or of an update.
 
     Args:
         tensors: with the names, shapes and dtypes of the encoding's base; arrays, or what stands for flat ones.
         start: where differences to it are to be stored instead of the tensors.
         feedback: for a chain with error feedback; `after` then holds what this payload leaves out.
+        room: gives room for so many bytes, whatever they are; what it gave is returned, unless the chain packs it.
 
     Raises:
         InvalidInput: (`values_out_of_range`) a codec cannot store a value.
     """
     chain = encoding.chain
-    buffer = bytearray(encoding.spec.size_bytes)
+    buffer = bytearray(encoding.spec.size_bytes) if chain.bytes is not None else room(encoding.spec.size_bytes)
     buffer[: len(encoding.header)] = encoding.header
     stored = {info.name: view(buffer, info).reshape(-1) for info in encoding.spec.tensors}
     position = 0

@@ -6,7 +6,7 @@ it arrives (fedn.aggregation.checks), as for any other model.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,14 @@ class Payload:
     def _whole(self, name: str) -> Flat:
         return PiecedValues(self.data, self.spec.by_name[name])[:]
 
-    def decode(self) -> bytearray:
-        """The model, whole, in canonical safetensors bytes with the base's dtypes."""
+    def decode(self, room: Callable[[int], bytearray | memoryview] = bytearray) -> bytearray | memoryview:
+        """The model, whole, in canonical safetensors bytes with the base's dtypes.
+
+        Args:
+            room: gives room for so many bytes, whatever they are; what it gave is returned.
+        """
         header, spec = layout(((t.name, t.dtype, t.shape) for t in self.base.tensors), self.base.metadata)
-        buffer = bytearray(spec.size_bytes)
+        buffer = room(spec.size_bytes)
         buffer[: len(header)] = header
         scratch = np.empty(PIECE, np.float32)
         for info in spec.tensors:

@@ -123,6 +123,12 @@ def test_idle_clients(tmp_path: Path) -> None:
     assert row["dispatch_s"] > 0 and row["raw_dispatch_s"] > 0
 
 
+@pytest.mark.timeout(300)
+def test_rounds_of_light_clients(tmp_path: Path) -> None:
+    (row,) = bench(tmp_path, "scale", "--clients", "20", "--params", "10k", "--rounds", "2")
+    assert row["round_s"] > 0 and row["max_err"] < 1e-5 and row["health_failures"] == 0
+
+
 def test_stores(tmp_path: Path) -> None:
     rows = bench(tmp_path, "stores", "--sizes", "100k", "--inserts", "20")
     assert [row["store"] for row in rows] == ["files", "memory", "s3", "sqlite", "mongodb"]

@@ -31,6 +31,7 @@ PAGES = [
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
     "how-to/write-a-compute-package.md",
+    "how-to/send-fewer-bytes.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 
