@@ -6,13 +6,14 @@ Not here: what a mean is for each dtype (fedn.aggregation.numerics).
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from fedn.aggregation.numerics import PIECE, Flat, add_scaled, mean_dtype, store_mean, store_scaled
 from fedn.models.digest import Buffer
-from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, layout, read_spec
+from fedn.models.pieces import Pieces
+from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, header_size, layout, read_spec
 from fedn.protocol.errors import InvalidInput
 
 
@@ -46,7 +47,7 @@ class _Run(NamedTuple):
 
 
 def combine(
-    models: Sequence[tuple[Buffer, float]],
+    models: Sequence[tuple[Buffer | Pieces, float]],
     base: ModelSpec,
     mean: Literal["weighted", "plain"] = "weighted",
     sum_dtype: str = "float64",
@@ -59,7 +60,7 @@ def combine(
 
 
 def combine_pieces(
-    models: Sequence[tuple[Buffer, float]],
+    models: Sequence[tuple[Buffer | Pieces, float]],
     base: ModelSpec,
     mean: Literal["weighted", "plain"] = "weighted",
     sum_dtype: str = "float64",
@@ -71,7 +72,7 @@ def combine_pieces(
     clipped to their range; bools are true where the mean is at least 0.5.
 
     Args:
-        models: (bytes, weight) of each combiner model, as `Aggregate.result` gives them. One of weight 0 is left out.
+        models: (bytes, weight) of each combiner model, as `Aggregate.result` makes them. One of weight 0 is left out.
         base: of the model that the updates were trained from.
         mean: "weighted": by the weights. "plain": each model that has a weight counts the same.
         sum_dtype: "float64" or "float32", as in `Rule.start`.
@@ -102,18 +103,20 @@ def combine_pieces(
             count = min(PIECE, run.size - start)
             total, term = (array[:count] for array in scratch[accumulator])
             out = target[: count * run.dtype.itemsize].view(run.dtype)
-            values = [_values(source, run, which, start, count) for which, source in enumerate(sources)]
             with np.errstate(over="ignore", invalid="ignore"):  # looked for in the mean
-                store_scaled(total, values[0], weights[0], term)
-                for piece, weight in zip(values[1:], weights[1:], strict=True):
-                    add_scaled(total, piece, weight, term)
+                put = store_scaled
+                for source, weight, begin in zip(sources, weights, run.starts, strict=True):
+                    offset = begin + start * run.source_dtype.itemsize
+                    for at, values in source.elements(run.source_dtype, offset, count):
+                        put(total[at : at + len(values)], values, weight, term)
+                    put = add_scaled
                 store_mean(total, total_weight, out, term)
             yield target[: out.nbytes].data
 
 
 def _checked(
-    models: Sequence[tuple[Buffer, float]], base: ModelSpec, mean: str
-) -> tuple[list[Buffer], list[float], list[ModelSpec]]:
+    models: Sequence[tuple[Buffer | Pieces, float]], base: ModelSpec, mean: str
+) -> tuple[list[Pieces], list[float], list[ModelSpec]]:
     """(bytes, weights, specs) of the models that count."""
     expected = mean_layout(base).spec
     sources, weights, specs = [], [], []
@@ -122,10 +125,11 @@ def _checked(
             raise InvalidInput("bad_weight", f"Combiner model {index} has the weight {weight}")
         if weight == 0:
             continue
-        spec = read_spec(model)
+        pieces = model if isinstance(model, Pieces) else Pieces.of(model)
+        spec = read_spec(pieces.copy(0, header_size(pieces.copy(0, 8)) or 0), len(pieces))
         if faults := differences(spec, expected):
             raise does_not_fit(f"Combiner model {index}", "; ".join(faults[:20]))
-        sources.append(model)
+        sources.append(pieces)
         weights.append(weight if mean == "weighted" else 1.0)
         specs.append(spec)
     if not sources:
@@ -159,8 +163,3 @@ def _runs(stored: Sequence[TensorInfo], specs: Sequence[ModelSpec]) -> list[_Run
         else:
             runs.append(_Run(tensor.dtype, there[0].dtype, tensor.size, starts))
     return runs
-
-
-def _values(source: Buffer, run: _Run, which: int, start: int, count: int) -> np.ndarray[tuple[int], np.dtype[Any]]:
-    offset = run.starts[which] + start * run.source_dtype.itemsize
-    return np.frombuffer(source, run.source_dtype, count, offset)

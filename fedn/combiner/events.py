@@ -8,6 +8,9 @@ from fedn.network.generated import combiner_pb2 as link
 from fedn.protocol.rounds import LedgerEntry
 from fedn.protocol.tasks import RoundName
 
+Listener = Callable[[bytes, bool], None]
+"""Takes an event's message, and whether somebody waits for it."""
+
 
 class EventLog:
     """Events count from 1. Each is kept as the message that carries it, ready for any stream."""
@@ -15,7 +18,7 @@ class EventLog:
     def __init__(self, name: RoundName) -> None:
         self._name = round_to_wire(name)
         self._messages: list[bytes] = []
-        self._listeners: set[Callable[[bytes], None]] = set()
+        self._listeners: set[Listener] = set()
 
     @property
     def last(self) -> int:
@@ -27,25 +30,25 @@ class EventLog:
         return bool(self._listeners)
 
     def ledger(self, entry: LedgerEntry) -> None:
-        self._append(link.RoundEvent(ledger=ledger_to_wire(entry)))
+        self._append(link.RoundEvent(ledger=ledger_to_wire(entry)), prompt=False)
 
     def done(self, result: link.RoundDone) -> None:
-        self._append(link.RoundEvent(done=result))
+        self._append(link.RoundEvent(done=result), prompt=True)
 
-    def watch(self, listener: Callable[[bytes], None], from_event: int) -> None:
+    def watch(self, listener: Listener, from_event: int) -> None:
         """`listener` gets the messages of the events from that number on, those that are there at once."""
         for message in self._messages[max(from_event, 1) - 1 :]:
-            listener(message)
+            listener(message, True)
         self._listeners.add(listener)
 
-    def unwatch(self, listener: Callable[[bytes], None]) -> None:
+    def unwatch(self, listener: Listener) -> None:
         self._listeners.discard(listener)
 
-    def _append(self, event: link.RoundEvent) -> None:
+    def _append(self, event: link.RoundEvent, *, prompt: bool) -> None:
         event.round.CopyFrom(self._name)
         event.number = len(self._messages) + 1
         event.time_unix_s = time.time()
         message = link.LinkFrame(event=event).SerializeToString()
         self._messages.append(message)
         for listener in tuple(self._listeners):
-            listener(message)
+            listener(message, prompt)

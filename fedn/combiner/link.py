@@ -5,7 +5,7 @@ their link.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ import grpc
 
 from fedn.combiner.auth import caller
 from fedn.combiner.clients import Clients, Peer
+from fedn.combiner.events import Listener
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
 from fedn.combiner.options import HELLO_TIMEOUT_S, LINK_OUTBOX_BYTES, CombinerOptions
 from fedn.combiner.outbox import Outbox
@@ -64,7 +65,7 @@ class ReducerLink:
         self._claims = claims
         self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=LINK_OUTBOX_BYTES, bundles=hello.bundles)
         self._incoming: IncomingObject | None = None
-        self._watched: dict[RoundName, Callable[[bytes], None]] = {}
+        self._watched: dict[RoundName, Listener] = {}
         self._token = TokenTimer(services.verifier, claims, self.end)
 
     def end(self, error: FednError) -> None:
@@ -138,6 +139,7 @@ class ReducerLink:
             instance=services.instance,
             max_clients=services.clients.max_clients,
             rounds=[round_to_wire(held.name) for held in services.rounds],
+            bundles=True,
         )
         self._send(wire.LinkFrame(welcome=welcome))
         snapshot, size_bytes, rest = wire.AttachedClients(), 0, []
@@ -209,8 +211,15 @@ class ReducerLink:
         old = self._watched.pop(name, None)
         if old is not None:
             watched.events.unwatch(old)
-        listener = self._watched[name] = self._outbox.put
+        listener = self._watched[name] = self._tell
         self._services.rounds.watch(watched, listener, from_event)
+
+    def _tell(self, event: bytes, prompt: bool) -> None:
+        """What became of one client need not be known at once: a message each would cost more than they say."""
+        if prompt:
+            self._outbox.put(event)
+        else:
+            self._outbox.put_lazily(event)
 
     def _refuse_round(self, name: common.RoundName, error: FednError) -> None:
         refused = wire.RoundRefused(round=name, problem=reason_to_wire(error))

@@ -1,9 +1,10 @@
 """The rounds that live on this combiner: which there are, which attempt counts, and how long a result is kept."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from fedn.combiner.clients import Peer
+from fedn.combiner.events import Listener
 from fedn.combiner.results import RoundServices
 from fedn.combiner.round import Round
 from fedn.combiner.tasks import OpenTask
@@ -99,12 +100,12 @@ class Rounds:
         self._released.add(job)
         job.add_done_callback(self._released.discard)
 
-    def watch(self, watched: Round, listener: Callable[[bytes], None], from_event: int) -> None:
+    def watch(self, watched: Round, listener: Listener, from_event: int) -> None:
         """Events go to `listener`, and the result is kept as long as somebody listens."""
         self._keep(watched.name)
         watched.events.watch(listener, from_event)
 
-    def unwatch(self, watched: Round, listener: Callable[[bytes], None]) -> None:
+    def unwatch(self, watched: Round, listener: Listener) -> None:
         watched.events.unwatch(listener)
         self.unwatched(watched)
 

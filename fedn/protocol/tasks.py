@@ -8,9 +8,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
-    """Base of everything that is said: immutable, and unknown fields are an error."""
+    """Base of everything that is said: immutable, and unknown fields are an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Its JSON text says "NaN", "Infinity" and "-Infinity" where JSON has no number for it (see `fedn.protocol.rest`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class TaskKind(StrEnum):

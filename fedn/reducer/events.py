@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from fedn.protocol.errors import FednError, StoreUnavailable, Unavailable
 from fedn.protocol.rest import EventView, as_json
-from fedn.stores.base import StateStore
+from fedn.stores.base import JsonText, StateStore
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class EventLog:
     def _write(self, events: list[EventView]) -> int:
         """How many of these events are done with; 0 where the store is away."""
         try:
-            self._state.append_events([event.model_dump(mode="json") for event in events])
+            self._state.append_events([JsonText(event.model_dump_json()) for event in events])
         except StoreUnavailable as error:
             log.debug("the events from %d on are not written yet: %s", events[0].number, error)
             return 0

@@ -13,6 +13,13 @@ from fedn.protocol.trail import TrailEntry
 Document = dict[str, Any]
 """A JSON object."""
 
+
+class JsonText(str):
+    """A JSON object as its compact text, by a serializer of typed payloads: keys are strings, and each comes once."""
+
+    __slots__ = ()
+
+
 Scalar = str | int | float | bool | None
 
 
@@ -104,7 +111,7 @@ class Put:
 
     collection: str
     key: str
-    document: Document
+    document: Document | JsonText
 
 
 @dataclass(frozen=True)
@@ -134,13 +141,13 @@ class StateStore(Protocol):
     def head(self, federation: str) -> TrailEntry | None:
         """The entry with the highest index."""
 
-    def insert(self, collection: str, key: str, document: Document) -> None:
+    def insert(self, collection: str, key: str, document: Document | JsonText) -> None:
         """Adds a document, durably. Conflict (`document_exists`) where the key is taken."""
 
     def insert_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
         """Adds the documents whose keys are free and leaves alone what is there; else as `put_all`."""
 
-    def put(self, collection: str, key: str, document: Document) -> None:
+    def put(self, collection: str, key: str, document: Document | JsonText) -> None:
         """Adds or replaces a document, durably."""
 
     def get(self, collection: str, key: str) -> Document | None: ...
@@ -169,7 +176,7 @@ class StateStore(Protocol):
     def delete(self, collection: str, key: str) -> bool:
         """Removes a document; whether there was one."""
 
-    def append_events(self, events: Sequence[Document]) -> list[int]:
+    def append_events(self, events: Sequence[Document | JsonText]) -> list[int]:
         """Adds to the event log, in order, and returns their numbers, which grow. Not necessarily durable at once.
 
         Where the store stops halfway, a beginning of them may be there. One that is no JSON object refuses them all.

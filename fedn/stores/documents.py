@@ -11,16 +11,19 @@ from typing import Any, NoReturn
 
 from fedn.protocol.errors import Conflict, InvalidInput, LimitExceeded
 from fedn.protocol.trail import TrailEntry
-from fedn.stores.base import Document, Lease, Scalar
+from fedn.stores.base import Document, JsonText, Lease, Scalar
 
 MAX_DOCUMENT_BYTES = 8 << 20
 """Length of a document as JSON. MongoDB takes 16 MiB of BSON, which is up to twice as long for what we store."""
 
+_COMPACT: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
+_DOUBTFUL = re.compile(r'\\u0000|"\$ref":|(?:":|[\[,])-?\d{19}')
+"""What a text may have where one of its keys is not possible, or an integer does not fit 64 bits."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MAX_INTEGER = 2**63 - 1
 
 
-def to_json(document: Mapping[str, Any]) -> str:
+def to_json(document: Mapping[str, Any] | JsonText) -> str:
     """The document as JSON text that every back end can keep unchanged.
 
     Raises:
@@ -28,10 +31,13 @@ def to_json(document: Mapping[str, Any]) -> str:
             string is not Unicode, or an integer does not fit 64 bits.
         LimitExceeded: (`document_too_large`) it is longer than MAX_DOCUMENT_BYTES.
     """
+    is_text = isinstance(document, JsonText)
     try:
-        text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = str(document) if is_text else json.dumps(document, **_COMPACT)
         size = len(text.encode())
-        json.loads(text, parse_int=_integer, object_pairs_hook=_object)
+        # A second look costs more than the first: a text of ours gets it only where something in it may be amiss.
+        if not is_text or _DOUBTFUL.search(text):
+            json.loads(text, parse_int=_integer, object_pairs_hook=_object)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(
             "bad_document",
@@ -49,7 +55,11 @@ def from_json(text: str) -> Document:
 
 
 def entry_to_json(entry: TrailEntry) -> str:
-    return to_json(entry.model_dump(mode="json"))
+    try:
+        text = json.dumps(entry.model_dump(mode="json"), **_COMPACT)
+    except ValueError:
+        return to_json(entry.model_dump(mode="json"))
+    return to_json(JsonText(text))
 
 
 def check_place(collection: str, key: str) -> None:

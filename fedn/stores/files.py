@@ -211,6 +211,9 @@ class _Writer:
             self._doubtful = True
             os.fsync(self._descriptor)
             self._doubtful = False
+            # The next object takes these pages again. Pages that were never used cost several times what a copy does,
+            # and objects are rarely read soon after they were written.
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         if not self._store._is_there(object_id):
             self._store._move_in(self._path, object_id)
             self._kept = True

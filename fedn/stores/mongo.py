@@ -30,7 +30,7 @@ from pymongo.write_concern import WriteConcern
 
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, StoreUnavailable
 from fedn.protocol.trail import EntryKind, TrailEntry
-from fedn.stores.base import Document, Lease, Put, Scalar
+from fedn.stores.base import Document, JsonText, Lease, Put, Scalar
 from fedn.stores.content import store_away, store_full
 from fedn.stores.documents import (
     MAX_DOCUMENT_BYTES,
@@ -122,7 +122,7 @@ class MongoStateStore:
             row = db.trail.find_one({"federation": federation}, {"_id": False}, sort=[("index", pymongo.DESCENDING)])
         return None if row is None else TrailEntry.model_validate(row)
 
-    def insert(self, collection: str, key: str, document: Document) -> None:
+    def insert(self, collection: str, key: str, document: Document | JsonText) -> None:
         row = _row(collection, key, document)
         with self._database_calls() as db:
             try:
@@ -130,7 +130,7 @@ class MongoStateStore:
             except DuplicateKeyError:
                 raise document_exists(collection, key) from None
 
-    def put(self, collection: str, key: str, document: Document) -> None:
+    def put(self, collection: str, key: str, document: Document | JsonText) -> None:
         row = _row(collection, key, document)
         with self._database_calls() as db:
             try:
@@ -201,7 +201,7 @@ class MongoStateStore:
         with self._database_calls() as db:
             return db.documents.delete_one({"_id": f"{collection}/{key}"}).deleted_count > 0
 
-    def append_events(self, events: Sequence[Document]) -> list[int]:
+    def append_events(self, events: Sequence[Document | JsonText]) -> list[int]:
         rows = [{"event": from_json(to_json(event))} for event in events]
         numbers: list[int] = []
         # An event is inserted only when the one before it can be read (the server inserts in order): a reader that has
@@ -317,7 +317,7 @@ def _set_up(db: Database[_Row]) -> None:
         )
 
 
-def _row(collection: str, key: str, document: Document) -> _Row:
+def _row(collection: str, key: str, document: Document | JsonText) -> _Row:
     check_place(collection, key)
     # The text and back: what is not JSON is refused, tuples become lists, and no object of the caller's is shared.
     plain = from_json(to_json(document))

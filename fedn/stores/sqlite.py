@@ -15,7 +15,7 @@ from typing import Any
 
 from fedn.protocol.errors import Conflict, FednError, IntegrityError, InvalidInput
 from fedn.protocol.trail import TrailEntry
-from fedn.stores.base import Document, Lease, Put, Scalar
+from fedn.stores.base import Document, JsonText, Lease, Put, Scalar
 from fedn.stores.content import store_away, store_full
 from fedn.stores.documents import (
     check_place,
@@ -99,7 +99,7 @@ class SqliteStateStore:
         rows = self._select("SELECT body FROM trail WHERE federation = ? ORDER BY position DESC LIMIT 1", (federation,))
         return TrailEntry.model_validate_json(rows[0][0]) if rows else None
 
-    def insert(self, collection: str, key: str, document: Document) -> None:
+    def insert(self, collection: str, key: str, document: Document | JsonText) -> None:
         check_place(collection, key)
         row = (collection, key, to_json(document))
         with self._transaction() as db:
@@ -108,7 +108,7 @@ class SqliteStateStore:
             except sqlite3.IntegrityError:
                 raise document_exists(collection, key) from None
 
-    def put(self, collection: str, key: str, document: Document) -> None:
+    def put(self, collection: str, key: str, document: Document | JsonText) -> None:
         self.put_all([Put(collection, key, document)])
 
     def put_all(self, puts: Sequence[Put], *, durable: bool = True) -> None:
@@ -156,7 +156,7 @@ class SqliteStateStore:
             done = db.execute("DELETE FROM documents WHERE collection = ? AND key = ?", (collection, key))
             return done.rowcount > 0
 
-    def append_events(self, events: Sequence[Document]) -> list[int]:
+    def append_events(self, events: Sequence[Document | JsonText]) -> list[int]:
         rows = [(to_json(event),) for event in events]
         with self._transaction(durable=False) as db:
             added = [db.execute("INSERT INTO events (body) VALUES (?)", row).lastrowid for row in rows]

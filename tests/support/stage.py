@@ -179,6 +179,7 @@ class Stage:
         wire = WireClient(name, address, self.trust.token(name), grpc_channel_credentials(self.trust.ca))
         site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event())
         site.answers.set()
+        wire.forgets = True
         await wire.hello(kinds=kinds or KINDS)
         self._tasks.append(asyncio.create_task(site.serve()))
         return site

@@ -188,12 +188,14 @@ class WireClient(WireStream):
         self.name = name
         self.cancelled: list[str] = []
         """Tasks that were cancelled so far, also those that were asked again since."""
+        self.forgets = False
+        """Whether what was said of a task is forgotten once it is asked again, by another attempt."""
 
     def _ping(self, nonce: int) -> client_pb2.ClientFrame:
         return client_pb2.ClientFrame(ping=common_pb2.Ping(nonce=nonce))
 
     def _sort_in(self, frame: Any) -> None:
-        if frame.HasField("task"):  # asked again: what was said of an earlier attempt at it is no news any more
+        if self.forgets and frame.HasField("task"):
             replies = ("grant", "ack", "refused", "cancelled")
             kinds = ((old, old.WhichOneof("control")) for old in self.inbox)
             again = frame.task.task_id

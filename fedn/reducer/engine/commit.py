@@ -155,7 +155,7 @@ def _put_models(shared: SharedObject, finished: Finished, plan: SessionPlan, con
     context.models.put(shared.object_id, shared.data(), shared.size_bytes)
     for part in finished.result.parts:
         if plan.keep_combiner_models and part.tensors is not None:
-            context.models.put(part.model.model_id, [part.tensors], len(part.tensors))
+            context.models.put(part.model.model_id, part.tensors.views(), len(part.tensors))
 
 
 def _tell(

@@ -104,6 +104,8 @@ class Connection:
             raise RoundRefused(frame.problem.code, frame.problem.message, fix=frame.problem.fix)
         if not frame.HasField("welcome"):
             raise InvalidInput("bad_message", "a combiner's first message was not its welcome")
+        if frame.welcome.bundles:
+            self._outbox.bundle()
         self.instance = frame.welcome.instance
         self.rounds = frozenset(round_from_wire(name) for name in frame.welcome.rounds)
         return frame.welcome
@@ -285,14 +287,14 @@ class Connection:
 
     def acknowledge_commit(self, name: RoundName) -> None:
         self._check_up()
-        self._outbox.put(_commit_ack(name))
+        self._outbox.put_lazily(_commit_ack(name))
 
     def release(self, over: Callable[[RoundName], bool]) -> None:
         """Lets the combiner forget those of the rounds that it held at the beginning which are over."""
         gone = {name for name in self.rounds if over(name)}
         self.rounds -= gone
         for name in gone:
-            self._outbox.put(_commit_ack(name))
+            self._outbox.put_lazily(_commit_ack(name))
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         problem = wire.Problem(code=code, message=message, retryable=True)

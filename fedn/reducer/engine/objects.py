@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fedn.models.digest import Hasher
+from fedn.models.pieces import Pieces
 from fedn.network.frames import CHUNK_BYTES, HEAD_BYTES, encode_piece
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import IntegrityError, LimitExceeded
@@ -74,7 +75,7 @@ class ObjectCache:
         self,
         store: ModelStore,
         execute: Callable[[Callable[[], SharedObject]], Awaitable[SharedObject]],
-        keep_bytes: int = 256 << 20,
+        keep_bytes: int = 64 << 20,
     ) -> None:
         self._store = store
         self._execute = execute
@@ -198,22 +199,27 @@ class Download:
 
 
 class InMemory:
-    """A sink that is one buffer, hashed as it fills."""
+    """A sink that keeps an object in the messages that brought it, hashed as it comes."""
 
-    def __init__(self, object_id: str, size_bytes: int) -> None:
+    def __init__(self, object_id: str) -> None:
         self._object_id = object_id
         self._algorithm, _ = check_digest(object_id)
         self._hasher = Hasher(self._algorithm)
-        self.buffer = bytearray(size_bytes)
+        self._parts: list[memoryview] = []
 
     def take(self, offset: int, data: memoryview) -> None:
         if not offset:
             self._hasher = Hasher(self._algorithm)
-        self.buffer[offset : offset + len(data)] = data
+            self._parts = []
         self._hasher.update(data)
+        self._parts.append(data)
 
     def finish(self) -> str:
         return "" if self._hasher.digest() == self._object_id else "its digest is another one"
+
+    def pieces(self) -> Pieces:
+        """What came."""
+        return Pieces(self._parts)
 
 
 def check_size(object_id: str, size_bytes: int, max_bytes: int) -> None:

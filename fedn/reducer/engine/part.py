@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fedn.models.pieces import Pieces
 from fedn.network.convert import ledger_from_wire, result_from_wire, spec_to_wire
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
@@ -36,9 +37,9 @@ class PartResult:
     """What a combiner made of its tasks."""
 
     model: CombinerModel
-    tensors: bytearray | None
+    tensors: Pieces | None
     """The combiner model's bytes; None where no update counted, none was asked for, or it was not fetched yet."""
-    predictions: dict[str, bytearray]
+    predictions: dict[str, Pieces]
     """Client name to the tensors that it predicted, in a round of kind predict."""
     reason: str = ""
     """Why the combiner's round ended, in its own words."""
@@ -199,14 +200,14 @@ class RoundPart:
                 tensors = await self._fetch(connection, model.model_id, model.size_bytes)
         return PartResult(model, tensors, predictions, done.reason)
 
-    async def _fetch(self, connection: Connection, object_id: str, size_bytes: int) -> bytearray:
+    async def _fetch(self, connection: Connection, object_id: str, size_bytes: int) -> Pieces:
         if object_id not in self._downloads:
             check_size(object_id, size_bytes, self._max_model_bytes)
-            sink = InMemory(object_id, size_bytes)
+            sink = InMemory(object_id)
             self._downloads[object_id] = Download(object_id, size_bytes, sink), sink
         download, sink = self._downloads[object_id]
         await self._receive(connection, download)
-        return sink.buffer
+        return sink.pieces()
 
     async def _receive(self, connection: Connection, download: Download) -> None:
         if download.damages >= MAX_DAMAGES:

@@ -15,13 +15,14 @@ from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import Frozen, RoundName, TaskKind, TaskSpec
-from fedn.stores.base import Put, StateStore
+from fedn.stores.base import JsonText, Put, StateStore
 
 SESSIONS = "sessions"
 ROUNDS = "rounds"
 LEDGERS = "ledgers"
 """What of a round's ledger does not fit its document: a round of thousands of clients has more to tell than that."""
 
+_OWN_FIELDS = {"task_id", "client", "step_budget"}
 LEDGER_BYTES = 1 << 20
 """JSON text of a ledger in one document, about."""
 
@@ -49,8 +50,8 @@ class SessionRecord(Frozen):
     created_at: float
     ended_at: float | None = None
 
-    def document(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+    def document(self) -> JsonText:
+        return JsonText(self.model_dump_json(by_alias=True))
 
 
 class RoundRecord(Frozen):
@@ -97,16 +98,25 @@ def read_session(document: dict[str, Any]) -> SessionRecord:
 
 def round_documents(record: RoundRecord) -> list[Put]:
     """What is written down of a round; the document of the round itself comes last."""
-    document: dict[str, Any] = as_json(record.model_copy(update={"ledger": (), "assignments": {}}))
-    document["session"], document["index"] = record.name.session, record.name.index
-    document["assignments"] = {combiner: _pack_tasks(tasks) for combiner, tasks in record.assignments.items()}
-    first, *rest = _ledger_parts(record.ledger)
-    document["ledger"], document["ledger_parts"] = first, len(rest)
     own = {"session": record.name.session, "index": record.name.index}
+    first, *rest = _ledger_parts(record.ledger)
+    more = {
+        **own,
+        "assignments": {combiner: _pack_tasks(tasks) for combiner, tasks in record.assignments.items()},
+        "ledger_parts": len(rest),
+    }
+    text = record.model_dump_json(exclude={"ledger", "assignments"})
+    document = JsonText(f'{text[:-1]},{_compact(more)[1:-1]},"ledger":{first}}}')
+    own_text = _compact(own)[:-1]
     puts = [
-        Put(LEDGERS, _part_key(record.key, number), {**own, "entries": entries}) for number, entries in enumerate(rest)
+        Put(LEDGERS, _part_key(record.key, number), JsonText(f'{own_text},"entries":{entries}}}'))
+        for number, entries in enumerate(rest)
     ]
     return [*puts, Put(ROUNDS, record.key, document)]
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def save_round(state: StateStore, record: RoundRecord) -> None:
@@ -133,32 +143,43 @@ def _part_key(key: str, number: int) -> str:
     return f"{key}/{number:06d}"
 
 
-def _ledger_parts(ledger: Iterable[LedgerEntry]) -> list[list[Any]]:
-    """The entries as JSON, in order, in parts of at most LEDGER_BYTES, or of one entry; at least one part."""
-    parts: list[list[Any]] = [[]]
+def _ledger_parts(ledger: Iterable[LedgerEntry]) -> list[str]:
+    """The entries as JSON arrays, in order, in parts of at most LEDGER_BYTES, or of one entry; at least one part."""
+    parts: list[list[str]] = [[]]
     size_bytes = 0
     for entry in ledger:
-        # A metric may be NaN, which no store takes as a number; what has its default value need not be said.
-        value = as_json(entry)
-        value = {name: said for name, said in value.items() if name in entry.model_fields_set}
-        length = len(json.dumps(value, ensure_ascii=False).encode())
+        # What has its default value need not be said.
+        text = entry.model_dump_json(exclude_unset=True)
+        length = len(text) if text.isascii() else len(text.encode())
         if parts[-1] and size_bytes + length > LEDGER_BYTES:
             parts.append([])
             size_bytes = 0
-        parts[-1].append(value)
+        parts[-1].append(text)
         size_bytes += length
-    return parts
+    return [f"[{','.join(part)}]" for part in parts]
 
 
 def _pack_tasks(tasks: Sequence[TaskSpec]) -> list[dict[str, Any]]:
     """What tasks have in common is said once: `like` (its `task_id` lacks the client's name, with which each ends),
     and `budgets`, from client to step budget."""
-    groups: dict[str, dict[str, Any]] = {}
+    groups: dict[tuple[object, ...], dict[str, Any]] = {}
+    texts: dict[int, str] = {}
+    """What is no plain value as text, by its identity: the tasks of a round share it."""
+
+    def comparable(value: object) -> object:
+        if isinstance(value, str | bool):
+            return value
+        if id(value) not in texts:
+            texts[id(value)] = json.dumps(as_json(value), sort_keys=True)
+        return texts[id(value)]
+
     for task in tasks:
-        shared = {"task_id": task.task_id.removesuffix(task.client), "client": "", "step_budget": None}
-        like = as_json(task.model_copy(update=shared))
-        group = groups.setdefault(json.dumps(like, sort_keys=True), {"like": like, "budgets": {}})
-        group["budgets"][task.client] = task.step_budget
+        prefix = task.task_id.removesuffix(task.client)
+        group = (prefix, *(comparable(value) for name, value in task if name not in _OWN_FIELDS))
+        if group not in groups:
+            like = as_json(task.model_copy(update={"task_id": prefix, "client": "", "step_budget": None}))
+            groups[group] = {"like": like, "budgets": {}}
+        groups[group]["budgets"][task.client] = task.step_budget
     return list(groups.values())
 
 

@@ -145,7 +145,7 @@ class SessionRun:
                 if error.code != "round_failed" or not attempts:
                     raise
         tensors = next(part.tensors for part in result.parts if part.tensors is not None)
-        return await self._context.store(lambda: self._context.catalog.add_seed(bytes(tensors)))
+        return await self._context.store(lambda: self._context.catalog.add_seed(tensors.copy()))
 
     def _new_round(self, kind: RoundKind, index: int) -> RoundRun:
         """A round that is shown as live from now on."""
@@ -211,5 +211,5 @@ class SessionRun:
                     "metrics": as_json(entry.metadata.metrics) if entry.metadata else {},
                 }
                 with self._context.catalog.changing:
-                    self._context.models.put(entry.update_id, [tensors], len(tensors))
+                    self._context.models.put(entry.update_id, tensors.views(), len(tensors))
                     self._context.state.put(PREDICTIONS, f"{self.record.id}/{client}", document)

@@ -25,17 +25,29 @@ def assign_tasks(
     clients that only validate get a task of that kind.
     """
     chosen = set(cohort)
+    likes: dict[TaskKind, TaskSpec] = {}
+    """What the tasks of a kind have in common, checked once."""
+
+    def task_of(client: str, of: TaskKind, **changes: object) -> TaskSpec:
+        like = likes.get(of)
+        if like is None:
+            like = likes[of] = _task(plan, name, of, base_model_id)
+        return like.model_copy(update={"task_id": like.task_id + client, "client": client, **changes})
+
     by_combiner: dict[str, list[TaskSpec]] = {}
     ledger = []
     for client in sorted(attached, key=lambda one: one.client):
         task = None
         if client.client in chosen:
             incoming = kind is RoundKind.TRAIN and plan.validate_models and TaskKind.VALIDATE in client.kinds
-            task = _task(plan, name, TaskKind(kind.value), base_model_id, client.client).model_copy(
-                update={"validate_incoming": incoming, "step_budget": budgets.get(client.client)}
+            task = task_of(
+                client.client,
+                TaskKind(kind.value),
+                validate_incoming=incoming,
+                step_budget=budgets.get(client.client),
             )
         elif _only_validates(plan, kind, client):
-            task = _task(plan, name, TaskKind.VALIDATE, base_model_id, client.client)
+            task = task_of(client.client, TaskKind.VALIDATE)
         if task is not None:
             by_combiner.setdefault(client.combiner, []).append(task)
         ledger.append(_entry(client, task, kind))
@@ -51,12 +63,13 @@ def _only_validates(plan: SessionPlan, kind: RoundKind, client: AttachedClient) 
     )
 
 
-def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str, client: str) -> TaskSpec:
+def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str) -> TaskSpec:
+    """All that a task of this kind says but for the client, whose name follows in the task's id."""
     # The same for every attempt, so that a client answers a repeated round from its spool; another base is other work.
-    work = "/".join((name.session, str(name.index), kind, base_model_id.rpartition(":")[2][:12], client))
+    work = "/".join((name.session, str(name.index), kind, base_model_id.rpartition(":")[2][:12], ""))
     return TaskSpec(
         task_id=work,
-        client=client,
+        client="",
         kind=kind,
         model_id=base_model_id,
         parameters=_parameters(plan),

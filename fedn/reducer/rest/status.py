@@ -1,6 +1,5 @@
 """Status of the federation, and its events: as a list, or as server-sent events while they happen."""
 
-import json
 import time
 from collections.abc import Iterator
 
@@ -90,5 +89,4 @@ def _messages(subscription: Subscription, until: float) -> Iterator[bytes]:
 
 
 def _message(event: EventView) -> bytes:
-    data = json.dumps(event.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"))
-    return f"id: {event.number}\nevent: {event.kind}\ndata: {data}\n\n".encode()
+    return f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()

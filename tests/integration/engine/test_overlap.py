@@ -47,7 +47,7 @@ async def start(scene, **plan):
 
 
 async def restart(scene, while_down=lambda state: None):
-    """Ends the reducer and starts it again; `while_down` changes what it finds, as if it had ended elsewhere."""
+    """Ends the reducer and starts it again; `while_down` changes what it finds: it had ended at another moment."""
     await asyncio.to_thread(scene.tier1.stop)
     scene.tier1.models.away = 0
     state = SqliteStateStore(scene.folder / "state.db")

@@ -1,5 +1,6 @@
 """What every state store promises, asked of each back end."""
 
+import json
 import threading
 import time
 import uuid
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from fedn.protocol.errors import Conflict, InvalidInput, LimitExceeded
 from fedn.protocol.trail import EntryKind, TrailEntry, verify_chain
-from fedn.stores.base import Document, Lease, Put, StateStore
+from fedn.stores.base import Document, JsonText, Lease, Put, StateStore
 from tests.support.trails import make_chain, make_entry
 
 OpenStateStore = Callable[[], StateStore]
@@ -119,6 +120,30 @@ def test_a_document_is_inserted_replaced_and_deleted(state_store: StateStore) ->
     assert state_store.delete("sessions", "s1") is False
     assert state_store.get("sessions", "s1") is None
     assert state_store.get("sessions", "s2") == {}
+
+
+def test_a_document_may_come_as_its_text(state_store: StateStore) -> None:
+    document = {"x": 1.5, "µ": ["\u2028", None, {"y": -(2**63) + 1}], "long": "1234567890123456789012"}
+    text = JsonText(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
+    state_store.put("things", "a", text)
+    state_store.insert("things", "b", text)
+    state_store.put_all([Put("things", "c", text)])
+    (number,) = state_store.append_events([text])
+    assert [state_store.get("things", key) for key in "abc"] == [document] * 3
+    assert state_store.events() == [(number, document)]
+    assert state_store.count("things", {"x": 1.5}) == 3
+
+
+@pytest.mark.parametrize("bad", ['{"x":9223372036854775808}', '{"x":[{"$ref":"y"}]}', '{"a\\u0000b":1}'])
+def test_a_text_that_a_store_could_not_keep_is_refused(state_store: StateStore, bad: str) -> None:
+    for call in (
+        lambda: state_store.put("things", "x", JsonText(bad)),
+        lambda: state_store.append_events([JsonText(bad)]),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            call()
+        assert caught.value.code == "bad_document"
+    assert state_store.find("things") == []
 
 
 @pytest.mark.parametrize("durable", [True, False])

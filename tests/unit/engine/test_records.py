@@ -1,9 +1,13 @@
 """What is written down of a round: complete, and in documents that every state store takes."""
 
+import json
+import math
+
+from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 from fedn.protocol.trail import EntryKind, TrailEntry
-from fedn.reducer.engine.records import LEDGERS, ROUNDS, RoundRecord, load_round, save_round
+from fedn.reducer.engine.records import LEDGERS, ROUNDS, RoundRecord, load_round, round_documents, save_round
 from fedn.reducer.engine.round_run import settled_ledger
 from fedn.stores.documents import MAX_DOCUMENT_BYTES, to_json
 from fedn.stores.sqlite import SqliteStateStore
@@ -98,3 +102,42 @@ def test_an_open_ledger_is_closed_by_what_the_trail_says():
     assert closed[0].update_id == UPDATE
     assert closed[1].reason.code == "no_answer"
     assert closed[2].reason == reason
+
+
+def test_what_is_written_of_a_round_is_what_its_payloads_say(tmp_path):
+    record = large_record(3)
+    metadata = record.ledger[0].metadata.model_copy(update={"metrics": {"loss": math.nan, 'µ "x"': math.inf}})
+    diverged = record.ledger[0].model_copy(update={"metadata": metadata})
+    reason = Reason(code="task_failed", message='"quoted", \\ and\nbroken ✓')
+    failed = record.ledger[1].model_copy(update={"state": LedgerState.FAILED, "reason": reason})
+    record = record.model_copy(update={"ledger": (diverged, failed, record.ledger[2]), "metrics": {"loss": math.inf}})
+    (put,) = round_documents(record)
+    document = json.loads(put.document)
+    assert document["ledger"][0]["metadata"]["metrics"] == {"loss": "NaN", 'µ "x"': "Infinity"}
+    assert document["metrics"] == {"loss": "Infinity"}
+    said = as_json(record)
+    for name in said.keys() - {"ledger", "assignments"}:
+        assert document[name] == said[name]
+    for entry, whole in zip(document["ledger"], said["ledger"], strict=True):
+        assert (
+            LedgerEntry.model_validate(entry).model_dump_json() == LedgerEntry.model_validate(whole).model_dump_json()
+        )
+    state = SqliteStateStore(tmp_path / "state.db")
+    save_round(state, record)
+    found = load_round(state, "s", 3)
+    assert math.isnan(found.ledger[0].metadata.metrics["loss"])
+    assert found.ledger[1:] == record.ledger[1:]
+    assert found.assignments == record.assignments
+    state.close()
+
+
+def test_tasks_that_share_nothing_are_written_down_all_the_same(tmp_path):
+    def task(client, **fields):
+        return TaskSpec(task_id=f"s/3/train/{client}", client=client, kind=TaskKind.TRAIN, **fields)
+
+    tasks = (task("a", parameters={"x": 1}), task("b", parameters={"x": 2}), task("c", step_budget=4, helper="numpy"))
+    record = RoundRecord(name=NAME, state=RoundState.RUNNING, assignments={"c1": tasks}, started_at=1.0)
+    state = SqliteStateStore(tmp_path / "state.db")
+    save_round(state, record)
+    assert load_round(state, "s", 3).assignments == {"c1": tasks}
+    state.close()
