@@ -93,6 +93,7 @@ _API: dict[tuple[str, str], Access] = {
 _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/health"): PUBLIC,
     ("GET", "/static/<path:filename>"): PUBLIC,
+    ("GET", "/vendor/plotly.js"): PUBLIC,
     ("GET", "/login"): PUBLIC,
     ("POST", "/login"): PUBLIC,
     ("POST", "/logout"): PUBLIC,
@@ -104,15 +105,25 @@ _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/start"): READERS,
     ("POST", "/start"): ADMIN,
     ("GET", "/plot"): READERS,
+    ("GET", "/plot_type"): READERS,
+    ("POST", "/plot_type"): READERS,
     ("GET", "/dashboard"): READERS,
+    ("POST", "/dashboard/<session>/stop"): ADMIN,
+    ("POST", "/dashboard/<session>/resume"): ADMIN,
+    ("GET", "/clients"): READERS,
+    ("GET", "/clients/<name>"): READERS,
+    ("POST", "/clients/<name>/forget"): ADMIN,
     ("GET", "/network"): READERS,
     ("GET", "/models"): READERS,
+    ("GET", "/models/<model_id>"): READERS,
+    ("GET", "/trail/verify"): READERS,
     ("GET", "/events"): READERS,
     ("POST", "/add"): COMBINER,
     ("GET", "/assign"): CLIENT,
     ("POST", "/assign"): CLIENT,
     ("GET", "/context"): EVERY_ROLE,
     ("POST", "/context"): ADMIN,
+    ("POST", "/context/active"): ADMIN,
 }
 
 ROUTE_ACCESS: Mapping[tuple[str, str], Access] = {
