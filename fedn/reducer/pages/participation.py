@@ -8,6 +8,7 @@ from fedn.protocol.rest import ClientView, RoundView
 from fedn.protocol.rounds import LedgerEntry, LedgerState, RoundKind
 from fedn.reducer.watching.visitors import Turned
 
+NAME_TAKEN = "name_taken"
 _BAD = frozenset({LedgerState.LATE, LedgerState.REFUSED, LedgerState.FAILED, LedgerState.DISCONNECTED})
 
 
@@ -69,7 +70,7 @@ def participation(
 
     Args:
         rounds: in order; the last `columns` become cells.
-        turned_away: who was not let in; those that no client is named like get lines of their own.
+        turned_away: who was not let in; those that are no client of ours get lines of their own.
         shown: the round that the state now is about: the running or the latest one; None: there was none yet.
     """
     ledgers = {id(view): {entry.client: entry for entry in view.ledger} for view in rounds}
@@ -97,7 +98,8 @@ def participation(
         )
     known = {client.name for client in clients}
     for turned in turned_away:
-        if turned.name not in known and turned.role == "client":
+        # Two clients of one name, and the second is no client of ours: a copy of the first one, as a rule.
+        if turned.role == "client" and (turned.name not in known or turned.code == NAME_TAKEN):
             lines.append(
                 Participation(turned.name, "turned_away", last_seen=turned.time, why=turned.reason, fix=turned.fix)
             )
@@ -127,7 +129,7 @@ def _why(
         reason = latest.reason
         return (reason.message, reason.fix) if reason else (f"its update is {latest.state}", "")
     if not client.attached:
-        if turned is not None:
+        if turned is not None and turned.code != NAME_TAKEN:
             return turned.reason, turned.fix or "See the client's log."
         return "it is not attached to a combiner", "Start it: fedn client start. Its log says what keeps it away."
     if latest is not None and latest.state is LedgerState.NOT_SELECTED:
