@@ -20,6 +20,7 @@ BENCHMARKS = {
 }
 """Run by default, in this order. Each module has `parse(arguments)` and `main(arguments)`, which returns a status."""
 ON_REQUEST = {
+    "soak": "benchmarks.soak",
     "peers": "benchmarks.peers.compare",
     "table": "benchmarks.tables",
     "plots": "benchmarks.plots",
