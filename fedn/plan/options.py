@@ -16,6 +16,10 @@ CODECS = "fedn.codecs"
 HELPERS = "fedn.helpers"
 RULES = "fedn.rules"
 SCHEDULERS = "fedn.schedulers"
+SELECTORS = "fedn.selectors"
+
+GROUPS = {"codec": CODECS, "helper": HELPERS, "rule": RULES, "scheduler": SCHEDULERS, "selection": SELECTORS}
+"""What a plan chooses by name, to the entry-point group where it is found."""
 
 
 def load_option(group: str, name: str) -> type:

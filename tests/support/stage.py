@@ -174,13 +174,15 @@ class Stage:
         await asyncio.to_thread(self.tier1.add, combiner)
         return combiner
 
-    async def site(self, name: str, combiner: str, *, step: float = 1.0, examples: int = 10, kinds=None) -> Site:
+    async def site(
+        self, name: str, combiner: str, *, step: float = 1.0, examples: int = 10, kinds=None, attributes=None
+    ) -> Site:
         address = f"localhost:{self.combiners[combiner].port}"
         wire = WireClient(name, address, self.trust.token(name), grpc_channel_credentials(self.trust.ca))
         site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event())
         site.answers.set()
         wire.forgets = True
-        await wire.hello(kinds=kinds or KINDS)
+        await wire.hello(kinds=kinds or KINDS, attributes=attributes)
         self._tasks.append(asyncio.create_task(site.serve()))
         return site
 
