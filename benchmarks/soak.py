@@ -26,7 +26,9 @@ from benchmarks.results import Row, append, markdown, say
 from benchmarks.swarming import Crowd, SwarmProcess, federation
 from benchmarks.trend import Limit, Trend, trend_of
 from benchmarks.watching import Watch, of_folder
+from fedn.api.client import APIClient
 from fedn.plan.session import SessionPlan
+from fedn.protocol.errors import Conflict
 from fedn.sandbox.federation import Sandbox
 
 _ATTACH_WITHIN_S = 120.0
@@ -98,11 +100,20 @@ class _Rounds:
             enough = over() or (stop_after is not None and progress.rounds_done >= stop_after)
             if enough and not stopping and not progress.done:
                 stopping = True
-                api.stop_session(session)
+                _stop(api, session)
         view = api.session(session)
         self.sessions.append(view.state)
         if view.state != "finished" and not stopping and not plan.get("deterministic"):
             raise RuntimeError(f"a session {view.state}: {view.error.message if view.error else 'no reason told'}")
+
+
+def _stop(api: APIClient, session: str) -> None:
+    """Stops a session that may have ended by itself a moment ago."""
+    try:
+        api.stop_session(session)
+    except Conflict as error:
+        if error.code != "session_not_running":
+            raise
 
 
 @dataclass(frozen=True, kw_only=True)
