@@ -12,16 +12,18 @@ combiner needs to answer a health check meanwhile.
 
 import argparse
 import itertools
+import os
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.noop.workload import make_model
@@ -60,9 +62,9 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
         idle_cpu = _idle(pids["combiners"])
         for probe in watching:
             probe.take()
-        cpu_before = cpu_of(pids)
+        cpu_before, busy_before, wall_before = cpu_of(pids), _busy_s(), time.monotonic()
         session, views = _train(sandbox, crowd, rounds, round_timeout_s)
-        cpu_after = cpu_of(pids)
+        cpu_after, busy_after, wall_after = cpu_of(pids), _busy_s(), time.monotonic()
         answers = sorted(second for probe in watching for second in probe.take())
         row: Row = {
             "bench": "scale",
@@ -76,8 +78,11 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
             "idle_cpu_percent": 100 * idle_cpu,
             "combiner_mb": {"empty": empty["now"], "attached": attached["now"], **memory_mb(pids["combiners"])},
             "kb_per_client": (attached["now"] - empty["now"]) * 1024 * crowd.combiners / crowd.clients,
+            "cores": os.cpu_count(),
+            "other_cores": _others(busy_after - busy_before, cpu_before, cpu_after) / (wall_after - wall_before),
             "reducer_mb": memory_mb(pids["reducer"]),
-            "cpu_s": {kind: (cpu_after[kind] - cpu_before[kind]) / rounds for kind in pids},
+            "cpu_s": (cpu := {kind: (cpu_after[kind] - cpu_before[kind]) / rounds for kind in pids}),
+            "cpu_ms_per_client": {kind: 1e3 * seconds / crowd.clients for kind, seconds in cpu.items()},
             "health_ms": _quantiles_ms(answers),
             "health_failures": sum(probe.failures for probe in watching),
             **_rounds(views),
@@ -126,6 +131,17 @@ def _max_error(sandbox: Sandbox, session: Any, crowd: Crowd, rounds: int, folder
     return float(max(np.abs(got - (first + shift)).max() for got, first in pairs))
 
 
+def _busy_s() -> float:
+    """Processor seconds so far of all programs of this machine."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
+def _others(busy_s: float, before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Processor seconds, of those, that went to programs that are not measured here."""
+    return max(0.0, busy_s - (sum(after.values()) - sum(before.values())))
+
+
 def _idle(pids: Sequence[int]) -> float:
     """Share of a processor that the combiners use while nothing happens."""
     before = sum(cpu_of({"combiners": pids}).values())
@@ -148,14 +164,16 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     columns = (
         *("clients", "combiners", "attached after s", "round s", "first s", "combiner MB empty", "attached", "peak"),
-        *("after", "kB/client", "reducer MB", "idle CPU %", "health p50 ms", "p99 ms", "longest ms", "CPU combiners s"),
-        *("CPU reducer s", "CPU swarm s", "max error"),
+        *("after", "kB/client", "reducer MB", "idle CPU %", "health p50 ms", "p99 ms", "longest ms"),
+        *("heartbeat p50 ms", "p99 ms"),
+        *("CPU/client-round: combiners ms", "reducer ms", "swarm ms", "others' cores", "max error"),
     )
     return markdown(columns, [_line(row) for row in rows])
 
 
 def _line(row: Row) -> list[object]:
-    memory, health, cpu = row["combiner_mb"], row["health_ms"], row["cpu_s"]
+    memory, health, cpu = row["combiner_mb"], row["health_ms"], row["cpu_ms_per_client"]
+    pings = row["swarm"]["ping"]
     return [
         format_count(row["clients"]),
         *(row[key] for key in ("combiners", "attach_s", "round_s", "first_s")),
@@ -164,7 +182,9 @@ def _line(row: Row) -> list[object]:
         row["reducer_mb"]["peak"],
         row["idle_cpu_percent"],
         *(health.get(key) for key in ("p50", "p99", "max")),
+        *((pings["p50_ms"], pings["p99_ms"]) if pings["count"] else (None, None)),
         *(cpu[key] for key in ("combiners", "reducer", "swarm")),
+        row["other_cores"],
         f"{row['max_err']:.1e}",
     ]
 
@@ -179,12 +199,18 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--processes", type=parse_count, default=2, help="of the swarm [default: 2]")
     parser.add_argument("--per-connection", type=parse_count, default=1, help="clients a connection [default: 1]")
     parser.add_argument("--think-ms", type=float, default=0.0, help="how long a task takes [default: 0]")
+    parser.add_argument("--ping-s", type=float, default=0.0, help="each client pings so often [default: when idle]")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
     given = parse(arguments)
-    options = {"streams-per-connection": given.per_connection, "think-ms": given.think_ms, "step": _STEP}
+    options = {
+        "streams-per-connection": given.per_connection,
+        "think-ms": given.think_ms,
+        "ping-s": given.ping_s,
+        "step": _STEP,
+    }
     rows = []
     for clients in given.clients:
         crowd = Crowd(

@@ -186,7 +186,8 @@ class ClientAgent:
             await attachment.serve()
         except FednError as error:
             lasted_s = None if attached_at is None else loop.time() - attached_at
-            return _Ended(error, lasted_s)
+            # Its frames hold the stream, and with it the connection, for as long as the error is kept.
+            return _Ended(error.without_frames(), lasted_s)
         finally:
             self._attached.clear()
             for helper in helpers:
