@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedn.plan.chains import check_chains
-from fedn.plan.options import RULES, SCHEDULERS, SELECTORS, load_option
+from fedn.plan.options import RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
 
@@ -21,6 +21,7 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     """
     faults: list[FednError] = []
     rule = _made(RULES, "rule", plan.rule, faults)
+    _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
     _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
     try:

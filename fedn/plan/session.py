@@ -58,6 +58,8 @@ class SessionPlan(BaseModel):
     helper: str = Field(default="numpy", min_length=1)
     rule: OneChoice = Choice(name="fedavg")
     """How updates become one model."""
+    scaling_factor: OneChoice = Choice(name="NumTrainingExamples")
+    """What an update weighs: NumTrainingExamples, NumCompletedBatches, or NumParticipants."""
     scheduler: OneChoice = Choice(name="synchronous")
     """When a round is over, and how many steps each client makes."""
     selection: OneChoice = Choice(name="all")
