@@ -13,8 +13,8 @@ settings.register_profile("fedn", deadline=None, suppress_health_check=[HealthCh
 settings.register_profile("thorough", parent=settings.get_profile("fedn"), max_examples=1000)
 settings.load_profile("fedn")
 
-# Programs that tests start are ended with Ctrl-C, also where this run is a job in the background, which ignores it: what
-# is ignored is inherited.
+# Programs that tests start are ended with Ctrl-C. A run in the background ignores that signal, and its children would
+# inherit this; they do not inherit a handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
