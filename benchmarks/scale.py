@@ -8,6 +8,7 @@ combiner needs to answer a health check meanwhile.
 
   python -m benchmarks scale --clients 1k,2500,5k,10k --out results.jsonl
   python -m benchmarks scale --clients 5k --combiners 2
+  python -m benchmarks scale --clients 40 --params 250M --rounds 1 --sum-dtype float32 --round-timeout-s 3600
 """
 
 import argparse
@@ -30,6 +31,7 @@ from benchmarks.noop.workload import make_model
 from benchmarks.options import parser_of
 from benchmarks.results import Row, append, markdown, say
 from benchmarks.swarming import Crowd, SwarmProcess, cpu_of, federation, memory_mb, pids_of, probes
+from benchmarks.watching import Watch
 from fedn.models.files import read_tensors
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import RoundView
@@ -38,10 +40,14 @@ from fedn.sandbox.federation import Sandbox
 _ATTACH_WITHIN_S = 600.0
 _STEP = 1e-3
 _IDLE_S = 3.0
+_SPILL_EVERY_S = 0.5
 
 
-def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row:
+def measure(crowd: Crowd, *, rounds: int, sum_dtype: str = "float64", round_timeout_s: float = 600.0) -> Row:
     """One row.
+
+    Args:
+        sum_dtype: of the plan.
 
     Raises:
         RuntimeError: not all clients came, the session did not finish, or the result is wrong.
@@ -63,7 +69,10 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
         for probe in watching:
             probe.take()
         cpu_before, busy_before, wall_before = cpu_of(pids), _busy_s(), time.monotonic()
-        session, views = _train(sandbox, crowd, rounds, round_timeout_s)
+        plan = {"clients_required": crowd.clients, "sum_dtype": sum_dtype, "round_timeout_s": round_timeout_s}
+        spilling = Watch({f"{pid}": pid for pid in pids["combiners"]}, {}, lambda: 0, every_s=_SPILL_EVERY_S)
+        with spilling:
+            session, views = _train(sandbox, plan, rounds)
         cpu_after, busy_after, wall_after = cpu_of(pids), _busy_s(), time.monotonic()
         answers = sorted(second for probe in watching for second in probe.take())
         row: Row = {
@@ -73,6 +82,7 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
             "combiners": crowd.combiners,
             "processes": crowd.processes,
             "options": dict(crowd.options),
+            "sum_dtype": sum_dtype,
             "attach_s": attach_s,
             "attach_cpu_s": {kind: cpu_attached[kind] - cpu_begun[kind] for kind in cpu_begun},
             "idle_cpu_percent": 100 * idle_cpu,
@@ -81,6 +91,8 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
             "cores": os.cpu_count(),
             "other_cores": _others(busy_after - busy_before, cpu_before, cpu_after) / (wall_after - wall_before),
             "reducer_mb": memory_mb(pids["reducer"]),
+            "swarm_mb": memory_mb(pids["swarm"]),
+            "spilled_mb": _most_spilled(spilling) / 2**20,
             "cpu_s": (cpu := {kind: (cpu_after[kind] - cpu_before[kind]) / rounds for kind in pids}),
             "cpu_ms_per_client": {kind: 1e3 * seconds / crowd.clients for kind, seconds in cpu.items()},
             "health_ms": _quantiles_ms(answers),
@@ -95,9 +107,8 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
     return row
 
 
-def _train(sandbox: Sandbox, crowd: Crowd, rounds: int, timeout_s: float) -> tuple[Any, list[RoundView]]:
-    content = sandbox.plan(rounds=rounds).model_dump(by_alias=True)
-    content |= {"validate": False, "clients_required": crowd.clients, "round_timeout_s": timeout_s}
+def _train(sandbox: Sandbox, plan: Mapping[str, Any], rounds: int) -> tuple[Any, list[RoundView]]:
+    content = sandbox.plan(rounds=rounds).model_dump(by_alias=True) | {"validate": False, **plan}
     session = sandbox.api.start_session(SessionPlan.model_validate(content)).id
     for _ in sandbox.follow(session):
         pass
@@ -105,6 +116,11 @@ def _train(sandbox: Sandbox, crowd: Crowd, rounds: int, timeout_s: float) -> tup
     if view.state != "finished":
         raise RuntimeError(f"the session {view.state}: {view.error.message if view.error else 'no reason told'}")
     return view, sorted(sandbox.api.rounds(session), key=lambda one: one.index)
+
+
+def _most_spilled(watch: Watch) -> float:
+    """Bytes of spool files at once, at the combiner that had the most of them in a sample."""
+    return max((values["nameless_bytes"] for sample in watch.samples for values in sample.values()), default=0.0)
 
 
 def _rounds(views: Sequence[RoundView]) -> Row:
@@ -164,7 +180,7 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     columns = (
         *("clients", "combiners", "attached after s", "round s", "first s", "combiner MB empty", "attached", "peak"),
-        *("after", "kB/client", "reducer MB", "idle CPU %", "health p50 ms", "p99 ms", "longest ms"),
+        *("after", "kB/client", "spilled MB", "reducer MB", "idle CPU %", "health p50 ms", "p99 ms", "longest ms"),
         *("heartbeat p50 ms", "p99 ms"),
         *("CPU/client-round: combiners ms", "reducer ms", "swarm ms", "others' cores", "max error"),
     )
@@ -179,6 +195,7 @@ def _line(row: Row) -> list[object]:
         *(row[key] for key in ("combiners", "attach_s", "round_s", "first_s")),
         *(memory[key] for key in ("empty", "attached", "peak", "now")),
         row["kb_per_client"],
+        row["spilled_mb"],
         row["reducer_mb"]["peak"],
         row["idle_cpu_percent"],
         *(health.get(key) for key in ("p50", "p99", "max")),
@@ -198,6 +215,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=parse_count, default=3, help="[default: 3]")
     parser.add_argument("--processes", type=parse_count, default=2, help="of the swarm [default: 2]")
     parser.add_argument("--per-connection", type=parse_count, default=1, help="clients a connection [default: 1]")
+    parser.add_argument("--sum-dtype", choices=("float64", "float32"), default="float64", help="[default: float64]")
+    parser.add_argument("--round-timeout-s", type=float, default=600.0, help="[default: 600]")
     parser.add_argument("--think-ms", type=float, default=0.0, help="how long a task takes [default: 0]")
     parser.add_argument("--ping-s", type=float, default=0.0, help="each client pings so often [default: when idle]")
     return parser.parse_args(arguments)
@@ -220,7 +239,8 @@ def main(arguments: Sequence[str]) -> int:
             processes=given.processes,
             options=options,
         )
-        rows.append(measure(crowd, rounds=given.rounds))
+        timeout_s = given.round_timeout_s
+        rows.append(measure(crowd, rounds=given.rounds, sum_dtype=given.sum_dtype, round_timeout_s=timeout_s))
         append(given.out, rows[-1])
         say(f"{format_count(clients)} clients: {rows[-1]['round_s']:.3g} s a round")
     print(table(rows))
