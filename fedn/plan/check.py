@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedn.plan.chains import check_chains
-from fedn.plan.options import RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
+from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
 
@@ -23,6 +23,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     rule = _made(RULES, "rule", plan.rule, faults)
     _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
     _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    if plan.server_optimizer is not None:
+        _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
     try:
         plan = check_chains(plan, getattr(rule, "needs", ()))
