@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import fedn
-from fedn.plan.package import MANIFEST, PackageManifest, build_package, inspect_package
+from fedn.plan.package import MANIFEST, SEED_FILES, PackageManifest, build_package, inspect_package
 from fedn.plan.strict_yaml import read_mapping
 from fedn.protocol.errors import FednError, InvalidInput
 
 DEFAULT_PROJECT = Path(fedn.__file__).resolve().parent.parent / "test-projects" / "digits"
-_SEEDS = ("seed.safetensors", "seed.npz")
 _MODULES = {"sklearn": ("sklearn", "scikit-learn"), "pytorch": ("torch", "torch"), "keras": ("keras", "tensorflow-cpu")}
 """Helper to the module that it needs, and that module's package."""
 
@@ -32,7 +31,7 @@ class Project:
 
 
 def open_project(folder: Path | None) -> Project:
-    """Reads a project: `client/fedn.yaml` (or `fedn.yaml`), `plan.yaml`, `seed.safetensors` or `seed.npz`.
+    """Reads a project: `client/fedn.yaml` (or `fedn.yaml`), `plan.yaml`, and a seed (SEED_FILES).
 
     Raises:
         InvalidInput: `no_project`, or what is wrong in one of the files.
@@ -58,7 +57,7 @@ def open_project(folder: Path | None) -> Project:
         package=package,
         manifest=manifest,
         plan=plan,
-        seed=next((folder / name for name in _SEEDS if (folder / name).is_file()), None),
+        seed=next((folder / name for name in SEED_FILES if (folder / name).is_file()), None),
     )
 
 

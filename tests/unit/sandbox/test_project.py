@@ -41,6 +41,10 @@ def test_a_seed_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "mine" / "seed.npz").write_bytes(b"")
     seed = open_project(tmp_path / "mine").seed
     assert seed is not None and seed.name == "seed.npz"
+    (tmp_path / "mine" / "seed").mkdir()
+    (tmp_path / "mine" / "seed" / "seed.safetensors").write_bytes(b"")
+    seed = open_project(tmp_path / "mine").seed
+    assert seed is not None and seed.name == "seed.safetensors"
 
 
 def test_a_client_gets_the_projects_own_data_or_its_partition(tmp_path: Path) -> None:
