@@ -101,7 +101,7 @@ def two_tiers(
 
 
 def by_parts(base: Model, sent: Sequence[Sent], floats: Callable[[Array, Sequence[Array]], Array]) -> dict[str, Array]:
-    """The reference: floating-point tensors by `floats` of (base, updates) as flat vectors, the others by their mean."""
+    """Floating-point tensors by `floats` of (base, updates) as flat vectors, the others by their mean."""
     models = models_of(base, sent)
     vector = floats(flat(base), [flat({k: m[k] for k in m if base[k].dtype.kind == "f"}) for m in models])
     weights = [one.weight for one in sent]
