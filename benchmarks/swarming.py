@@ -18,13 +18,13 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2
 
-from benchmarks.federation import PROJECT
+from benchmarks.federation import PROJECT, options_of
 from benchmarks.noop.workload import make_model
 from benchmarks.proc import cpu_s, memory_of
 from benchmarks.results import Row
 from fedn.models.files import write_tensors
 from fedn.network.tls import grpc_channel_credentials
-from fedn.sandbox.federation import Sandbox, SandboxOptions
+from fedn.sandbox.federation import Sandbox
 from fedn.sandbox.project import open_project
 
 _END_WITHIN_S = 60.0
@@ -44,13 +44,13 @@ class Crowd:
 
 
 @contextmanager
-def federation(folder: Path, crowd: Crowd) -> Iterator[Sandbox]:
-    """A reducer and combiners with a seed model and no clients."""
+def federation(folder: Path, crowd: Crowd, *, sites: int = 0) -> Iterator[Sandbox]:
+    """A reducer and combiners with a seed model, and so many clients of the real kind: none unless told."""
     project = folder / "project"
     shutil.copytree(PROJECT, project / "client", ignore=shutil.ignore_patterns("__pycache__"))
     model = make_model(crowd.params)
     write_tensors(project / "seed.safetensors", {f"{index:02d}": array for index, array in enumerate(model)})
-    options = SandboxOptions(clients=0, combiners=crowd.combiners, data_dir=folder / "sandbox")
+    options = options_of(folder / "sandbox", clients=sites, combiners=crowd.combiners, tls=True)
     with Sandbox(open_project(project), options) as sandbox:
         sandbox.start()
         yield sandbox

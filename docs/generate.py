@@ -6,6 +6,7 @@ docs/reference/*.md; with --check it only says whether that is up to date.
 
 import argparse
 import ast
+import importlib.util
 import re
 import sys
 import textwrap
@@ -308,6 +309,15 @@ def _labels(node: ast.expr | ast.keyword) -> list[str]:
     return [str(item.value) for item in items if isinstance(item, ast.Constant) and isinstance(item.value, str)]
 
 
+def _beside(module: str) -> Any:
+    """A module of this folder, which is no package and not always on the path."""
+    spec = importlib.util.spec_from_file_location(module, HERE / f"{module}.py")
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "errors": error_reference,
     "commands": command_reference,
@@ -315,6 +325,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "combiner-settings": settings_reference(CombinerSettings),
     "client-settings": settings_reference(ClientSettings),
     "plan-fields": plan_reference,
+    "plan-options": _beside("generate_options").options_reference,
     "routes": route_reference,
     "metrics": metric_reference,
 }

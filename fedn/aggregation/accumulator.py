@@ -4,7 +4,8 @@ Not here: the arithmetic itself, and what a mean is for each dtype (fedn.aggrega
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from fedn.aggregation.numerics import (
     store_mean,
     store_scaled,
 )
+from fedn.aggregation.sharing import share
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
@@ -28,6 +30,9 @@ from fedn.protocol.errors import InvalidInput
 
 Entry = tuple[str, DType, Sequence[int]]
 """Name, dtype and shape of a tensor."""
+
+_Put = Callable[[Flat, Flat, float, Flat], None]
+"""add_scaled or store_scaled."""
 
 _RESULT_PIECE_BYTES = 1 << 20
 
@@ -65,8 +70,8 @@ class Accumulator:
     merged sum is the sum of the weights. `result` is the sum divided by the weight and leaves the sum as it is.
 
     The sum is one flat vector in the order of the base's bytes. With sum_dtype float32 there are two: tensors whose
-    mean needs float64 (float64, integers, bool) keep it. Memory: the sums and two pieces of scratch, whatever the
-    number of updates. One thread at a time.
+    mean needs float64 (float64, integers, bool) keep it. Memory: the sums and pieces of scratch, whatever the number of
+    updates. For one thread at a time; it has large updates added by several (`fedn.aggregation.sharing`).
 
     Args:
         base: of the models to be added.
@@ -119,12 +124,19 @@ class Accumulator:
         put = add_scaled if self._sums else store_scaled
         self._make_sums()
         pieces = _in_pieces(update)
-        with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
-            for segment in self._known_segments:
-                scratch = self._scratch[segment.sum_dtype]
-                for first, values in pieces.elements(segment.dtype, segment.start, segment.size):
-                    put(segment.of_sum(self._sums, first, len(values)), values, weight, scratch)
+        for segment in self._known_segments:
+            share(segment.size, partial(self._put_range, put, pieces, segment, weight))
         self._note(weight, form)
+
+    def _put_range(self, put: _Put, pieces: Pieces, segment: _Segment, weight: float, start: int, stop: int) -> None:
+        """Puts elements [start, stop) of a segment into the sum; several threads may, each with a range of its own."""
+        scratch = self._scratch[segment.sum_dtype]
+        if stop - start < segment.size:
+            scratch = np.empty_like(scratch)
+        begin = segment.start + start * segment.dtype.itemsize
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for in the result
+            for first, values in pieces.elements(segment.dtype, begin, stop - start):
+                put(segment.of_sum(self._sums, start + first, len(values)), values, weight, scratch)
 
     def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
         """Adds weight * update, decoded piece by piece; see `fedn.aggregation.base.Aggregate.add_encoded`."""

@@ -13,7 +13,6 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.options import load_option
 from fedn.protocol.errors import InvalidInput
-from fedn.protocol.tasks import UpdateMetadata
 
 
 class Aggregate(Protocol):
@@ -88,11 +87,10 @@ class Rule(Protocol):
     """Whether the weighted mean of combiner models is what the rule gives for all updates at once."""
     needs: frozenset[Check]
     """What it looks at in single updates, so that no codec of a plan may hide it."""
+    required: frozenset[str]
+    """Fields of an update's metadata that must be above 0."""
 
     def __init__(self, **options: Any) -> None: ...
-
-    def weight_of(self, metadata: UpdateMetadata) -> float:
-        """What an update with this metadata is multiplied by in the sum; > 0 for metadata that passed the checks."""
 
     def start(
         self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None

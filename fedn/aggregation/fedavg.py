@@ -1,4 +1,4 @@
-"""FedAvg: the mean of the updates, weighted by their numbers of examples (McMahan et al. 2017, Algorithm 1)."""
+"""FedAvg: the weighted mean of the updates (McMahan et al. 2017, Algorithm 1)."""
 
 from typing import Any
 
@@ -8,11 +8,10 @@ from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
-from fedn.protocol.tasks import UpdateMetadata
 
 
 class FedAvg:
-    """The mean of the updates, weighted by num_examples: Σ nₖ·xₖ / Σ nₖ.
+    """The mean of the updates, weighted by the scaling factor: Σ sₖ·xₖ / Σ sₖ (McMahan et al. 2017).
 
     The law, up to rounding: taking updates in commutes and associates; no update at all is neutral; the weight of a
     sum is the sum of the weights. So the weighted mean of combiner models equals the mean over all their clients.
@@ -21,13 +20,10 @@ class FedAvg:
     name = "fedavg"
     decomposable = True
     needs: frozenset[Check] = frozenset()
+    required: frozenset[str] = frozenset()
 
     def __init__(self, **options: Any) -> None:
         refuse_options(self.name, options)
-
-    def weight_of(self, metadata: UpdateMetadata) -> float:
-        """The number of examples."""
-        return float(metadata.num_examples)
 
     def start(
         self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None

@@ -9,7 +9,7 @@ import click
 from fedn.cli.connection import json_option
 from fedn.cli.lazy import LazyGroup
 from fedn.cli.output import Output
-from fedn.plan.options import CODECS, HELPERS, RULES, SCHEDULERS, list_options
+from fedn.plan.options import GROUPS, list_options
 from fedn.plan.session import SessionPlan
 
 EXAMPLE = """\
@@ -30,7 +30,7 @@ COMMANDS = {
     "fields": ("fedn.cli.plan:fields", "Every field of a plan with its default."),
     "options": (
         "fedn.cli.plan:options",
-        "Codecs, helpers, rules and schedulers that are installed here, by their names.",
+        "Everything that a plan chooses by name and that is installed here.",
     ),
     "example": ("fedn.cli.plan:example", "A plan to start from: fedn plan example > plan.yaml"),
     "check": ("fedn.cli.plan_check:check", "Say everything that is wrong with a plan file; nothing is started."),
@@ -60,9 +60,8 @@ def fields(out: Output) -> None:
 @click.command()
 @json_option
 def options(out: Output) -> None:
-    """Codecs, helpers, rules and schedulers that are installed here, by their names."""
-    groups = {"codec": CODECS, "helper": HELPERS, "rule": RULES, "scheduler": SCHEDULERS}
-    found = {what: list_options(group) for what, group in groups.items()}
+    """Everything that a plan chooses by name and that is installed here."""
+    found = {what: list_options(group) for what, group in GROUPS.items()}
     if out.json:
         out.data(found)
         return

@@ -7,7 +7,7 @@ import click
 from fedn.cli.connection import json_option
 from fedn.cli.output import Output
 from fedn.cli.plan_file import make_plan, read_plan
-from fedn.plan.chains import check_chains
+from fedn.plan.check import check_plan
 
 
 @click.command()
@@ -15,5 +15,5 @@ from fedn.plan.chains import check_chains
 @json_option
 def check(file: Path, out: Output) -> None:
     """Say everything that is wrong with a plan file; nothing is started."""
-    checked = check_chains(make_plan(read_plan(file), source=str(file)))
+    checked = check_plan(make_plan(read_plan(file), source=str(file)))
     out.data(checked) if out.json else out.say(f"{file} is a good plan of {checked.rounds} rounds.")

@@ -64,6 +64,7 @@ class Fold:
         base: of the round's base model; the aggregate needs its bytes only for updates of the form delta.
         on_folded: called on the loop for each update, in the order of `put`.
         on_crash: called on the loop where adding failed in a way that leaves the sum unknown.
+        weight_of: what an update with such metadata weighs.
     """
 
     def __init__(
@@ -75,8 +76,11 @@ class Fold:
         executor: Executor,
         on_folded: Callable[[Folded], None],
         on_crash: Callable[[BaseException], None],
+        *,
+        weight_of: Callable[[UpdateMetadata], float],
     ) -> None:
         self._rule = rule
+        self._weight_of = weight_of
         self._sum_dtype = sum_dtype
         self._base: StoredObject | None = base
         self._algorithm = check_digest(base.object_id)[0]
@@ -167,7 +171,7 @@ class Fold:
         started = time.perf_counter()
         done = []
         for arrived in batch:
-            weight, error = self._rule.weight_of(arrived.metadata), None
+            weight, error = self._weight_of(arrived.metadata), None
             try:
                 self._add_one(arrived, weight)
             except FednError as refusal:

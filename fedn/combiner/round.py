@@ -9,16 +9,16 @@ from enum import Enum, auto
 
 from fedn.combiner.buffers import Storage
 from fedn.combiner.clients import Peer
+from fedn.combiner.dispatch import Dispatch
 from fedn.combiner.events import EventLog
 from fedn.combiner.fold import Arrived
 from fedn.combiner.intake import check_announcement
 from fedn.combiner.jobs import Jobs
-from fedn.combiner.objects import StoredObject
 from fedn.combiner.results import Results, RoundServices
 from fedn.combiner.tasks import OpenTask, already_answered, away, late, reason_of
 from fedn.combiner.uploads import Phase, Upload
 from fedn.models.wire import ModelSpec
-from fedn.network.convert import reason_from_wire, reason_to_wire, round_to_wire, task_to_wire
+from fedn.network.convert import reason_from_wire, reason_to_wire, round_to_wire
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import combiner_pb2 as link
@@ -29,9 +29,6 @@ from fedn.protocol.rounds import LedgerState, Reason, RoundSpec
 from fedn.protocol.tasks import TaskKind
 
 _log = bind(__name__)
-
-_DISPATCH_SLICE = 64
-"""Tasks sent before other things of the loop get their turn."""
 
 
 class Stage(Enum):
@@ -59,8 +56,7 @@ class Round:
         self._services = services
         self._results = Results(spec, services, self)
         self._needs = {key for task in spec.tasks for key in (task.model_id, task.package_id)} - {""}
-        self._encoded: set[str] = set()
-        """Models as chains of codecs made them, which clients were sent."""
+        self._dispatch = Dispatch(self, services)
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
             self._by_client.setdefault(task.spec.client, []).append(task)
@@ -86,7 +82,7 @@ class Round:
                 self._miss(client)
         if not self._take_base():
             return
-        self._jobs.start(self._dispatch_all(self._needs))
+        self._jobs.start(self._dispatch.send_all(tuple(self.tasks.values()), self._needs))
 
     def status(self) -> link.RoundStatus:
         needed = [] if self.done else sorted(key for key in self._needs if key not in self._services.objects)
@@ -129,6 +125,20 @@ class Round:
         await self._results.wait_closed()
 
     @property
+    def takes_answers(self) -> bool:
+        return self.stage in {Stage.RUNNING, Stage.CLOSING}
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds to the deadline."""
+        return self._deadline_at - self._loop.time()
+
+    @property
+    def base(self) -> ModelSpec | None:
+        """What updates must be like, once the base model is here."""
+        return self._results.base
+
+    @property
     def done(self) -> bool:
         return self.stage in {Stage.DONE, Stage.RELEASED}
 
@@ -136,13 +146,13 @@ class Round:
 
     def object_arrived(self, object_id: str) -> None:
         if self.stage is Stage.RUNNING and object_id in self._needs and self._take_base():
-            self._jobs.start(self._dispatch_all({object_id}))
+            self._jobs.start(self._dispatch.send_all(tuple(self.tasks.values()), {object_id}))
 
     def attached(self, peer: Peer) -> None:
         for task in self._by_client.get(peer.info.client, ()):
             task.rest()
             if not task.answered and (self.stage is Stage.RUNNING or task.upload is not None):
-                self._dispatch(task, peer)
+                self._dispatch.send(task, peer)
 
     def detached(self, client: str) -> None:
         self._miss(client)
@@ -178,7 +188,13 @@ class Round:
         try:
             base = self._results.base if task.spec.kind is TaskKind.TRAIN else None
             metadata = check_announcement(
-                ready, task.spec, self.name, base, self._results.encoding, self._services.max_model_bytes
+                ready,
+                task.spec,
+                self.name,
+                base,
+                self._results.encoding,
+                self._services.max_model_bytes,
+                self._results.required,
             )
         except FednError as error:
             self._refuse(task, error)
@@ -268,59 +284,6 @@ class Round:
             self._abort(f"failed: {error.message}", "the base model cannot be read")
             return False
         return True
-
-    async def _dispatch_all(self, objects: set[str]) -> None:
-        for count, task in enumerate(tuple(self.tasks.values()), 1):
-            peer = self._services.clients.get(task.spec.client)
-            named = {task.spec.model_id, task.spec.package_id}
-            if peer is not None and not task.answered and (named & objects or not named - {""}):
-                self._dispatch(task, peer)
-            if count % _DISPATCH_SLICE == 0:
-                await asyncio.sleep(0)  # others' turn: health, pings
-
-    def _dispatch(self, task: OpenTask, peer: Peer) -> None:
-        if self.stage not in {Stage.RUNNING, Stage.CLOSING} or task.sent_to is peer:
-            return
-        found = [self._services.objects.get(key) for key in (task.spec.package_id, task.spec.model_id) if key]
-        objects = [stored for stored in found if stored is not None]
-        if len(objects) < len(found):
-            return  # comes when the rest is here
-        task.encoded_id = ""
-        if task.wants_encoded(peer):
-            coded = self._services.encoded.get(objects[-1], task.spec.model_chain)
-            if not coded.done():
-                coded.add_done_callback(lambda _: self._dispatch_again(task, peer))
-                return
-            self._take_encoded(task, objects, coded.result())
-        remaining_s = max(self._deadline_at - self._loop.time(), 0.001)
-        message = task_to_wire(task.asked_of(peer), self.name, remaining_s)
-        message.upload_credit_bytes = self._give_credit(task)
-        frame = wire.CombinerFrame(task=message)
-        spooled = task.spec.task_id in peer.info.spooled_tasks
-        task.sent_to = peer
-        peer.push(frame, [] if spooled else objects)
-
-    def _dispatch_again(self, task: OpenTask, peer: Peer) -> None:
-        """The encoded model is there, if the client still is."""
-        if not task.answered and self._services.clients.get(task.spec.client) is peer:
-            self._dispatch(task, peer)
-
-    def _take_encoded(self, task: OpenTask, objects: list[StoredObject], encoded: StoredObject | None) -> None:
-        """Puts the encoded model in the place of the model, which is the last of the objects."""
-        if encoded is not None:
-            task.encoded_id = encoded.object_id
-            self._encoded.add(encoded.object_id)
-            self._services.objects.pin(encoded.object_id, self.name)
-            objects[-1] = encoded
-
-    def _give_credit(self, task: OpenTask) -> int:
-        """Keeps room for a small update; bytes, 0 where the client has to ask for a grant."""
-        task.drop_credit()
-        base = self._results.base
-        if base is None or task.spec.kind is not TaskKind.TRAIN or task.upload is not None:
-            return 0
-        task.credit = self._services.admission.grant_ahead(base.size_bytes)
-        return 0 if task.credit is None else task.credit.size_bytes
 
     def _miss(self, client: str) -> None:
         for task in self._by_client.get(client, ()):
@@ -438,8 +401,7 @@ class Round:
         self._jobs.start(self._seal())
 
     async def _seal(self) -> None:
-        for object_id in self._encoded:
-            self._services.objects.let_go(object_id, self.name)
+        self._dispatch.let_go()
         try:
             result = await self._results.seal(self._reason)
         except FednError as error:

@@ -28,6 +28,8 @@ _GONE = 100
 """So many that went are worth a look."""
 _GONE_FOR_LONG_LOOK = 500
 _LONG_LOOK_AT_THE_LATEST_S = 600.0
+_REST = 50
+"""After a look, so many times as long as it took: two hundredths of the processor's time are enough for looking."""
 _WORTH_TELLING_S = 0.25
 
 
@@ -80,6 +82,7 @@ class GarbageSchedule:
         self._before = collector.get_threshold()
         self._frozen = self._looked = self._looked_long = Turnover()
         self._looked_long_at = clock()
+        self._rests_until = 0.0
 
     def begin(self) -> None:
         """Sets apart what is there: modules, settings."""
@@ -94,6 +97,8 @@ class GarbageSchedule:
 
     def tick(self) -> None:
         """Looks for garbage where that is worth it; to be called about once a second."""
+        if self._clock() < self._rests_until:
+            return
         now = self._turnover()
         if self._long_look_is_due(now):
             self._look(now, long=True)
@@ -118,7 +123,9 @@ class GarbageSchedule:
         if long or set_apart:
             self._collector.freeze()
             self._frozen = now
-        took_s = self._clock() - begun
+        ended = self._clock()
+        took_s = ended - begun
+        self._rests_until = ended + _REST * took_s
         if took_s >= _WORTH_TELLING_S:
             _log.debug("a look for garbage took %.2f s and found %d objects", took_s, found)
 

@@ -8,22 +8,21 @@ from fedn.protocol.tasks import CodecChain
 from fedn.protocol.trail import digest_json
 
 
-class RuleChoice(BaseModel):
-    """An aggregation rule by its name (`fedn plan options`), with its options."""
+class Choice(BaseModel):
+    """An option by its name (`fedn plan options`), with its own options."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "fedavg"
+    name: str = Field(min_length=1, max_length=64)
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class SchedulerChoice(BaseModel):
-    """A scheduler by its name, with its options."""
+def _by_name(choice: Any) -> Any:
+    """It may be given by its name alone."""
+    return {"name": choice} if isinstance(choice, str) else choice
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = "synchronous"
-    options: dict[str, Any] = Field(default_factory=dict)
+OneChoice = Annotated[Choice, BeforeValidator(_by_name)]
 
 
 def _named(codecs: Any) -> Any:
@@ -57,8 +56,16 @@ class SessionPlan(BaseModel):
     validate_models: bool = Field(default=True, alias="validate")
     """Every global model is validated by the clients that take part next; the last one in a round of its own."""
     helper: str = Field(default="numpy", min_length=1)
-    rule: RuleChoice = Field(default_factory=RuleChoice)
-    scheduler: SchedulerChoice = Field(default_factory=SchedulerChoice)
+    rule: OneChoice = Choice(name="fedavg")
+    """How updates become one model."""
+    scaling_factor: OneChoice = Choice(name="NumTrainingExamples")
+    """What an update weighs: NumTrainingExamples, NumCompletedBatches, or NumParticipants."""
+    server_optimizer: OneChoice | None = None
+    """What the reducer makes of the mean: sgd (FedAvgM), adagrad, adam or yogi; none: the mean is the global model."""
+    scheduler: OneChoice = Choice(name="synchronous")
+    """When a round is over, and how many steps each client makes."""
+    selection: OneChoice = Choice(name="all")
+    """Who of the attached clients takes part in a round."""
     reducer_mean: Literal["weighted", "plain"] = "weighted"
     """How combiner models become one: by their weights (equal to flat FedAvg), or each counting the same."""
     sum_dtype: Literal["float64", "float32"] = "float64"

@@ -5,8 +5,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from fedn.aggregation.base import get_rule
-from fedn.plan.chains import check_chains
+from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.names import check_name
@@ -26,7 +25,6 @@ from fedn.reducer.engine.records import (
 from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
-from fedn.scheduling.base import get_scheduler
 from fedn.stores.base import StateStore
 
 T = TypeVar("T")
@@ -61,14 +59,13 @@ class Sessions:
         """Starts a session and answers at once.
 
         Args:
-            plan: validated; its rule, scheduler and codecs are looked up here.
+            plan: validated; what it names is looked up here.
             name: for people; need not be unique.
             kind: `train`, or `validate` or `predict` for a session of one such round.
 
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
-            InvalidInput: the plan names a rule, scheduler, codec, model or package that is not there, or its codecs
-                make no chains.
+            InvalidInput: the plan names what is not there, or what does not fit together (`check_plan`).
         """
         plan = self._checked(self._with_package(plan), kind)
         identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
@@ -98,9 +95,7 @@ class Sessions:
 
     def _checked(self, plan: SessionPlan, kind: RoundKind) -> SessionPlan:
         """The plan, with all options of its codecs."""
-        rule = get_rule(plan.rule.name, plan.rule.options)
-        plan = check_chains(plan, rule.needs)
-        get_scheduler(plan.scheduler.name, plan.scheduler.options)
+        plan = check_plan(plan)
         head = self._trail.head()
         if head is None and not (plan.seed_from_client and kind is RoundKind.TRAIN):
             raise Conflict(

@@ -19,11 +19,11 @@ from fedn.plan.allocator import SERVER
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import EventView
+from fedn.sandbox.ports import PortClaim
 from fedn.sandbox.processes import Program, end_all
 from fedn.sandbox.project import Project, data_path
 
 HOST = "127.0.0.1"
-USUAL_PORT = 8090
 READY_WITHIN_S = 120.0
 """Seconds for the programs to start: a cold disk and many clients on few cores take their time."""
 _END_WITHIN_S = 10.0
@@ -59,6 +59,7 @@ class Sandbox:
         self._programs: list[Program] = []
         self._api: APIClient | None = None
         self._lock: IO[str] | None = None
+        self._port: PortClaim | None = None
         self._closing = False
         self._happened: queue.Queue[EventView | Program | FednError] = queue.Queue()
 
@@ -164,6 +165,8 @@ class Sandbox:
         self._programs.clear()
         if self._api is not None:
             self._api.close()
+        if self._port is not None:
+            self._port.close()
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -191,7 +194,8 @@ class Sandbox:
             ) from error
 
     def _start_reducer(self, deadline: float) -> None:
-        port = _free_port(self.options.port)
+        self._port = PortClaim(HOST, self.options.port)
+        port = self._port.port
         tls = self.options.tls
         self.url = f"{'https' if tls else 'http'}://{HOST}:{port}"
         folder = self.options.data_dir / "reducer"
@@ -228,7 +232,7 @@ class Sandbox:
         options = self.options
         name = f"client-{number}"
         data = data_path(
-            self.project, name, number - 1, options.clients, options.seed, self.options.data_dir / "data" / name
+            self.project.folder, name, number - 1, options.clients, options.seed, self.options.data_dir / "data" / name
         )
         # A fixed place for each client, so that sums come out the same in each run. It may still fail over to another.
         combiner = f"combiner-{(number - 1) % options.combiners + 1}"
@@ -303,22 +307,3 @@ def _accepts_connections(port: int) -> bool:
             return True
     except OSError:
         return False
-
-
-def _free_port(wanted: int | None) -> int:
-    """The wanted port; or the usual one where it is free, else any free one."""
-    for port in (wanted,) if wanted else (USUAL_PORT, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            return found
-    raise Conflict(
-        "port_in_use",
-        f"port {wanted} is taken by another program",
-        fix="Choose another one with --port, or leave it out.",
-        where={"port": wanted or 0},
-    )

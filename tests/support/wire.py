@@ -186,8 +186,6 @@ class WireClient(WireStream):
     def __init__(self, name: str, address: str, token: str | None, credentials: grpc.ChannelCredentials | None) -> None:
         super().__init__(address, token, credentials)
         self.name = name
-        self.cancelled: list[str] = []
-        """Tasks that were cancelled so far, also those that were asked again since."""
         self.forgets = False
         """Whether what was said of a task is forgotten once it is asked again, by another attempt."""
 
@@ -200,8 +198,6 @@ class WireClient(WireStream):
             kinds = ((old, old.WhichOneof("control")) for old in self.inbox)
             again = frame.task.task_id
             self.inbox = [old for old, kind in kinds if kind not in replies or getattr(old, kind).task_id != again]
-        elif frame.HasField("cancelled"):
-            self.cancelled.append(frame.cancelled.task_id)
         super()._sort_in(frame)
 
     async def hello(self, **fields: Any) -> Any:

@@ -6,16 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import NotFound, Unavailable
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
-from fedn.protocol.tasks import RoundName, TaskKind, UpdateMetadata
+from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.part import RoundPart
+from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import RoundRecord, load_round, round_documents
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.tasks import assign_tasks, round_spec
 from fedn.scheduling.base import Scheduler
 from fedn.scheduling.cohort import select_cohort
+from fedn.scheduling.selection.base import Cohort, Draw, Selector
 
 _ENDED = {RoundState.COMMITTED, RoundState.FAILED, RoundState.CANCELLED}
 
@@ -31,12 +33,14 @@ class RoundRun:
         plan: SessionPlan,
         scheduler: Scheduler,
         context: EngineContext,
-        history: dict[str, UpdateMetadata],
+        past: Past,
+        selector: Selector,
     ) -> None:
         self._plan = plan
         self._scheduler = scheduler
         self._context = context
-        self._history = history
+        self._past = past
+        self._selector = selector
         self._attempt: RoundAttempt | None = None
         self._parts: dict[str, RoundPart] = {}
         name = RoundName(session=session, index=index, attempt=0, epoch=context.epoch)
@@ -96,20 +100,31 @@ class RoundRun:
         self.record = RoundRecord(
             name=name, kind=kind, state=RoundState.WAITING, base_model_id=base_model_id, started_at=started
         )
-        cohort = await self._gather(name)
+        chosen = await self._gather(name)
+        cohort = chosen.clients
         held = self._left_behind() if adopts else None
         name = held or name
-        budgets = self._scheduler.budgets(cohort, self._history) if kind is RoundKind.TRAIN else {}
+        budgets: Mapping[str, int | None] = {}
+        if kind is RoundKind.TRAIN:
+            self._past.note_cohort(name.index, cohort)
+            budgets = self._scheduler.budgets(cohort, self._past.latest)
         attached = self._context.roster.snapshot()
         assignments, ledger = assign_tasks(
-            plan, name, kind, base_model_id, cohort=cohort, attached=attached, budgets=budgets
+            plan,
+            name,
+            kind,
+            base_model_id,
+            cohort=cohort,
+            attached=attached,
+            budgets=budgets,
+            left_out=chosen.left_out,
         )
         now = time.time()
         self.record = self.record.model_copy(
             update={
                 "name": name,
                 "state": RoundState.RUNNING,
-                "cohort": tuple(cohort),
+                "cohort": cohort,
                 "assignments": assignments,
                 "ledger": ledger,
                 "instances": self._instances(assignments),
@@ -133,27 +148,42 @@ class RoundRun:
         found = {combiner: self._context.link(combiner).connection for combiner in combiners}
         return {combiner: link.instance for combiner, link in found.items() if link is not None}
 
-    async def _gather(self, name: RoundName) -> list[str]:
-        plan, kind = self._plan, self.record.kind
-        required = plan.clients_required if kind is RoundKind.TRAIN else 1
-        roster = self._context.roster
+    async def _gather(self, name: RoundName) -> Cohort:
+        """Waits for clients until the cohort that comes of them can reach the quorum."""
+        plan, kind, roster = self._plan, self.record.kind, self._context.roster
+        wanted = required = plan.clients_required if kind is RoundKind.TRAIN else 1
         if kind is RoundKind.VALIDATE and roster.snapshot() and not roster.able(TaskKind.VALIDATE):
-            required = 0  # clients are there, and none of them validates: there is nobody to wait for
-        able = await roster.gather(TaskKind(kind.value), required, plan.wait_for_clients_s)
-        if len(able) < required and kind is not RoundKind.VALIDATE:
+            wanted = required = 0  # clients are there, and none of them validates: there is nobody to wait for
+        give_up = time.monotonic() + plan.wait_for_clients_s
+        while True:
+            able = await roster.gather(TaskKind(kind.value), wanted, max(0.0, give_up - time.monotonic()))
+            cohort = self._choose(able, name)
+            # One more may be what it takes; there are fewer than wanted where the time is over.
+            if len(cohort.clients) >= required or len(able) < wanted:
+                break
+            wanted = len(able) + 1
+        if len(cohort.clients) < required and kind is not RoundKind.VALIDATE:
+            taken = f", of which the selection {plan.selection.name} takes {len(cohort.clients)}" * (
+                len(cohort.clients) < len(able)
+            )
             raise Unavailable(
                 "too_few_clients",
-                f"{len(able)} clients that can {kind} are attached, {required} are required",
+                f"{len(able)} clients that can {kind} are attached{taken}; {required} are required",
                 fix="Start more clients, or ask for fewer with clients_required; then resume the session.",
                 where={"session": name.session, "round": name.index},
             )
-        requested = {RoundKind.TRAIN: plan.clients_requested, RoundKind.INIT: 1}.get(kind)
-        # A first model that one client could not make is asked of another one.
-        turn = name.index + (name.attempt if kind is RoundKind.INIT else 0)
-        cohort = select_cohort(list(able), requested, seed=plan.seed, round_index=turn)
         if plan.deterministic and kind is RoundKind.TRAIN:
             await self._settle(able)
         return cohort
+
+    def _choose(self, able: Mapping[str, AttachedClient], name: RoundName) -> Cohort:
+        plan, kind = self._plan, self.record.kind
+        if kind is RoundKind.TRAIN:
+            candidates = self._past.candidates(able, name.index)
+            return self._selector.select(candidates, Draw(plan.seed, name.index), plan.clients_requested)
+        # A first model that one client could not make is asked of another one.
+        requested, turn = (1, name.index + name.attempt) if kind is RoundKind.INIT else (None, name.index)
+        return Cohort(tuple(select_cohort(list(able), requested, seed=plan.seed, round_index=turn)))
 
     async def _settle(self, able: Mapping[str, AttachedClient]) -> None:
         """Brings every client to the combiner that its place in the sorted names gives it.
@@ -221,8 +251,8 @@ class RoundRun:
         return result
 
     def _note_ledger(self, entry: LedgerEntry) -> None:
-        if entry.metadata is not None:
-            self._history[entry.client] = entry.metadata
+        if entry.metadata is not None and self.record.kind is RoundKind.TRAIN:
+            self._past.latest[entry.client] = entry.metadata
         self._context.events.publish(
             "ledger_changed",
             session=self.record.name.session,

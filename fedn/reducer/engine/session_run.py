@@ -2,20 +2,23 @@
 
 import logging
 import time
+from dataclasses import replace
 
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
-from fedn.protocol.tasks import TaskKind, UpdateMetadata
+from fedn.protocol.tasks import TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, global_model, round_metrics
+from fedn.reducer.engine.global_model import GlobalModel, global_model, read_state, round_metrics
+from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
 from fedn.reducer.engine.training import Training
 from fedn.scheduling.base import get_scheduler
+from fedn.scheduling.selection.base import get_selector
 from fedn.stores.base import Put
 
 log = logging.getLogger(__name__)
@@ -35,7 +38,8 @@ class SessionRun:
         self._context = context
         self._plan = record.plan
         self._scheduler = get_scheduler(record.plan.scheduler.name, record.plan.scheduler.options)
-        self._history: dict[str, UpdateMetadata] = {}
+        self._selector = get_selector(record.plan.selection.name, record.plan.selection.options)
+        self._past = Past()
 
     async def run(self) -> None:
         """To the end. Cancelled, it leaves the session as it is: stopped by `stop`, or for the next reducer process."""
@@ -79,6 +83,7 @@ class SessionRun:
             await self._settle(head, head.round)
         await self._save(model_id=head.model_id, rounds_done=first)
         if first < self._plan.rounds:
+            await self._remember(first)
             training = Training(
                 self._plan,
                 self._context,
@@ -90,6 +95,12 @@ class SessionRun:
         if self._plan.validate_models:
             await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
 
+    async def _remember(self, first: int) -> None:
+        """Reads what is known of the rounds before this one, where the selector goes by it."""
+        if first and self._selector.uses_past:
+            session, state = self.record.id, self._context.state
+            await self._context.store(lambda: self._past.read(state, session, first))
+
     async def _left_of(self, *indexes: int) -> dict[int, RoundRecord]:
         """What is written down of rounds that are not committed: the next one may have begun with the one before."""
         session, state = self.record.id, self._context.state
@@ -98,7 +109,11 @@ class SessionRun:
 
     async def _base_of(self, entry: TrailEntry) -> GlobalModel:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
-        return global_model(entry.model_id, spec)
+        model = global_model(entry.model_id, spec)
+        if self._plan.server_optimizer is None or not entry.state_id:
+            return model
+        state = await self._context.store_model(lambda: read_state(self._context.models, entry.state_id))
+        return replace(model, state=state, state_id=entry.state_id)
 
     def _note_commit(self, entry: TrailEntry) -> None:
         assert entry.round is not None  # of a round
@@ -152,7 +167,9 @@ class SessionRun:
         self.rounds.pop(index, None)
         while len(self.rounds) >= _SHOWN_ROUNDS:
             del self.rounds[next(iter(self.rounds))]
-        run = RoundRun(self.record.id, index, kind, self._plan, self._scheduler, self._context, self._history)
+        run = RoundRun(
+            self.record.id, index, kind, self._plan, self._scheduler, self._context, self._past, self._selector
+        )
         self.rounds[index] = run
         return run
 

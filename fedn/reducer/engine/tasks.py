@@ -18,11 +18,15 @@ def assign_tasks(
     cohort: Sequence[str],
     attached: Sequence[AttachedClient],
     budgets: Mapping[str, int | None],
+    left_out: Mapping[str, str],
 ) -> tuple[dict[str, tuple[TaskSpec, ...]], tuple[LedgerEntry, ...]]:
     """(combiner to its tasks, ledger with every attached client) of a round.
 
     In a training round of a plan that validates, clients that train also validate the model that they start from, and
     clients that only validate get a task of that kind.
+
+    Args:
+        left_out: client to a sentence that says why it is not in the cohort.
     """
     chosen = set(cohort)
     likes: dict[TaskKind, TaskSpec] = {}
@@ -50,7 +54,7 @@ def assign_tasks(
             task = task_of(client.client, TaskKind.VALIDATE)
         if task is not None:
             by_combiner.setdefault(client.combiner, []).append(task)
-        ledger.append(_entry(client, task, kind))
+        ledger.append(_entry(client, task, kind, left_out))
     return {combiner: tuple(by_combiner[combiner]) for combiner in sorted(by_combiner)}, tuple(ledger)
 
 
@@ -84,13 +88,14 @@ def _parameters(plan: SessionPlan) -> dict[str, Any]:
     return {"seed": plan.seed, **plan.parameters}
 
 
-def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind) -> LedgerEntry:
+def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind, left_out: Mapping[str, str]) -> LedgerEntry:
     if task is not None:
         return LedgerEntry(
             client=client.client, combiner=client.combiner, task_id=task.task_id, state=LedgerState.SELECTED
         )
     if TaskKind(kind.value) in client.kinds:
-        reason = Reason(code="not_in_cohort", message="the plan asks for fewer clients than are attached")
+        usual = "the plan asks for fewer clients than are attached"
+        reason = Reason(code="not_in_cohort", message=left_out.get(client.client, usual))
     else:
         reason = Reason(code="not_able", message=f"the client does not {kind}")
     return LedgerEntry(client=client.client, combiner=client.combiner, state=LedgerState.NOT_SELECTED, reason=reason)
@@ -106,6 +111,8 @@ def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], 
         disconnect_grace_s=plan.disconnect_grace_s,
         rule=plan.rule.name,
         rule_options=plan.rule.options,
+        scaling_factor=plan.scaling_factor.name,
+        scaling_options=plan.scaling_factor.options,
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
     )

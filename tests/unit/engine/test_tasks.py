@@ -24,7 +24,9 @@ CLIENTS = [
 
 
 def assign(plan, kind=RoundKind.TRAIN, cohort=("a", "b", "hands"), base="blake3:" + "1" * 64, name=NAME):
-    return assign_tasks(plan, name, kind, base, cohort=cohort, attached=CLIENTS, budgets={"a": 7})
+    return assign_tasks(
+        plan, name, kind, base, cohort=cohort, attached=CLIENTS, budgets={"a": 7}, left_out={"spare": "why not"}
+    )
 
 
 def test_every_attached_client_is_in_the_ledger_with_its_reason():
@@ -37,6 +39,11 @@ def test_every_attached_client_is_in_the_ledger_with_its_reason():
         "eyes": (LedgerState.SELECTED, None),
         "spare": (LedgerState.NOT_SELECTED, "not_in_cohort"),
     }
+
+
+def test_the_ledger_says_why_the_selection_left_a_client_out():
+    _, ledger = assign(SessionPlan())
+    assert next(entry for entry in ledger if entry.client == "spare").reason.message == "why not"
 
 
 def test_tasks_go_to_the_combiner_of_their_client():

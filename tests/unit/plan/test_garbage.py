@@ -123,3 +123,18 @@ def test_a_program_keeps_house_while_it_runs(monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(run())
     assert gc.get_threshold() == before
     assert gc.get_freeze_count() == 0
+
+
+def test_looking_takes_a_fiftieth_of_the_time_at_the_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+
+    def slow() -> int:
+        stage.time += 0.1
+        return Collector.collect(stage.collector)
+
+    monkeypatch.setattr(stage.collector, "collect", slow)
+    assert stage.tick(done=1) == LOOK
+    stage.time += 4.9
+    assert stage.tick(done=2) == []
+    stage.time += 0.2
+    assert stage.tick(done=3) == LOOK

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from fedn.sandbox.federation import _free_port
 from fedn.sandbox.processes import Program, end_all
 
 
@@ -48,7 +47,3 @@ def test_a_program_that_does_not_end_is_killed(tmp_path: Path) -> None:
     program.end(time.monotonic())
     assert ended.is_set()
     assert "SIGKILL" in program.how_it_ended()
-
-
-def test_a_port_that_is_taken_is_left_alone() -> None:
-    assert _free_port(None) > 0

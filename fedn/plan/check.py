@@ -1,0 +1,64 @@
+"""A plan as a whole: everything that it names is there, knows the options that it is given, and fits the rest.
+
+What is checked here is checked before a session starts, and by `fedn plan check`; every fault is told at once. Options
+are found by name through entry points and asked for what concerns the plan, never imported.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedn.plan.chains import check_chains
+from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
+from fedn.plan.session import Choice, SessionPlan
+from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
+
+
+def check_plan(plan: SessionPlan) -> SessionPlan:
+    """The plan with all options of its codecs filled in.
+
+    Raises:
+        InvalidSettings: with every fault, each naming its field.
+    """
+    faults: list[FednError] = []
+    rule = _made(RULES, "rule", plan.rule, faults)
+    _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
+    _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    if plan.server_optimizer is not None:
+        _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
+    selector = _made(SELECTORS, "selection", plan.selection, faults)
+    try:
+        plan = check_chains(plan, getattr(rule, "needs", ()))
+    except InvalidSettings as error:
+        faults += error.problems
+    most = getattr(selector, "most", None)
+    if most is not None and most < plan.clients_required:
+        faults.append(
+            _fault(
+                "selection",
+                f"the selection takes {most} clients at the most, and {plan.clients_required} updates are required",
+                "Lower clients_required, or let the selection take more clients.",
+            )
+        )
+    if faults:
+        raise InvalidSettings(faults, what="The plan")
+    return plan
+
+
+def _made(group: str, field: str, choice: Choice, faults: list[FednError]) -> Any:
+    """The option, made; None where it cannot be, and why goes to `faults`."""
+    try:
+        return load_option(group, choice.name)(**choice.options)
+    except InvalidSettings as error:
+        faults += error.problems
+    except InvalidInput as error:
+        faults.append(_in_field(field, error))
+    return None
+
+
+def _in_field(field: str, error: InvalidInput) -> InvalidInput:
+    where: Mapping[str, object] = {"field": field, **error.where}
+    return InvalidInput(error.code, error.message, fix=error.fix, where=where)
+
+
+def _fault(field: str, message: str, fix: str) -> InvalidInput:
+    return InvalidInput("bad_plan", message, fix=fix, where={"field": field})
