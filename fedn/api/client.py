@@ -254,7 +254,7 @@ class APIClient:
 
     def trail(self, start: int = 0, limit: int = rest.MAX_PAGE) -> rest.TrailPage:
         """Entries of the trail from index `start` on, `limit` at the most."""
-        return call(self._http, "GET", api_path("trail"), rest.TrailPage, query={"start": start, "limit": limit})
+        return call(self._http, "GET", api_path("trail"), rest.TrailPage, query={"offset": start, "limit": limit})
 
     def trail_entries(self, start: int = 0) -> Iterator[TrailEntry]:
         """Every entry of the trail from index `start` on."""

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fedn.plan.check import check_plan
@@ -25,7 +25,7 @@ from fedn.reducer.engine.records import (
 from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
-from fedn.stores.base import StateStore
+from fedn.stores.base import Scalar, StateStore
 
 T = TypeVar("T")
 
@@ -130,13 +130,23 @@ class Sessions:
         self._engine.call(self._engine.start_session(again))
         return session_view(again)
 
-    def list(self, limit: int | None = None, offset: int = 0) -> list[SessionView]:
-        """The latest first."""
-        documents = self._state.find(SESSIONS, order_by="created_at", descending=True, limit=limit, offset=offset)
+    def list(
+        self,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Mapping[str, Scalar] | None = None,
+        order_by: str = "created_at",
+        descending: bool = True,
+    ) -> list[SessionView]:
+        """Sessions whose fields equal `where`; the latest first, unless asked otherwise."""
+        documents = self._state.find(
+            SESSIONS, where, order_by=order_by, descending=descending, limit=limit, offset=offset
+        )
         return [session_view(self._newest(read_session(document))) for document in documents]
 
-    def count(self) -> int:
-        return self._state.count(SESSIONS)
+    def count(self, where: Mapping[str, Scalar] | None = None) -> int:
+        return self._state.count(SESSIONS, where)
 
     def get(self, session: str) -> SessionView:
         return session_view(self._record(session))
@@ -147,15 +157,27 @@ class Sessions:
             return None
         return session_view(current.record)
 
-    def rounds(self, session: str, limit: int | None = None, offset: int = 0) -> Sequence[RoundView]:
-        """In order; the running one as it is now."""
+    def rounds(
+        self,
+        session: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Mapping[str, Scalar] | None = None,
+        order_by: str = "index",
+        descending: bool = False,
+    ) -> Sequence[RoundView]:
+        """Rounds whose fields equal `where`, in order unless asked otherwise; the running one as it is now."""
         self._record(session)
-        documents = self._state.find(ROUNDS, {"session": session}, order_by="index", limit=limit, offset=offset)
+        wanted = {**(where or {}), "session": session}
+        documents = self._state.find(
+            ROUNDS, wanted, order_by=order_by, descending=descending, limit=limit, offset=offset
+        )
         stored = [read_round(self._state, document) for document in documents]
         return [round_view(self._live_round(session, record.name.index) or record) for record in stored]
 
-    def count_rounds(self, session: str) -> int:
-        return self._state.count(ROUNDS, {"session": session})
+    def count_rounds(self, session: str, where: Mapping[str, Scalar] | None = None) -> int:
+        return self._state.count(ROUNDS, {**(where or {}), "session": session})
 
     def round(self, session: str, index: int) -> RoundView:
         """NotFound (`no_such_round`) for a round that was not begun."""

@@ -1,5 +1,7 @@
 """Sessions and their rounds: start, stop, resume, and what became of them."""
 
+from enum import StrEnum
+
 from flask import Blueprint, Response
 
 from fedn.plan.session import SessionPlan
@@ -12,17 +14,35 @@ from fedn.protocol.rest import (
     SessionView,
     ValidationPage,
 )
-from fedn.protocol.rounds import RoundKind
-from fedn.reducer.rest.answers import arguments, body, created, listing, page, payload_of, reply
-from fedn.reducer.rest.openapi import describe
+from fedn.protocol.rounds import RoundKind, RoundState
+from fedn.reducer.engine.records import SessionState
+from fedn.reducer.rest.answers import body, created, payload_of, reply
+from fedn.reducer.rest.describe import describe
+from fedn.reducer.rest.lists import Listing, listed, read_query
 from fedn.reducer.rest.transfers import stored_object
 from fedn.reducer.services import services
 
 blueprint = Blueprint("sessions", __name__)
 
 
+class EndedAs(StrEnum):
+    """States of a round that is over: those of a running one change from moment to moment."""
+
+    COMMITTED = RoundState.COMMITTED.value
+    FAILED = RoundState.FAILED.value
+    CANCELLED = RoundState.CANCELLED.value
+
+
+_SESSIONS = Listing(
+    ("created_at", "name", "state"), "-created_at", {"name": str, "state": SessionState, "kind": RoundKind}
+)
+_ROUNDS = Listing(("index", "started_at"), "index", {"kind": RoundKind, "state": EndedAs})
+_VALIDATIONS = Listing(("time", "client"), "time", {"client": str, "model_id": str})
+_PREDICTIONS = Listing(("client", "size_bytes"), "client", {"client": str})
+
+
 @blueprint.post("/sessions")
-@describe("Start a session; answers at once", request=SessionStart, reply=SessionView, status=201)
+@describe("Start a session; answers at once", request=SessionStart, reply=SessionView, status=201, errors=(409,))
 def start() -> Response:
     view = start_session(body(SessionStart))
     return created(view, view.links["self"])
@@ -40,69 +60,63 @@ def start_session(wanted: SessionStart) -> SessionView:
 
 
 @blueprint.get("/sessions")
-@describe("List sessions, the latest first", reply=SessionPage, query=("limit", "offset"))
+@describe("List sessions, the latest first", reply=SessionPage, listing=_SESSIONS)
 def sessions() -> Response:
-    limit, offset = page()
-    known = services().sessions
-    return listing(known.list(limit, offset), total=known.count(), limit=limit, offset=offset)
+    query, known = read_query(_SESSIONS), services().sessions
+    return listed(known.list(where=query.where, **query.window), known.count(query.where), query)
 
 
 @blueprint.get("/sessions/<session>")
 @describe("Show a session", reply=SessionView)
 def show(session: str) -> Response:
-    arguments()
     return reply(services().sessions.get(session))
 
 
 @blueprint.post("/sessions/<session>/stop")
-@describe("Stop a running session", reply=SessionView)
+@describe("Stop a running session", reply=SessionView, errors=(409,))
 def stop(session: str) -> Response:
     return reply(services().sessions.stop(session))
 
 
 @blueprint.post("/sessions/<session>/resume")
-@describe("Go on with a stopped or failed session", reply=SessionView)
+@describe("Go on with a stopped or failed session", reply=SessionView, errors=(409,))
 def resume(session: str) -> Response:
     return reply(services().sessions.resume(session))
 
 
 @blueprint.get("/sessions/<session>/rounds")
-@describe("List a session's rounds, with their ledgers", reply=RoundPage, query=("limit", "offset"))
+@describe("List a session's rounds, with their ledgers", reply=RoundPage, listing=_ROUNDS)
 def rounds(session: str) -> Response:
-    limit, offset = page()
-    known = services().sessions
-    found = list(known.rounds(session, limit, offset))
-    return listing(found, total=known.count_rounds(session), limit=limit, offset=offset)
+    query, known = read_query(_ROUNDS), services().sessions
+    found = known.rounds(session, where=query.where, **query.window)
+    return listed(found, known.count_rounds(session, query.where), query)
 
 
 @blueprint.get("/sessions/<session>/rounds/<int:index>")
 @describe("Show a round with its ledger", reply=RoundView)
 def show_round(session: str, index: int) -> Response:
-    arguments()
     return reply(services().sessions.round(session, index))
 
 
 @blueprint.get("/sessions/<session>/validations")
-@describe("List what clients found of the models, in one session", reply=ValidationPage, query=("limit", "offset"))
+@describe("List what clients found of the models, in one session", reply=ValidationPage, listing=_VALIDATIONS)
 def validations(session: str) -> Response:
-    limit, offset = page()
-    parts = services()
+    query, parts = read_query(_VALIDATIONS), services()
     parts.sessions.get(session)
-    found = parts.trail.validations(session=session, limit=limit, offset=offset)
-    return listing(found, total=parts.trail.count_validations(session=session), limit=limit, offset=offset)
+    found = parts.trail.validations({**query.where, "session": session}, **query.window)
+    return listed(found, parts.trail.count_validations({**query.where, "session": session}), query)
 
 
 @blueprint.get("/sessions/<session>/predictions")
-@describe("List what clients predicted, in a session of kind predict", reply=PredictionPage, query=("limit", "offset"))
+@describe("List what clients predicted, in a session of kind predict", reply=PredictionPage, listing=_PREDICTIONS)
 def predictions(session: str) -> Response:
-    limit, offset = page()
-    found = list(services().sessions.predictions(session))
-    return listing(found[offset : offset + limit], total=len(found), limit=limit, offset=offset)
+    query = read_query(_PREDICTIONS)
+    found, total = query.page_of(services().sessions.predictions(session))
+    return listed(found, total, query)
 
 
 @blueprint.get("/sessions/<session>/predictions/<client>/download")
-@describe("Download what a client predicted (safetensors)", text="application/octet-stream")
+@describe("Download what a client predicted (safetensors)", text="application/octet-stream", tagged=True)
 def download_prediction(session: str, client: str) -> Response:
-    arguments()
     view = services().sessions.prediction(session, client)
     return stored_object(view.object_id, f"{view.object_id.partition(':')[2][:16]}.safetensors")
