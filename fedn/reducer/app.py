@@ -5,7 +5,7 @@ import time
 from flask import Flask, Response, g, request
 
 from fedn.protocol.rest import API_PREFIX
-from fedn.reducer.pages import login, old_names, views
+from fedn.reducer.pages import login, old_names, reference, views
 from fedn.reducer.rest import joining, models, openapi, packages, sessions, status
 from fedn.reducer.rest.describe import install_argument_check
 from fedn.reducer.rest.errors import install_errors
@@ -36,6 +36,7 @@ def create_app(parts: Services) -> Flask:
         app.register_blueprint(subject.blueprint, url_prefix=API_PREFIX)
     for pages in (views, login, old_names):
         app.register_blueprint(pages.blueprint)
+    app.register_blueprint(reference.blueprint)
     app.after_request(_finish)
     return app
 

@@ -1,16 +1,18 @@
 """Sessions as the REST API sees them: start, stop, resume, and views of what is and what was. Thread-safe."""
 
 import secrets
+import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.names import check_name
-from fedn.protocol.rest import PredictionView, RoundView, SessionView
+from fedn.protocol.rest import Accounting, PredictionView, RoundView, SessionView, account, as_json
 from fedn.protocol.rounds import RoundKind
+from fedn.protocol.trail import digest_json
 from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.records import (
     ROUNDS,
@@ -28,6 +30,11 @@ from fedn.reducer.trail import Trail
 from fedn.stores.base import Scalar, StateStore
 
 T = TypeVar("T")
+
+KEYS = "session_keys"
+"""Collection of the state store: what callers named their requests for sessions."""
+_PART_OF_ROUNDS = 16
+"""Rounds in memory at once, where all of a session are read."""
 
 
 class SessionEngine(Protocol):
@@ -54,21 +61,53 @@ class Sessions:
         self._state = state
         self._trail = trail
         self._catalog = catalog
+        self._keyed = threading.Lock()
+        """Held while a request with a key is answered: one of two that come at once waits, and finds the session."""
 
-    def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
+    def start(
+        self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN, *, key: str = ""
+    ) -> SessionView:
         """Starts a session and answers at once.
 
         Args:
             plan: validated; what it names is looked up here.
             name: for people; need not be unique.
             kind: `train`, or `validate` or `predict` for a session of one such round.
+            key: the caller's own name for this request, unique among callers. Asked again with the same key, the
+                session that it made is returned, whatever became of it meanwhile; also by a later reducer process.
 
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
-            InvalidInput: the plan names what is not there, or what does not fit together (`check_plan`).
+            InvalidInput: the plan names what is not there, or what does not fit together (`check_plan`);
+                `idempotency_key_reused`: the key was used for another request.
         """
+        if not key:
+            return self._start(plan, name, kind, _new_identity())
+        asked = {"plan": plan.model_dump(mode="json", by_alias=True), "name": name, "kind": kind.value}
+        with self._keyed:
+            # Which session the key stands for is written down before that session begins.
+            identity = self._session_of(key, digest_json(as_json(asked)))
+            known = self._state.get(SESSIONS, identity) is not None
+            return self.get(identity) if known else self._start(plan, name, kind, identity)
+
+    def _session_of(self, key: str, request: str) -> str:
+        """The identity of the session that a key stands for; a new one for a new key."""
+        name = digest_json(key)
+        noted = self._state.get(KEYS, name)
+        if noted is None:
+            noted = {"request": request, "session": _new_identity()}
+            self._state.put(KEYS, name, noted)
+        if noted["request"] != request:
+            raise InvalidInput(
+                "idempotency_key_reused",
+                "the Idempotency-Key was used before, for another request",
+                fix="Make a new key for each session; use it again only to repeat the same request.",
+                where={"session": noted["session"]},
+            )
+        return str(noted["session"])
+
+    def _start(self, plan: SessionPlan, name: str | None, kind: RoundKind, identity: str) -> SessionView:
         plan = self._checked(self._with_package(plan), kind)
-        identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         record = SessionRecord(
             id=identity,
             name=check_name(name, what="session") if name else identity,
@@ -179,6 +218,17 @@ class Sessions:
     def count_rounds(self, session: str, where: Mapping[str, Scalar] | None = None) -> int:
         return self._state.count(ROUNDS, {**(where or {}), "session": session})
 
+    def accounting(self, session: str) -> Accounting:
+        """What the session took up to now; its rounds are read in parts."""
+        self._record(session)
+        return account(session, self._all_rounds(session))
+
+    def _all_rounds(self, session: str) -> Iterator[RoundView]:
+        offset = 0
+        while part := self.rounds(session, _PART_OF_ROUNDS, offset):
+            yield from part
+            offset += len(part)
+
     def round(self, session: str, index: int) -> RoundView:
         """NotFound (`no_such_round`) for a round that was not begun."""
         self._record(session)
@@ -241,6 +291,10 @@ class Sessions:
         return run.record.model_copy(update={"ledger": run.ledger})
 
 
+def _new_identity() -> str:
+    return f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
 def _in_field(field: str, error: NotFound) -> InvalidInput:
     """What a plan names is not there: a fault of the plan."""
     return InvalidInput(error.code, error.message, fix=error.fix, where={"field": field, **error.where})
@@ -277,6 +331,7 @@ def round_view(record: RoundRecord) -> RoundView:
         model_id=record.model_id,
         cohort=record.cohort,
         ledger=record.ledger,
+        spent=record.spent,
         combiner_models=record.combiner_models,
         metrics=record.metrics,
         times_ms=record.times_ms,

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from fedn.models.digest import digest
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
 from fedn.protocol.rest import as_json
+from fedn.reducer.services import services
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -65,13 +66,25 @@ def nothing() -> Response:
 
 def problem(error: FednError) -> Response:
     """The error as problem+json."""
-    answer = reply(error.as_problem(), error.http_status)
+    answer = reply(_linked(error.as_problem(), services().settings.docs_url.rstrip("/")), error.http_status)
     answer.mimetype = "application/problem+json"
     if error.http_status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
+    allowed: tuple[str, ...] = getattr(error, "allowed", ())
+    if allowed:
+        answer.headers["Allow"] = ", ".join(allowed)
     if error.retryable:
         answer.headers["Retry-After"] = "1"
     return answer
+
+
+def _linked(told: dict[str, Any], docs_url: str) -> dict[str, Any]:
+    """The problem, with its explanation's address in the documentation where the settings say where that is."""
+    if not docs_url:
+        return told
+    inner = [_linked(problem, docs_url) for problem in told.get("problems", ())]
+    more = {"problems": inner} if inner else {}
+    return {**told, **more, "type": f"{docs_url}/reference/errors/#{told['code']}"}
 
 
 def body(model: type[ModelT], *, max_bytes: int = MAX_JSON_BYTES) -> ModelT:

@@ -108,6 +108,9 @@ def _round() -> rest.RoundView:
         update_id=_UPDATE,
         size_bytes=33752,
         metadata=metadata,
+        down_bytes=33752,
+        up_bytes=33752,
+        busy_ms=214.0,
         updated_at=_TIME + 1,
     )
     late = LedgerEntry(
@@ -261,6 +264,7 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
             attributes={"site": "Uppsala"},
         ),
         rest.SessionStart(name="first try", plan={"rounds": 10, "parameters": {"epochs": 2}}),
+        rest.account(_SESSION, [_round()]),
         rest.PredictionView(session=_SESSION, client="hospital-1", object_id=_UPDATE, size_bytes=4096),
         ValidationRecord(
             federation="fedn-network",

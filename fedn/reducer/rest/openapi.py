@@ -51,7 +51,6 @@ TAGS = {
     "packages": "Compute packages, and the model store's clean-up",
     "status": "What the federation does, and its events",
     "openapi": "This document",
-    "errors": "What error codes mean",
 }
 
 

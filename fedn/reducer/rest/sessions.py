@@ -2,10 +2,12 @@
 
 from enum import StrEnum
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from fedn.plan.session import SessionPlan
+from fedn.protocol.errors import InvalidInput
 from fedn.protocol.rest import (
+    Accounting,
     PredictionPage,
     RoundPage,
     RoundView,
@@ -16,8 +18,9 @@ from fedn.protocol.rest import (
 )
 from fedn.protocol.rounds import RoundKind, RoundState
 from fedn.reducer.engine.records import SessionState
-from fedn.reducer.rest.answers import body, created, payload_of, reply
-from fedn.reducer.rest.describe import describe
+from fedn.reducer.rest.answers import body, conditional, created, payload_of, reply
+from fedn.reducer.rest.describe import Argument, describe
+from fedn.reducer.rest.gate import claims
 from fedn.reducer.rest.lists import Listing, listed, read_query
 from fedn.reducer.rest.transfers import stored_object
 from fedn.reducer.services import services
@@ -33,6 +36,13 @@ class EndedAs(StrEnum):
     CANCELLED = RoundState.CANCELLED.value
 
 
+MAX_KEY_CHARS = 255
+_KEY = Argument(
+    "Names the request: sent again with the same key, it starts nothing, and answers with the session it made.",
+    {"type": "string", "minLength": 1, "maxLength": MAX_KEY_CHARS, "pattern": "^[!-~]+$"},
+    place="header",
+    example="5f2b6b4e-8d0d-4b0e-9a0c-7d1f6b2c3a10",
+)
 _SESSIONS = Listing(
     ("created_at", "name", "state"), "-created_at", {"name": str, "state": SessionState, "kind": RoundKind}
 )
@@ -42,21 +52,44 @@ _PREDICTIONS = Listing(("client", "size_bytes"), "client", {"client": str})
 
 
 @blueprint.post("/sessions")
-@describe("Start a session; answers at once", request=SessionStart, reply=SessionView, status=201, errors=(409,))
+@describe(
+    "Start a session; answers at once",
+    request=SessionStart,
+    reply=SessionView,
+    status=201,
+    errors=(409,),
+    query={"Idempotency-Key": _KEY},
+)
 def start() -> Response:
-    view = start_session(body(SessionStart))
+    view = start_session(body(SessionStart), key=_request_key())
     return created(view, view.links["self"])
 
 
-def start_session(wanted: SessionStart) -> SessionView:
+def _request_key() -> str:
+    """The Idempotency-Key, as this caller's own; "" without one. InvalidInput (`bad_idempotency_key`)."""
+    given = request.headers.get("Idempotency-Key")
+    if given is None:
+        return ""
+    if not 1 <= len(given) <= MAX_KEY_CHARS:
+        raise InvalidInput(
+            "bad_idempotency_key",
+            f"the Idempotency-Key has {len(given)} characters",
+            fix=f"Give 1 to {MAX_KEY_CHARS}, such as a UUID.",
+        )
+    return f"{claims().subject}/{given}"
+
+
+def start_session(wanted: SessionStart, *, key: str = "") -> SessionView:
     """Starts a session.
+
+    `key`: see `Sessions.start`.
 
     Raises:
         InvalidSettings: every fault of the plan.
         As `Sessions.start`.
     """
     plan = payload_of(SessionPlan, wanted.plan, what="the plan")
-    return services().sessions.start(plan, wanted.name, RoundKind(wanted.kind))
+    return services().sessions.start(plan, wanted.name, RoundKind(wanted.kind), key=key)
 
 
 @blueprint.get("/sessions")
@@ -96,6 +129,12 @@ def rounds(session: str) -> Response:
 @describe("Show a round with its ledger", reply=RoundView)
 def show_round(session: str, index: int) -> Response:
     return reply(services().sessions.round(session, index))
+
+
+@blueprint.get("/sessions/<session>/accounting")
+@describe("What a session took: traffic and compute time, by round and client", reply=Accounting, tagged=True)
+def accounting(session: str) -> Response:
+    return conditional(reply(services().sessions.accounting(session)))
 
 
 @blueprint.get("/sessions/<session>/validations")

@@ -5,18 +5,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pytest
 
-from fedn.models.files import write_tensors
+from fedn.network.tls import make_csr, new_private_key
 from fedn.plan.package import build_package
 from tests.support.federation import SECRETS, Federation
 
 SEED = "20260105"
 MAX_EXAMPLES = "6"
 """Of each operation, besides those that cover its edges."""
+EXAMPLES = {"client": "hospital-1", "combiner": "combiner-1"}
+"""Names of sites in the document."""
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -30,12 +31,18 @@ CHECKS = (
 
 def fuzz(document: dict[str, Any], federation: Federation, token: str, *flags: str) -> subprocess.CompletedProcess[str]:
     file = federation.folder / "openapi.json"
+    ca_file = next((federation.folder / "reducer").rglob("ca.crt"))
     file.write_text(json.dumps(document))
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", str(file), "--url", federation.url),
-        *("--header", f"Authorization: Bearer {token}", "--tls-verify", str(federation.ca_file)),
+        *(
+            "--header",
+            f"Authorization: Bearer {token}",
+            "--tls-verify",
+            str(ca_file),
+        ),
         *("--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing", "--max-examples", MAX_EXAMPLES),
-        *("--seed", SEED, "--generation-deterministic", "--generation-database", "none", "--no-color"),
+        *("--seed", SEED, "--generation-deterministic", "--no-color"),
         *("--request-timeout", "60", "--suppress-health-check", "all", "--continue-on-failure", *flags),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FEDN_", "ALLIANCE_"))}
@@ -44,23 +51,27 @@ def fuzz(document: dict[str, Any], federation: Federation, token: str, *flags: s
     )
 
 
+def enrolled(federation: Federation, role: Literal["client", "combiner"]) -> str:
+    """The token of a site whose name the document's examples have."""
+    name = EXAMPLES[role]
+    csr = make_csr(new_private_key(), name)
+    return federation.api.enrol(name=name, role=role, csr=csr, secret=SECRETS["enrolment"]).token
+
+
 @pytest.mark.timeout(700)
 def test_whatever_is_sent_the_answer_is_as_the_document_says(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()
     (project / "fedn.yaml").write_text("name: fuzzed\nlearner: learner:Learner\n")
     (project / "learner.py").write_text("class Learner: ...\n")
-    seed = tmp_path / "seed.safetensors"
-    write_tensors(seed, {"w": np.arange(6, dtype=np.float32)})
     with Federation(tmp_path, combiners=1, clients=2) as federation:
-        federation.api.seed(seed)
-        view = federation.api.start_session({"rounds": 1, "wait_for_clients_s": 60})
-        federation.wait_session(view.id, "finished")
+        federation.seed()
+        view = federation.run(rounds=1)
         package = federation.api.upload_package(build_package(project))
         federation.api.activate_package(None)
         known = {
             "session": view.id,
-            "model_id": federation.api.session(view.id).model_id,
+            "model_id": view.model_id,
             "package_id": package.package_id,
             "name": "client-1",
             "client": "client-1",
@@ -71,8 +82,23 @@ def test_whatever_is_sent_the_answer_is_as_the_document_says(tmp_path: Path) -> 
                 for parameter in operation["parameters"]:
                     if parameter["in"] == "path" and parameter["name"] in known:
                         parameter["example"] = known[parameter["name"]]
-        done = fuzz(document, federation, federation.api.admin_token(SECRETS["admin"]).token)
-        print(done.stdout[-20_000:], done.stderr[-2_000:])
-        assert done.returncode == 0
-        assert " passed" in done.stdout
+        admin = federation.api.admin_token(SECRETS["admin"]).token
+        runs = [
+            (admin, "--exclude-method", "DELETE"),
+            (enrolled(federation, "client"), "--include-path", "/api/v1/assignments"),
+            (
+                enrolled(federation, "combiner"),
+                "--include-path-regex",
+                "^/api/v1/combiners",
+                "--exclude-method",
+                "DELETE",
+            ),
+            # Last: what is gone cannot be asked for.
+            (admin, "--include-method", "DELETE"),
+        ]
+        for token, *flags in runs:
+            done = fuzz(document, federation, token, *flags)
+            print(done.stdout[:20_000], done.stdout[-2_000:], done.stderr[-2_000:])
+            assert done.returncode == 0
+            assert " passed" in done.stdout
         assert federation.api.status().trail_length >= 2

@@ -12,7 +12,7 @@ from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, NotFound
-from fedn.protocol.rest import EnrolRequest, PredictionView, RoundView, SessionView
+from fedn.protocol.rest import Accounting, EnrolRequest, PredictionView, RoundView, SessionView, account
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
@@ -50,7 +50,9 @@ class FakeSessions:
     plans: list[SessionPlan] = field(default_factory=list)
     detached: list[tuple[str, str]] = field(default_factory=list)
 
-    def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
+    def start(
+        self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN, *, key: str = ""
+    ) -> SessionView:
         if self.running() is not None:
             raise Conflict("session_running", "a session is running already")
         session = f"s-{len(self.views)}"
@@ -121,6 +123,10 @@ class FakeSessions:
 
     def count_rounds(self, session: str, where: Where = None) -> int:
         return len(self.views_of_rounds)
+
+    def accounting(self, session: str) -> Accounting:
+        self.get(session)
+        return account(session, self.views_of_rounds)
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         self.detached.append((client, code))
