@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docker.deployment import BASE_IMAGE, IMAGES, PROJECT, run
+from tests.docker.deployment import BASE_IMAGE, IMAGES, PROJECT, Clone, run
 
 HERE = Path(__file__).parent
 
@@ -53,15 +53,19 @@ def remove_leftovers() -> None:
 
 
 @pytest.fixture(scope="session")
-def images(engine: None) -> dict[str, str]:
-    """Environment that names images: a real mongod and a real S3 server in the place of those of a registry."""
+def images(engine: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Environment that names images, all built: a real mongod and a real S3 server in the place of a registry's."""
     for name in ("mongo", "s3"):
         folder = HERE / "images" / name
         run(["docker", "build", "-q", "--build-arg", f"BASE={BASE_IMAGE}", "-t", IMAGES[name], str(folder)])
-    return {
+    environment = {
         "FEDN_BASE_IMAGE": BASE_IMAGE,
         "FEDN_IMAGE": IMAGES["fedn"],
         "FEDN_CLIENT_IMAGE": IMAGES["client"],
         "FEDN_MONGO_IMAGE": IMAGES["mongo"],
         "FEDN_MINIO_IMAGE": IMAGES["s3"],
     }
+    builder = Clone(tmp_path_factory.mktemp("build"), environment | {"COMPOSE_PROJECT_NAME": PROJECT})
+    builder.type("cp .env.example .env")
+    builder.compose("build", within_s=1200)
+    return environment

@@ -193,6 +193,6 @@ def test_four_hosts_that_share_no_network_train_together(
             assert inspect(container)["networks"] == [f"{PROJECT}-{host.folder.name}_default"]
 
         on_reducer("project", "upload", "/projects/digits")
-        plan = ["--plan", "/projects/digits/plan.yaml", "--set", "seed_from_client=true", "--rounds", "3"]
+        plan = ["--plan", "/projects/digits/plan.yaml", "--rounds", "3"]
         on_reducer("session", "start", *plan, "--set", "clients_required=2")
         assert "4 entries" in on_reducer("trail", "verify")

@@ -34,7 +34,7 @@ class PacedLearner(DigitsLearner):
 
 @pytest.fixture(scope="module")
 def clone(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    """With images built, and nothing running."""
+    """With nothing running."""
     places = {
         "FEDN_PUBLISH_ADDRESS": ADDRESS,
         "FEDN_MINIO_CONSOLE_PORT": CONSOLE_PORT,
@@ -42,7 +42,6 @@ def clone(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> I
     }
     made = Clone(tmp_path_factory.mktemp("clone") / "fedn", images | places)
     made.type("cp .env.example .env && chmod 600 .env")
-    made.compose("build", within_s=1200)
     try:
         yield made
     finally:
