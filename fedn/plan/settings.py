@@ -249,7 +249,9 @@ class CombinerSettings(SiteSettings):
     keep_result_s: Seconds = 600.0
     """Seconds that a round's result is kept for a reducer that went away."""
     metrics_port: Port = 0
-    """Where Prometheus metrics are served, on 127.0.0.1; 0: nowhere."""
+    """Where Prometheus metrics are served; 0: nowhere."""
+    metrics_bind: str = Field(default="127.0.0.1", min_length=1)
+    """Address at which they are served, to whoever can reach it: without TLS and without a token."""
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds between signs of life to the reducer."""
 
