@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import psutil
 
 from fedn.client.calls import TaskCall
-from fedn.client.command import CODE_LOG, Limits, ending, step_failed, timed_out
+from fedn.client.command import CODE_LOG, LAST_WORDS_S, Limits, ending, step_failed, timed_out
 from fedn.client.isolation.contents import Contents, question, read_answer
 from fedn.client.isolation.engine import Bind, Engine, Start
 from fedn.client.isolation.exchange import (
@@ -78,7 +78,8 @@ class ContainerIsolation:
     async def start(self) -> str:
         image = self._settings.isolation_image or ""
         try:
-            self.feedback.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.folder, self.feedback):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             hand_over(self.feedback, self.user)
         except OSError as error:
             raise disk_error(error, "the folder for isolated packages", self.folder) from error
@@ -173,9 +174,12 @@ class ContainerIsolation:
         engine = self._engine
         accepting = asyncio.create_task(accept(listening, count))
         ended = self.in_thread(lambda: engine.wait(container_id))
+        ended.add_done_callback(lambda done: done.cancelled() or done.exception())  # mostly nobody asks for it
         first: set[asyncio.Future[Any]] = {accepting, ended}
         try:
             await asyncio.wait(first, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():  # a short command may be over before its connections are taken: they wait all the same
+                await asyncio.wait({accepting}, timeout=LAST_WORDS_S)
         finally:
             if not accepting.done():
                 accepting.cancel()

@@ -18,11 +18,11 @@ from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import CodecChoice, TaskKind, TaskSpec
 from tests.docker.isolation.conftest import BASE, IMAGE, Site, containers_of, docker, failure, fetch_nothing, train
 
-pytestmark = pytest.mark.docker
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 
 def test_a_learner_trains_small_and_large_models_in_one_worker(site: Site, tmp_path: Path) -> None:
-    site.learner("self.count = getattr(self, 'count', 0) + 1\ncontext.report(self.count / 10)")
+    site.learner("self.count = getattr(self, 'count', 0) + 1\ncontext.report(self.count / 10, {})")
     large = encode({"w": np.arange(1_000_000, dtype=np.float32)})
     held = tmp_path / "model"
     held.write_bytes(large)
@@ -72,7 +72,7 @@ def test_a_learner_that_hangs_is_killed(site: Site) -> None:
 
 
 def test_a_cancelled_task_ends(site: Site) -> None:
-    site.learner("context.report(0.1)\nwhile not context.is_cancelled(): time.sleep(0.01)")
+    site.learner("context.report(0.1, {})\nwhile not context.is_cancelled(): time.sleep(0.01)")
 
     async def scenario() -> None:
         runtimes = Runtimes(site.settings(), site.data_dir, fetch_nothing)
@@ -92,7 +92,7 @@ def test_a_cancelled_task_ends(site: Site) -> None:
 
 
 def test_a_killed_client_takes_its_container_along(site: Site) -> None:
-    site.learner("context.report(0.1)\ntime.sleep(3600)")
+    site.learner("context.report(0.1, {})\ntime.sleep(3600)")
     code = f"""
 import asyncio
 from pathlib import Path
@@ -146,4 +146,5 @@ def test_an_image_that_is_not_there_ends_the_client_with_the_reason(site: Site) 
 def test_a_learner_needs_an_image_with_this_fedn(site: Site) -> None:
     site.learner("pass")
     site.changes["isolation_image"] = BASE
-    assert failure(site.run(train())).code == "image_without_fedn"
+    with pytest.raises(TaskFailed, match="image_without_fedn"):
+        site.run(train())
