@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from fedn.client.preflight import preflight
 from fedn.plan.package import build_package
+from fedn.plan.settings import ClientSettings
 from tests.docker.isolation.conftest import containers_of
 from tests.support.federation import Federation
 
@@ -61,6 +63,7 @@ def test_wild_packages_fail_with_reasons_in_the_ledger_and_their_clients_live(im
             (federation.data_of(name) / "mode").write_text(name)
         federation.wait_attached(len(names))
         assert secret.is_file()
+        check_before_start(federation, image)
         federation.seed()
         session = federation.run(rounds=1, clients_required=1, clients_requested=len(names))
         assert session.state == "finished", session.error
@@ -77,3 +80,22 @@ def test_wild_packages_fail_with_reasons_in_the_ledger_and_their_clients_live(im
         assert not any(process.ended for process in processes)
     for name in names:
         assert containers_of(tmp_path / name) == []
+
+
+def check_before_start(federation: Federation, image: str) -> None:
+    """`fedn client preflight` makes a container as those of packages, and names what is missing."""
+    settings = ClientSettings(
+        join=federation.api.join_string(federation.url).join,
+        name="checked",
+        data_dir=federation.folder / "checked",
+        isolation="docker",
+        isolation_image=image,
+    )
+    checks = {check.name: check for check in preflight(settings)}
+    assert all(check.ok for check in checks.values()), checks
+    assert image in checks["isolation"].detail and "fedn" in checks["isolation"].detail
+    assert "train" in checks["code"].detail
+    checks = {check.name: check for check in preflight(settings.model_copy(update={"isolation_image": "no/image"}))}
+    assert "image_missing" in checks["isolation"].detail and "docker pull no/image" in checks["isolation"].fix
+    assert checks["code"].skipped
+    assert containers_of(settings.data_dir) == []

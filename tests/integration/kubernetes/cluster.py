@@ -21,7 +21,7 @@ def build(overlay: str) -> list[dict[str, Any]]:
     elif kubectl := shutil.which("kubectl"):
         command = [kubectl, "kustomize", folder]
     else:
-        raise AssertionError("install kubectl (Debian: kubernetes-client) or kustomize: this test builds the overlays")
+        raise AssertionError('no kubectl or kustomize: PATH="$(python3 .ci/kubectl.py):$PATH" gets one')
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return [resource for resource in yaml.safe_load_all(done.stdout) if resource]
