@@ -2,8 +2,8 @@
 
 gRPC buffers every stream that is merely not read, so only a grant bounds memory. Large uploads at once gain nothing,
 so each size class has a number of slots; memory is a credit that an update takes with its grant and gives back when
-it is in the sum. An upload that is under way for long (a slow link) leaves its slot to another and keeps its memory; one to
-a file then takes credit for its stream's buffers, of which forty would be more than the model.
+it is in the sum. An upload that is under way for long (a slow link) leaves its slot to another and keeps its memory;
+one to a file then takes credit for its stream's buffers, of which forty would be more than the model.
 """
 
 import asyncio
