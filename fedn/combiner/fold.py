@@ -120,7 +120,7 @@ class Fold:
 
     def let_base_go(self) -> bool:
         """Drops the base model where the sealed model does not need its bytes; whether it did."""
-        if "delta" in self._aggregates:
+        if "delta" in self._aggregates or self._rule.needs_base:
             return False
         self._base = None
         return True
@@ -182,17 +182,19 @@ class Fold:
 
     def _add_one(self, arrived: Arrived, weight: float) -> None:
         form, data = arrived.metadata.form, arrived.storage.pieces()
+        share = self._rule.share_of(arrived.metadata)
         if arrived.encoding is not None:
             payload = read_update(arrived.encoding, data)
-            self._aggregate(form).add_encoded(payload, weight, form=form)
+            self._aggregate(form).add_encoded(payload, weight, form=form, share=share)
             return
         assert arrived.spec is not None  # only packed bytes have none, and those are encoded
-        self._aggregate(form).add(data, arrived.spec, weight, form=form)
+        self._aggregate(form).add(data, arrived.spec, weight, form=form, share=share)
 
     def _aggregate(self, form: str) -> Aggregate:
         """Models and deltas are summed apart: only deltas need the base model's bytes."""
         if form not in self._aggregates:
-            base_model = self._base.bytes_in_pieces() if form == "delta" and self._base is not None else None
+            needed = form == "delta" or self._rule.needs_base
+            base_model = self._base.bytes_in_pieces() if needed and self._base is not None else None
             self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         return self._aggregates[form]
 

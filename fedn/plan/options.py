@@ -17,6 +17,7 @@ HELPERS = "fedn.helpers"
 RULES = "fedn.rules"
 SCHEDULERS = "fedn.schedulers"
 SELECTORS = "fedn.selectors"
+OPTIMIZERS = "fedn.optimizers"
 SCALING_FACTORS = "fedn.scaling_factors"
 
 GROUPS = {
@@ -26,6 +27,7 @@ GROUPS = {
     "scaling_factor": SCALING_FACTORS,
     "scheduler": SCHEDULERS,
     "selection": SELECTORS,
+    "server_optimizer": OPTIMIZERS,
 }
 """What a plan chooses by name, to the entry-point group where it is found."""
 
