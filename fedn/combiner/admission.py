@@ -23,6 +23,8 @@ _AHEAD_BYTES = MIB
 
 _STREAM_BYTES = 20 * MIB
 """What gRPC holds of an upload to a file while it is under way, as measured on fast links."""
+_STREAMS_PART = 4
+"""All uploads to files that have left their slots may hold this part of the memory: a fourth of it."""
 
 _EXPECTED_BYTES_PER_S = 200e6
 """An upload slower than that is one over a slow link."""
@@ -76,6 +78,8 @@ class Admission:
 
     def __init__(self, memory_bytes: int, spool: Spool, slow_after_s: float) -> None:
         self._total_bytes = self._free_bytes = memory_bytes
+        self._streams_bytes = 0
+        """Of that, for streams of uploads to files that have left their slots."""
         self._spool = spool
         self._slow_after_s = slow_after_s
         self._classes = tuple(_SizeClass(size, slots) for size, slots in _SLOTS)
@@ -112,8 +116,7 @@ class Admission:
             ticket.slow.cancel()
         self._class_of(ticket).waiting.pop(ticket, None)
         self._free_slot(ticket)
-        self._free_bytes += ticket.under_way_bytes
-        ticket.under_way_bytes = 0
+        self._take_for_stream(ticket, -ticket.under_way_bytes)
         self._advance()
 
     async def close(self) -> None:
@@ -181,15 +184,21 @@ class Admission:
     def _leave_slot(self, ticket: Ticket) -> None:
         if not isinstance(ticket.storage, MemoryStorage):
             under_way_bytes = min(_STREAM_BYTES, ticket.size_bytes)
-            if under_way_bytes > self._free_bytes:
+            room_bytes = self._total_bytes // _STREAMS_PART - self._streams_bytes
+            if under_way_bytes > min(room_bytes, self._free_bytes):
                 # Others would hold more than there is room for: it stays until they are done, or it is.
                 loop = asyncio.get_running_loop()
                 ticket.slow = loop.call_later(self._allowance_s(ticket), self._leave_slot, ticket)
                 return
-            self._free_bytes -= under_way_bytes
-            ticket.under_way_bytes = under_way_bytes
+            self._take_for_stream(ticket, under_way_bytes)
         self._free_slot(ticket)
         self._advance()
+
+    def _take_for_stream(self, ticket: Ticket, size_bytes: int) -> None:
+        """Credit, or, where it is less than nothing, credit back."""
+        ticket.under_way_bytes += size_bytes
+        self._streams_bytes += size_bytes
+        self._free_bytes -= size_bytes
 
     async def _make_file(self, ticket: Ticket) -> None:
         try:
