@@ -10,6 +10,8 @@ from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.gathered import forwards
+from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.part import RoundPart
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import RoundRecord, load_round, round_documents
@@ -232,6 +234,8 @@ class RoundRun:
             on_ledger=self._note_ledger,
         )
         self._attempt = attempt
+        forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
+        folder = self._context.spool if forwarded else None
         self._parts = {
             combiner: RoundPart(
                 links[combiner],
@@ -243,6 +247,7 @@ class RoundRun:
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
                 fetches=fetches or len(record.assignments) > 1,
+                forwarded_to=folder,
             )
             for combiner, tasks in record.assignments.items()
         }
