@@ -114,6 +114,9 @@ class ReducerSettings(LogSettings):
     """Server-sent event streams open at once."""
     digest: Literal["blake3", "sha256"] = "blake3"
     """Algorithm of the digests that name models and packages."""
+    docs_url: str = Field(default="", pattern="^(https?://[^ ?#]+)?$")
+    """Address of the documentation: the `type` of errors is its page reference/errors/#CODE. Empty: the reducer's own
+    pages /errors/CODE, which need no network."""
     allow_example_secrets: bool = False
     """Starts with the secrets of .env.example; for a sandbox on one machine only."""
     published_at: str | None = None

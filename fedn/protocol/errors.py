@@ -12,7 +12,7 @@ class FednError(Exception):
     """Base of all errors of fedn.
 
     Args:
-        code: the case, in lower_snake_case; explained in docs/reference/errors.md.
+        code: the case, in lower_snake_case; explained in docs/reference/errors.md, and by `fedn explain CODE`.
         message: what happened, in one sentence.
         fix: what to do about it, in one sentence; empty where nothing can be done.
         where: names of things the error is about: session, round, client, field, file and the like.
@@ -41,9 +41,9 @@ class FednError(Exception):
         return self
 
     def as_problem(self) -> dict[str, Any]:
-        """The error as problem+json (RFC 9457)."""
+        """The error as problem+json (RFC 9457). `type` is a page that every reducer serves."""
         return {
-            "type": f"about:fedn/errors/{self.code}",
+            "type": f"/errors/{self.code}",
             "title": self.message,
             "status": self.http_status,
             "code": self.code,

@@ -5,8 +5,9 @@ import time
 from flask import Flask, Response, g, request
 
 from fedn.protocol.rest import API_PREFIX
-from fedn.reducer.pages import login, old_names, views
+from fedn.reducer.pages import login, old_names, reference, views
 from fedn.reducer.rest import joining, models, openapi, packages, sessions, status
+from fedn.reducer.rest.describe import install_argument_check
 from fedn.reducer.rest.errors import install_errors
 from fedn.reducer.rest.gate import install_gate
 from fedn.reducer.services import Services, register_services, services
@@ -29,11 +30,13 @@ def create_app(parts: Services) -> Flask:
     register_services(app.extensions, parts)
     app.before_request(_note_start)
     install_gate(app)
+    install_argument_check(app)
     install_errors(app)
     for subject in (joining, sessions, models, packages, status, openapi):
         app.register_blueprint(subject.blueprint, url_prefix=API_PREFIX)
     for pages in (views, login, old_names):
         app.register_blueprint(pages.blueprint)
+    app.register_blueprint(reference.blueprint)
     app.after_request(_finish)
     return app
 
@@ -48,7 +51,7 @@ def _finish(answer: Response) -> Response:
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
     if request.endpoint != "static":
-        headers["Cache-Control"] = "no-store"
+        headers.setdefault("Cache-Control", "no-store")
     rule = request.url_rule.rule if request.url_rule is not None else "(none)"
     method = request.method if request.method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "(other)"
     services().metrics.note_request(
