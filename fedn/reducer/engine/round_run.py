@@ -85,6 +85,8 @@ class RoundRun:
         )
         self._before = None
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
+        if record.kind is RoundKind.TRAIN:
+            self._past.note_cohort(record.name.index, record.cohort)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
