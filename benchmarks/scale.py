@@ -8,26 +8,30 @@ combiner needs to answer a health check meanwhile.
 
   python -m benchmarks scale --clients 1k,2500,5k,10k --out results.jsonl
   python -m benchmarks scale --clients 5k --combiners 2
+  python -m benchmarks scale --clients 40 --params 250M --rounds 1 --sum-dtype float32 --round-timeout-s 3600
 """
 
 import argparse
 import itertools
+import os
 import statistics
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from benchmarks.counts import format_count, parse_count, parse_counts
 from benchmarks.noop.workload import make_model
 from benchmarks.options import parser_of
 from benchmarks.results import Row, append, markdown, say
 from benchmarks.swarming import Crowd, SwarmProcess, cpu_of, federation, memory_mb, pids_of, probes
+from benchmarks.watching import Watch
 from fedn.models.files import read_tensors
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import RoundView
@@ -36,10 +40,14 @@ from fedn.sandbox.federation import Sandbox
 _ATTACH_WITHIN_S = 600.0
 _STEP = 1e-3
 _IDLE_S = 3.0
+_SPILL_EVERY_S = 0.5
 
 
-def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row:
+def measure(crowd: Crowd, *, rounds: int, sum_dtype: str = "float64", round_timeout_s: float = 600.0) -> Row:
     """One row.
+
+    Args:
+        sum_dtype: of the plan.
 
     Raises:
         RuntimeError: not all clients came, the session did not finish, or the result is wrong.
@@ -60,9 +68,12 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
         idle_cpu = _idle(pids["combiners"])
         for probe in watching:
             probe.take()
-        cpu_before = cpu_of(pids)
-        session, views = _train(sandbox, crowd, rounds, round_timeout_s)
-        cpu_after = cpu_of(pids)
+        cpu_before, busy_before, wall_before = cpu_of(pids), _busy_s(), time.monotonic()
+        plan = {"clients_required": crowd.clients, "sum_dtype": sum_dtype, "round_timeout_s": round_timeout_s}
+        spilling = Watch({f"{pid}": pid for pid in pids["combiners"]}, {}, lambda: 0, every_s=_SPILL_EVERY_S)
+        with spilling:
+            session, views = _train(sandbox, plan, rounds)
+        cpu_after, busy_after, wall_after = cpu_of(pids), _busy_s(), time.monotonic()
         answers = sorted(second for probe in watching for second in probe.take())
         row: Row = {
             "bench": "scale",
@@ -71,13 +82,19 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
             "combiners": crowd.combiners,
             "processes": crowd.processes,
             "options": dict(crowd.options),
+            "sum_dtype": sum_dtype,
             "attach_s": attach_s,
             "attach_cpu_s": {kind: cpu_attached[kind] - cpu_begun[kind] for kind in cpu_begun},
             "idle_cpu_percent": 100 * idle_cpu,
             "combiner_mb": {"empty": empty["now"], "attached": attached["now"], **memory_mb(pids["combiners"])},
             "kb_per_client": (attached["now"] - empty["now"]) * 1024 * crowd.combiners / crowd.clients,
+            "cores": os.cpu_count(),
+            "other_cores": _others(busy_after - busy_before, cpu_before, cpu_after) / (wall_after - wall_before),
             "reducer_mb": memory_mb(pids["reducer"]),
-            "cpu_s": {kind: (cpu_after[kind] - cpu_before[kind]) / rounds for kind in pids},
+            "swarm_mb": memory_mb(pids["swarm"]),
+            "spilled_mb": _most_spilled(spilling) / 2**20,
+            "cpu_s": (cpu := {kind: (cpu_after[kind] - cpu_before[kind]) / rounds for kind in pids}),
+            "cpu_ms_per_client": {kind: 1e3 * seconds / crowd.clients for kind, seconds in cpu.items()},
             "health_ms": _quantiles_ms(answers),
             "health_failures": sum(probe.failures for probe in watching),
             **_rounds(views),
@@ -90,9 +107,8 @@ def measure(crowd: Crowd, *, rounds: int, round_timeout_s: float = 600.0) -> Row
     return row
 
 
-def _train(sandbox: Sandbox, crowd: Crowd, rounds: int, timeout_s: float) -> tuple[Any, list[RoundView]]:
-    content = sandbox.plan(rounds=rounds).model_dump(by_alias=True)
-    content |= {"validate": False, "clients_required": crowd.clients, "round_timeout_s": timeout_s}
+def _train(sandbox: Sandbox, plan: Mapping[str, Any], rounds: int) -> tuple[Any, list[RoundView]]:
+    content = sandbox.plan(rounds=rounds).model_dump(by_alias=True) | {"validate": False, **plan}
     session = sandbox.api.start_session(SessionPlan.model_validate(content)).id
     for _ in sandbox.follow(session):
         pass
@@ -100,6 +116,11 @@ def _train(sandbox: Sandbox, crowd: Crowd, rounds: int, timeout_s: float) -> tup
     if view.state != "finished":
         raise RuntimeError(f"the session {view.state}: {view.error.message if view.error else 'no reason told'}")
     return view, sorted(sandbox.api.rounds(session), key=lambda one: one.index)
+
+
+def _most_spilled(watch: Watch) -> float:
+    """Bytes of spool files at once, at the combiner that had the most of them in a sample."""
+    return max((values["nameless_bytes"] for sample in watch.samples for values in sample.values()), default=0.0)
 
 
 def _rounds(views: Sequence[RoundView]) -> Row:
@@ -126,6 +147,17 @@ def _max_error(sandbox: Sandbox, session: Any, crowd: Crowd, rounds: int, folder
     return float(max(np.abs(got - (first + shift)).max() for got, first in pairs))
 
 
+def _busy_s() -> float:
+    """Processor seconds so far of all programs of this machine."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice)
+
+
+def _others(busy_s: float, before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Processor seconds, of those, that went to programs that are not measured here."""
+    return max(0.0, busy_s - (sum(after.values()) - sum(before.values())))
+
+
 def _idle(pids: Sequence[int]) -> float:
     """Share of a processor that the combiners use while nothing happens."""
     before = sum(cpu_of({"combiners": pids}).values())
@@ -148,23 +180,28 @@ def table(rows: Sequence[Row]) -> str:
     """The rows as Markdown."""
     columns = (
         *("clients", "combiners", "attached after s", "round s", "first s", "combiner MB empty", "attached", "peak"),
-        *("after", "kB/client", "reducer MB", "idle CPU %", "health p50 ms", "p99 ms", "longest ms", "CPU combiners s"),
-        *("CPU reducer s", "CPU swarm s", "max error"),
+        *("after", "kB/client", "spilled MB", "reducer MB", "idle CPU %", "health p50 ms", "p99 ms", "longest ms"),
+        *("heartbeat p50 ms", "p99 ms"),
+        *("CPU/client-round: combiners ms", "reducer ms", "swarm ms", "others' cores", "max error"),
     )
     return markdown(columns, [_line(row) for row in rows])
 
 
 def _line(row: Row) -> list[object]:
-    memory, health, cpu = row["combiner_mb"], row["health_ms"], row["cpu_s"]
+    memory, health, cpu = row["combiner_mb"], row["health_ms"], row["cpu_ms_per_client"]
+    pings = row["swarm"]["ping"]
     return [
         format_count(row["clients"]),
         *(row[key] for key in ("combiners", "attach_s", "round_s", "first_s")),
         *(memory[key] for key in ("empty", "attached", "peak", "now")),
         row["kb_per_client"],
+        row["spilled_mb"],
         row["reducer_mb"]["peak"],
         row["idle_cpu_percent"],
         *(health.get(key) for key in ("p50", "p99", "max")),
+        *((pings["p50_ms"], pings["p99_ms"]) if pings["count"] else (None, None)),
         *(cpu[key] for key in ("combiners", "reducer", "swarm")),
+        row["other_cores"],
         f"{row['max_err']:.1e}",
     ]
 
@@ -178,13 +215,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=parse_count, default=3, help="[default: 3]")
     parser.add_argument("--processes", type=parse_count, default=2, help="of the swarm [default: 2]")
     parser.add_argument("--per-connection", type=parse_count, default=1, help="clients a connection [default: 1]")
+    parser.add_argument("--sum-dtype", choices=("float64", "float32"), default="float64", help="[default: float64]")
+    parser.add_argument("--round-timeout-s", type=float, default=600.0, help="[default: 600]")
     parser.add_argument("--think-ms", type=float, default=0.0, help="how long a task takes [default: 0]")
+    parser.add_argument("--ping-s", type=float, default=0.0, help="each client pings so often [default: when idle]")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str]) -> int:
     given = parse(arguments)
-    options = {"streams-per-connection": given.per_connection, "think-ms": given.think_ms, "step": _STEP}
+    options = {
+        "streams-per-connection": given.per_connection,
+        "think-ms": given.think_ms,
+        "ping-s": given.ping_s,
+        "step": _STEP,
+    }
     rows = []
     for clients in given.clients:
         crowd = Crowd(
@@ -194,7 +239,8 @@ def main(arguments: Sequence[str]) -> int:
             processes=given.processes,
             options=options,
         )
-        rows.append(measure(crowd, rounds=given.rounds))
+        timeout_s = given.round_timeout_s
+        rows.append(measure(crowd, rounds=given.rounds, sum_dtype=given.sum_dtype, round_timeout_s=timeout_s))
         append(given.out, rows[-1])
         say(f"{format_count(clients)} clients: {rows[-1]['round_s']:.3g} s a round")
     print(table(rows))

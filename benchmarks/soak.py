@@ -10,14 +10,13 @@ ledger, the log) is held to a limit for each round. The status is 1 where anythi
 """
 
 import argparse
-import itertools
 import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,9 @@ from benchmarks.results import Row, append, markdown, say
 from benchmarks.swarming import Crowd, SwarmProcess, federation
 from benchmarks.trend import Limit, Trend, trend_of
 from benchmarks.watching import Watch, of_folder
+from fedn.api.client import APIClient
 from fedn.plan.session import SessionPlan
+from fedn.protocol.errors import Conflict
 from fedn.sandbox.federation import Sandbox
 
 _ATTACH_WITHIN_S = 120.0
@@ -55,13 +56,13 @@ _LOG_BYTES = 10_000
 PLANS: tuple[Mapping[str, Any], ...] = (
     {},
     {"validate": True},
-    {"deterministic": True, "clients_required": 1, "max_attempts": 1000},
+    {"deterministic": True, "clients_requested": 10, "max_attempts": 2},
     {"sum_dtype": "float32"},
     {"clients_requested": 10},
     {"reducer_mean": "plain"},
 )
-"""Of sessions, in turn. Deterministic rounds, whose updates wait for their turn in spool files, are tried again until
-no client fails. The last session of each turn is stopped on its way."""
+"""Of sessions, in turn. In deterministic ones updates wait for their turn in spool files, and a client that fails makes
+the session fail. The last session of each turn is stopped on its way."""
 
 
 class _Rounds:
@@ -76,15 +77,13 @@ class _Rounds:
         self._everybody = crowd.clients + sites
         self._rounds = rounds
 
-    def run(self, until: float) -> None:
-        """RuntimeError where a session fails."""
-        for number in itertools.count():
-            if time.monotonic() >= until:
-                return
-            plan = PLANS[number % len(PLANS)]
-            self._session(plan, until, stop_after=2 if number % len(PLANS) == len(PLANS) - 1 else None)
+    def run(self, over: Callable[[], bool]) -> None:
+        """Until `over` says so. RuntimeError where a session fails that should not."""
+        while not over():
+            turn = len(self.sessions) % len(PLANS)
+            self._session(PLANS[turn], over, stop_after=2 if turn == len(PLANS) - 1 else None)
 
-    def _session(self, plan: Mapping[str, Any], until: float, stop_after: int | None) -> None:
+    def _session(self, plan: Mapping[str, Any], over: Callable[[], bool], stop_after: int | None) -> None:
         content = self._sandbox.plan(rounds=self._rounds).model_dump(by_alias=True)
         content |= {
             "validate": False,
@@ -98,26 +97,48 @@ class _Rounds:
         stopping = False
         for progress in self._sandbox.follow(session):
             self.done = before + progress.rounds_done
-            over = time.monotonic() >= until or (stop_after is not None and progress.rounds_done >= stop_after)
-            if over and not stopping and not progress.done:
+            enough = over() or (stop_after is not None and progress.rounds_done >= stop_after)
+            if enough and not stopping and not progress.done:
                 stopping = True
-                api.stop_session(session)
+                _stop(api, session)
         view = api.session(session)
         self.sessions.append(view.state)
-        if view.state != "finished" and not stopping:
+        if view.state != "finished" and not stopping and not plan.get("deterministic"):
             raise RuntimeError(f"a session {view.state}: {view.error.message if view.error else 'no reason told'}")
 
 
-def measure(crowd: Crowd, *, sites: int, rounds: int, minutes: float, every_s: float, samples: Path | None) -> Row:
+def _stop(api: APIClient, session: str) -> None:
+    """Stops a session that may have ended by itself a moment ago."""
+    try:
+        api.stop_session(session)
+    except Conflict as error:
+        if error.code != "session_not_running":
+            raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """How long, and how closely it is watched."""
+
+    minutes: float
+    warm_up: int
+    """Rounds before that: programs take what they need once."""
+    rounds: int
+    """Of each session."""
+    every_s: float
+    """Between samples."""
+    samples: Path | None = None
+    """File for every sample, a line each."""
+
+
+def measure(crowd: Crowd, run: Run, *, sites: int) -> Row:
     """One row, with a verdict for each program or folder and each of its quantities.
 
     Args:
         sites: real clients beside the swarm.
-        rounds: of each session.
-        samples: file for every sample, a line each.
 
     Raises:
-        RuntimeError: the swarm did not come up, or a session failed.
+        RuntimeError: the swarm did not come up, or a session failed that should not.
     """
     with tempfile.TemporaryDirectory(prefix="fedn-soak-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -126,13 +147,15 @@ def measure(crowd: Crowd, *, sites: int, rounds: int, minutes: float, every_s: f
         swarm = SwarmProcess(sandbox.context_file, crowd)
         stack.callback(swarm.end)
         swarm.wait_attached(_ATTACH_WITHIN_S)
-        training = _Rounds(sandbox, crowd, sites, rounds)
+        training = _Rounds(sandbox, crowd, sites, run.rounds)
+        training.run(lambda: training.done >= run.warm_up)
         programs = {program.name: program.pid for program in sandbox.programs} | {"swarm": swarm.pids[0]}
-        watch = Watch(programs, _folders(sandbox, temporary), lambda: training.done, every_s=every_s)
+        watch = Watch(programs, _folders(sandbox, temporary), lambda: training.done, every_s=run.every_s)
+        end = time.monotonic() + 60 * run.minutes
         with watch:
-            training.run(time.monotonic() + 60 * minutes)
-        if samples is not None:
-            _write(watch, samples)
+            training.run(lambda: time.monotonic() >= end)
+        if run.samples is not None:
+            _write(watch, run.samples)
         deeds = dict(swarm.end())
         sandbox_rounds, states = training.done, training.sessions
         trail = sandbox.api.verify_trail().length
@@ -147,7 +170,7 @@ def measure(crowd: Crowd, *, sites: int, rounds: int, minutes: float, every_s: f
     verdicts = judge(watch, by_round)
     return {
         "bench": "soak",
-        "minutes": minutes,
+        "minutes": run.minutes,
         "clients": crowd.clients,
         "sites": sites,
         "combiners": crowd.combiners,
@@ -256,6 +279,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--combiners", type=parse_count, default=2, help="[default: 2]")
     parser.add_argument("--params", type=parse_count, default=100_000, help="size of the model [default: 100k]")
     parser.add_argument("--rounds", type=parse_count, default=20, help="of each session [default: 20]")
+    parser.add_argument("--warm-up", type=int, default=50, help="rounds before samples are taken [default: 50]")
     parser.add_argument("--every", type=float, default=2.0, metavar="S", help="seconds between samples [default: 2]")
     parser.add_argument("--samples", type=Path, help="file for every sample, a line of JSON each")
     return parser.parse_args(arguments)
@@ -266,14 +290,14 @@ def main(arguments: Sequence[str]) -> int:
     behaviour = {"think-ms": 50, "think-spread": 0.5, "failure-rate": 0.01, "dropout-rate": 0.01, "away-s": 2}
     options = {**behaviour, "slow-share": 0.05, "slow-bytes-per-s": 2e6}
     crowd = Crowd(clients=given.clients, params=given.params, combiners=given.combiners, processes=1, options=options)
-    row = measure(
-        crowd,
-        sites=given.sites,
-        rounds=given.rounds,
+    run = Run(
         minutes=given.minutes,
+        warm_up=given.warm_up,
+        rounds=given.rounds,
         every_s=given.every,
         samples=given.samples,
     )
+    row = measure(crowd, run, sites=given.sites)
     append(given.out, row)
     say(f"{row['rounds']} rounds, sessions: {row['sessions']}, samples: {row['samples']}")
     print(table([row]))

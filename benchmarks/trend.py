@@ -46,7 +46,7 @@ def theil_sen(x: Sequence[float], y: Sequence[float]) -> float:
     Returns:
         0 where no two points differ in x.
     """
-    places = np.unique(np.linspace(0, len(x) - 1, min(len(x), _MOST_POINTS)).astype(int)) if len(x) else []
+    places = np.unique(np.linspace(0, max(0, len(x) - 1), min(len(x), _MOST_POINTS)).astype(np.int64))
     at: npt.NDArray[np.float64] = np.asarray(x, np.float64)[places]
     values: npt.NDArray[np.float64] = np.asarray(y, np.float64)[places]
     earlier, later = np.triu_indices(len(at), 1)

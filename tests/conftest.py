@@ -1,5 +1,6 @@
 """What every test may use: real servers, one of each for the whole run, started when first asked for."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,10 @@ from tests.support import servers
 settings.register_profile("fedn", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.register_profile("thorough", parent=settings.get_profile("fedn"), max_examples=1000)
 settings.load_profile("fedn")
+
+# Programs that tests start are ended with Ctrl-C. A run in the background ignores that signal, and its children would
+# inherit this; they do not inherit a handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fedn.aggregation.numerics import PIECE, Flat, add_scaled, mean_dtype, store_mean, store_scaled
+from fedn.aggregation.numerics import PIECE, Flat, add_scaled, is_floating, mean_dtype, store_mean, store_scaled
+from fedn.aggregation.optimizers.step import OptimizerStep
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, header_size, layout, read_spec
@@ -34,9 +35,23 @@ def mean_layout(base: ModelSpec) -> MeanLayout:
     return MeanLayout(header, spec, all(mean_dtype(tensor.dtype) == tensor.dtype for tensor in base.tensors))
 
 
+@dataclass(frozen=True)
+class FromBase:
+    """What makes of the mean another model, with the base model's help; of floating-point tensors only."""
+
+    model: Pieces
+    """The base model's bytes."""
+    shares: Sequence[float] | None = None
+    """For each combiner model, what its difference to the base model is multiplied by; None: 1."""
+    step: OptimizerStep | None = None
+    """Of a server optimizer, from the base model towards the mean."""
+
+
 class _Run(NamedTuple):
     """Elements that lie together in the global model and in each combiner model."""
 
+    tensor: str
+    """Where they are not those of one tensor, the first one's."""
     dtype: DType
     """In the global model."""
     source_dtype: DType
@@ -51,10 +66,11 @@ def combine(
     base: ModelSpec,
     mean: Literal["weighted", "plain"] = "weighted",
     sum_dtype: str = "float64",
+    from_base: FromBase | None = None,
 ) -> bytearray:
     """The global model as a whole; see `combine_pieces`."""
     model = bytearray()
-    for piece in combine_pieces(models, base, mean, sum_dtype):
+    for piece in combine_pieces(models, base, mean, sum_dtype, from_base):
         model += piece
     return model
 
@@ -64,6 +80,7 @@ def combine_pieces(
     base: ModelSpec,
     mean: Literal["weighted", "plain"] = "weighted",
     sum_dtype: str = "float64",
+    from_base: FromBase | None = None,
 ) -> Iterator[memoryview]:
     """The global model: canonical safetensors bytes with the names, shapes and dtypes of the base model.
 
@@ -76,6 +93,7 @@ def combine_pieces(
         base: of the model that the updates were trained from.
         mean: "weighted": by the weights. "plain": each model that has a weight counts the same.
         sum_dtype: "float64" or "float32", as in `Rule.start`.
+        from_base: where the global model is more than the mean.
 
     Returns:
         The bytes in order, in pieces that fit the processor's cache. Each is good until the next one is asked for.
@@ -84,9 +102,10 @@ def combine_pieces(
     Raises:
         InvalidInput: (`combiner_model_does_not_fit`) names, shapes or dtypes are not those of a mean for this base;
             (`bad_model`, `bad_weight`, `bad_sum_dtype`, `no_updates`); all of these before the first piece.
-            (`sum_overflow`) the mean is not finite.
+            (`sum_overflow`) the mean is not finite. (`optimizer_diverged`) as `OptimizerStep.apply`.
     """
-    sources, weights, specs = _checked(models, base, mean)
+    shares = [1.0] * len(models) if from_base is None or from_base.shares is None else from_base.shares
+    sources, weights, specs, shares = _checked(models, base, mean, shares)
     if sum_dtype not in {"float64", "float32"}:
         raise InvalidInput("bad_sum_dtype", f"There is no sum in {sum_dtype}", fix="Choose float64 or float32.")
     header, spec = layout((tensor.name, tensor.dtype, tensor.shape) for tensor in base.tensors)
@@ -94,8 +113,8 @@ def combine_pieces(
     longest = min(PIECE, spec.num_parameters)
     scratch: dict[DType, tuple[Flat, Flat]] = {}
     target = np.empty(longest * 8, np.uint8)
-    total_weight = sum(weights)
-    for run in _runs(spec.stored_order, specs):
+    finish = _FromSum(weights) if from_base is None else _FromSumAndBase(weights, shares, from_base)
+    for run in _runs(spec.stored_order, specs, join=from_base is None):
         accumulator = np.dtype(sum_dtype if run.source_dtype == np.float32 else np.float64)
         if accumulator not in scratch:
             scratch[accumulator] = np.empty(longest, accumulator), np.empty(longest, accumulator)
@@ -105,22 +124,82 @@ def combine_pieces(
             out = target[: count * run.dtype.itemsize].view(run.dtype)
             with np.errstate(over="ignore", invalid="ignore"):  # looked for in the mean
                 put = store_scaled
-                for source, weight, begin in zip(sources, weights, run.starts, strict=True):
+                for source, factor, begin in zip(sources, finish.factors(run.dtype), run.starts, strict=True):
                     offset = begin + start * run.source_dtype.itemsize
                     for at, values in source.elements(run.source_dtype, offset, count):
-                        put(total[at : at + len(values)], values, weight, term)
+                        put(total[at : at + len(values)], values, factor, term)
                     put = add_scaled
-                store_mean(total, total_weight, out, term)
+                finish.store(run.tensor, start, total, out, term)
             yield target[: out.nbytes].data
 
 
+class _FromSum:
+    """The mean, of the weighted sum."""
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        self._weights = weights
+        self._weight = sum(weights)
+
+    def factors(self, dtype: DType) -> Sequence[float]:
+        """What the combiner models' elements of a tensor of this dtype are multiplied by in the sum."""
+        return self._weights
+
+    def store(self, tensor: str, first: int, total: Flat, out: Flat, scratch: Flat) -> None:
+        """Stores what becomes of a sum; `total` may be overwritten.
+
+        Args:
+            tensor, first: whose elements they are, and the index of the first; of one tensor where there is a base.
+        """
+        store_mean(total, self._weight, out, scratch)
+
+
+class _FromSumAndBase(_FromSum):
+    """What `FromBase` says, of the weighted sum and the base model."""
+
+    def __init__(self, weights: Sequence[float], shares: Sequence[float], how: FromBase) -> None:
+        super().__init__(weights)
+        self._scaled = [weight * share for weight, share in zip(weights, shares, strict=True)]
+        self._base_weight = sum(weight * (1.0 - share) for weight, share in zip(weights, shares, strict=True))
+        self._base = how.model
+        self._base_spec = read_spec(how.model.copy(0, header_size(how.model.copy(0, 8)) or 0), len(how.model))
+        self._step = how.step
+
+    def factors(self, dtype: DType) -> Sequence[float]:
+        return self._scaled if is_floating(dtype) else self._weights
+
+    def store(self, tensor: str, first: int, total: Flat, out: Flat, scratch: Flat) -> None:
+        step = self._step if self._step is not None and self._step.covers(tensor) else None
+        if not is_floating(out.dtype) or (step is None and not self._base_weight):
+            super().store(tensor, first, total, out, scratch)
+            return
+        base = self._elements(tensor, first, len(total), total.dtype)
+        if step is None:
+            store_mean(total, self._weight, out, scratch, base, self._base_weight)
+            return
+        total += self._base_weight * base
+        total /= self._weight
+        step.apply(tensor, first, base, total)
+        try:
+            store_mean(base, 1.0, out, scratch)
+        except InvalidInput as error:  # finite, but not in the model's own dtype
+            raise step.diverged(tensor) from error
+
+    def _elements(self, tensor: str, first: int, size: int, dtype: DType) -> Flat:
+        """A copy of elements [first, first + size) of the base model's tensor, in this dtype."""
+        info = self._base_spec.by_name[tensor]
+        room = np.empty(size, dtype)
+        for at, values in self._base.elements(info.dtype, info.start + first * info.dtype.itemsize, size):
+            np.copyto(room[at : at + len(values)], values, casting="unsafe")
+        return room
+
+
 def _checked(
-    models: Sequence[tuple[Buffer | Pieces, float]], base: ModelSpec, mean: str
-) -> tuple[list[Pieces], list[float], list[ModelSpec]]:
-    """(bytes, weights, specs) of the models that count."""
+    models: Sequence[tuple[Buffer | Pieces, float]], base: ModelSpec, mean: str, shares: Sequence[float]
+) -> tuple[list[Pieces], list[float], list[ModelSpec], list[float]]:
+    """(bytes, weights, specs, shares) of the models that count."""
     expected = mean_layout(base).spec
-    sources, weights, specs = [], [], []
-    for index, (model, weight) in enumerate(models):
+    sources, weights, specs, counted = [], [], [], []
+    for index, ((model, weight), share) in enumerate(zip(models, shares, strict=True)):
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidInput("bad_weight", f"Combiner model {index} has the weight {weight}")
         if weight == 0:
@@ -132,9 +211,10 @@ def _checked(
         sources.append(pieces)
         weights.append(weight if mean == "weighted" else 1.0)
         specs.append(spec)
+        counted.append(share)
     if not sources:
         raise InvalidInput("no_updates", "There is no mean of no updates")
-    return sources, weights, specs
+    return sources, weights, specs, counted
 
 
 def does_not_fit(what: str, why: str) -> InvalidInput:
@@ -145,8 +225,8 @@ def does_not_fit(what: str, why: str) -> InvalidInput:
     )
 
 
-def _runs(stored: Sequence[TensorInfo], specs: Sequence[ModelSpec]) -> list[_Run]:
-    """The global model's elements in its order, in as few runs as possible."""
+def _runs(stored: Sequence[TensorInfo], specs: Sequence[ModelSpec], *, join: bool) -> list[_Run]:
+    """The global model's elements in its order, in as few runs as possible; each of one tensor unless they `join`."""
     runs: list[_Run] = []
     for tensor in stored:
         if not tensor.size:
@@ -155,11 +235,12 @@ def _runs(stored: Sequence[TensorInfo], specs: Sequence[ModelSpec]) -> list[_Run
         starts = tuple(info.start for info in there)
         last = runs[-1] if runs else None
         if (
-            last is not None
+            join
+            and last is not None
             and (last.dtype, last.source_dtype) == (tensor.dtype, there[0].dtype)
             and starts == tuple(start + last.size * last.source_dtype.itemsize for start in last.starts)
         ):
             runs[-1] = last._replace(size=last.size + tensor.size)
         else:
-            runs.append(_Run(tensor.dtype, there[0].dtype, tensor.size, starts))
+            runs.append(_Run(tensor.name, tensor.dtype, there[0].dtype, tensor.size, starts))
     return runs

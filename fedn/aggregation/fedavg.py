@@ -1,33 +1,46 @@
-"""FedAvg: the mean of the updates, weighted by their numbers of examples (McMahan et al. 2017, Algorithm 1)."""
+"""FedAvg: the weighted mean of the updates (McMahan et al. 2017, Algorithm 1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
-from fedn.aggregation.base import refuse_options
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
+from fedn.plan.option_values import NoValues, read_values
 from fedn.protocol.tasks import UpdateMetadata
 
 
-class FedAvg:
-    """The mean of the updates, weighted by num_examples: Σ nₖ·xₖ / Σ nₖ.
+class Linear:
+    """What rules have in common whose combiner models add up to the rule over all updates."""
+
+    decomposable = True
+    needs: frozenset[Check] = frozenset()
+    required: frozenset[str] = frozenset()
+    needs_base = False
+    takes_sparse = True
+    weighted_only = False
+
+    def share_of(self, metadata: UpdateMetadata) -> float:
+        return 1.0
+
+    def part_shares(self, parts: Sequence[Sequence[tuple[float, UpdateMetadata]]]) -> Sequence[float] | None:
+        return None
+
+
+class FedAvg(Linear):
+    """The mean of the updates, weighted by the scaling factor: Σ sₖ·xₖ / Σ sₖ (McMahan et al. 2017).
 
     The law, up to rounding: taking updates in commutes and associates; no update at all is neutral; the weight of a
     sum is the sum of the weights. So the weighted mean of combiner models equals the mean over all their clients.
     """
 
     name = "fedavg"
-    decomposable = True
-    needs: frozenset[Check] = frozenset()
+    Options = NoValues
 
     def __init__(self, **options: Any) -> None:
-        refuse_options(self.name, options)
-
-    def weight_of(self, metadata: UpdateMetadata) -> float:
-        """The number of examples."""
-        return float(metadata.num_examples)
+        read_values("rule", self.name, NoValues, options)
 
     def start(
         self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None

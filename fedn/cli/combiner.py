@@ -31,6 +31,19 @@ def start(context: click.Context, settings: CombinerSettings) -> None:
     context.exit(run(settings))
 
 
+@combiner.command()
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 60), default=5.0, help="Seconds to wait.")
+@settings_options(CombinerSettings)
+def health(timeout_s: float, settings: CombinerSettings) -> None:
+    """Ask the combiner on this machine whether it serves, and fail where it does not.
+
+    For health checks of containers and orchestrators. It takes the same settings as `fedn combiner start`.
+    """
+    from fedn.api.health import check_combiner  # heavy: only this command needs it
+
+    click.echo(f"the combiner serves at {check_combiner(settings, timeout_s)}")
+
+
 @combiner.command("list")
 @reducer_options
 def list_combiners(api: APIClient, out: Output) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "session": ("fedn.cli.session:session", "Start, watch and stop training sessions; see who took part."),
     "model": ("fedn.cli.model:model", "Seed, list and download global models."),
     "trail": ("fedn.cli.trail:trail", "Show and verify the chain of all global models."),
+    "project": ("fedn.cli.project:project", "Upload a project: its package and its seed model."),
     "package": ("fedn.cli.package:package", "Make and upload the code that clients run."),
     "token": ("fedn.cli.token:token", "Make join strings for new sites."),
     "reducer": ("fedn.cli.reducer:reducer", "Run the reducer, the head of a federation."),

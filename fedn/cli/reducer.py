@@ -30,3 +30,16 @@ def start(context: click.Context, settings: ReducerSettings) -> None:
     from fedn.reducer.main import run  # heavy: only the program itself needs it
 
     context.exit(run(settings))
+
+
+@reducer.command()
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0.1, 60), default=5.0, help="Seconds to wait.")
+@settings_options(ReducerSettings)
+def health(timeout_s: float, settings: ReducerSettings) -> None:
+    """Ask the reducer on this machine whether it serves, and fail where it does not.
+
+    For health checks of containers and orchestrators. It takes the same settings as `fedn reducer start`.
+    """
+    from fedn.api.health import check_reducer  # heavy: only this command needs it
+
+    click.echo(f"the reducer serves at {check_reducer(settings, timeout_s)}")

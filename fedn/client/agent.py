@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fedn.api.trust import wait_for_authority
 from fedn.client.attachment import Attachment, Introduction, SaidBye
 from fedn.client.backoff import Backoff, jittered
 from fedn.client.downloads import Downloads
@@ -70,6 +71,8 @@ class ClientAgent:
         folder = self._settings.data_dir
         with ExitStack() as stack:
             self._identity = stack.enter_context(Identity(folder, self._settings.name, Role.CLIENT))
+            if not await self._authority_came():
+                return
             self._open(folder)
             stack.callback(self._cache.close)
             stack.callback(self._spool.close)
@@ -86,6 +89,19 @@ class ClientAgent:
             for task in work:
                 if not task.cancelled() and (error := task.exception()) is not None:
                     raise error
+
+    async def _authority_came(self) -> bool:
+        """Waits for the authority's certificate, where that is still to come; False: `stop` was first."""
+        waits = [
+            asyncio.create_task(wait_for_authority(self._settings)),
+            asyncio.create_task(self._stopping.wait()),
+        ]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        came = waits[0].done()
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        return came
 
     def _open(self, folder: Path) -> None:
         settings = self._settings
@@ -186,7 +202,8 @@ class ClientAgent:
             await attachment.serve()
         except FednError as error:
             lasted_s = None if attached_at is None else loop.time() - attached_at
-            return _Ended(error, lasted_s)
+            # Its frames hold the stream, and with it the connection, for as long as the error is kept.
+            return _Ended(error.without_frames(), lasted_s)
         finally:
             self._attached.clear()
             for helper in helpers:

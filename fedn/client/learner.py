@@ -72,7 +72,7 @@ class TrainResult:
     """Training examples that the update stands for, > 0: its weight in the mean."""
     metrics: Metrics = field(default_factory=dict)
     num_steps: int = 0
-    """Optimizer steps done."""
+    """Optimizer steps done. Must be above 0 where a plan weighs updates by them (NumCompletedBatches, FedNova)."""
     ms_per_step: float = 0.0
     """Milliseconds; 0 where not measured. Semi-synchronous sessions budget steps by it."""
     ms_per_epoch: float = 0.0

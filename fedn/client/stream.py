@@ -71,7 +71,7 @@ class CombinerStream:
         self._control: deque[wire.ClientFrame] = deque()
         self._received: deque[Buffer] = deque()
         """Frames of the message that was read last."""
-        self._bundler = Bundler(self._next_message)
+        self._bundler = Bundler()
         self._ending = False
         self._wrote_piece = False
         self._uploads: deque[PieceSource] = deque()
@@ -148,7 +148,7 @@ class CombinerStream:
         try:
             while True:
                 self._wrote_piece = False
-                message = self._bundler.take()
+                message = self._bundler.take(self._next_message)
                 if message is not None:
                     await self._call.write(message)
                     if self._wrote_piece:

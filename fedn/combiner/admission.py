@@ -6,7 +6,7 @@ it is in the sum. An upload that is under way for long (a slow link) leaves its 
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -41,7 +41,13 @@ class Ticket:
 class _SizeClass:
     min_bytes: int
     free_slots: int
-    waiting: deque[Ticket] = field(default_factory=deque)
+    waiting: OrderedDict[Ticket, None] = field(default_factory=OrderedDict)
+    """In the order of their requests. Thousands may wait, and each leaves: a list would be searched each time."""
+
+    @property
+    def first(self) -> Ticket:
+        """Who has waited longest; somebody must."""
+        return next(iter(self.waiting))
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ class Admission:
         """Puts an upload into the queue; `on_grant` may come at once."""
         ticket.number = self._count
         self._count += 1
-        self._class_of(ticket).waiting.append(ticket)
+        self._class_of(ticket).waiting[ticket] = None
         self._advance()
 
     def grant_ahead(self, size_bytes: int) -> Storage | None:
@@ -98,9 +104,7 @@ class Admission:
         """The upload is whole, given up, or wanted no more: its place goes to another. Its storage stays its own."""
         if ticket.slow is not None:
             ticket.slow.cancel()
-        waiting = self._class_of(ticket).waiting
-        if ticket in waiting:
-            waiting.remove(ticket)
+        self._class_of(ticket).waiting.pop(ticket, None)
         self._free_slot(ticket)
         self._advance()
 
@@ -131,14 +135,14 @@ class Admission:
             ready = [c for c in self._classes if c.waiting and c.free_slots]
             if not ready:
                 return
-            size_class = min(ready, key=lambda c: c.waiting[0].number)
-            ticket = size_class.waiting[0]
+            size_class = min(ready, key=lambda c: c.first.number)
+            ticket = size_class.first
             if ticket.size_bytes > self._total_bytes:
                 ticket.wants_file = True
             if ticket.storage is None and not ticket.wants_file and ticket.size_bytes > self._free_bytes:
                 self._wait_for_memory(ticket)
                 return
-            size_class.waiting.popleft()
+            del size_class.waiting[ticket]
             size_class.free_slots -= 1
             self._holders[ticket] = size_class
             self._grant(ticket)

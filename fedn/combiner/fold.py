@@ -64,6 +64,7 @@ class Fold:
         base: of the round's base model; the aggregate needs its bytes only for updates of the form delta.
         on_folded: called on the loop for each update, in the order of `put`.
         on_crash: called on the loop where adding failed in a way that leaves the sum unknown.
+        weight_of: what an update with such metadata weighs.
     """
 
     def __init__(
@@ -75,8 +76,11 @@ class Fold:
         executor: Executor,
         on_folded: Callable[[Folded], None],
         on_crash: Callable[[BaseException], None],
+        *,
+        weight_of: Callable[[UpdateMetadata], float],
     ) -> None:
         self._rule = rule
+        self._weight_of = weight_of
         self._sum_dtype = sum_dtype
         self._base: StoredObject | None = base
         self._algorithm = check_digest(base.object_id)[0]
@@ -116,7 +120,7 @@ class Fold:
 
     def let_base_go(self) -> bool:
         """Drops the base model where the sealed model does not need its bytes; whether it did."""
-        if "delta" in self._aggregates:
+        if "delta" in self._aggregates or self._rule.needs_base:
             return False
         self._base = None
         return True
@@ -167,7 +171,7 @@ class Fold:
         started = time.perf_counter()
         done = []
         for arrived in batch:
-            weight, error = self._rule.weight_of(arrived.metadata), None
+            weight, error = self._weight_of(arrived.metadata), None
             try:
                 self._add_one(arrived, weight)
             except FednError as refusal:
@@ -178,17 +182,19 @@ class Fold:
 
     def _add_one(self, arrived: Arrived, weight: float) -> None:
         form, data = arrived.metadata.form, arrived.storage.pieces()
+        share = self._rule.share_of(arrived.metadata)
         if arrived.encoding is not None:
             payload = read_update(arrived.encoding, data)
-            self._aggregate(form).add_encoded(payload, weight, form=form)
+            self._aggregate(form).add_encoded(payload, weight, form=form, share=share)
             return
         assert arrived.spec is not None  # only packed bytes have none, and those are encoded
-        self._aggregate(form).add(data, arrived.spec, weight, form=form)
+        self._aggregate(form).add(data, arrived.spec, weight, form=form, share=share)
 
     def _aggregate(self, form: str) -> Aggregate:
         """Models and deltas are summed apart: only deltas need the base model's bytes."""
         if form not in self._aggregates:
-            base_model = self._base.bytes_in_pieces() if form == "delta" and self._base is not None else None
+            needed = form == "delta" or self._rule.needs_base
+            base_model = self._base.bytes_in_pieces() if needed and self._base is not None else None
             self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         return self._aggregates[form]
 

@@ -1,8 +1,9 @@
 """What a result must say of itself before its first byte is taken."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fedn.aggregation.checks import check_metadata
+from fedn.aggregation.scaling.base import check_required
 from fedn.combiner.coding import check_chain
 from fedn.combiner.options import HEADER_SLACK_BYTES
 from fedn.models.codecs.chain import Encoding
@@ -17,7 +18,13 @@ Encodings = Callable[[CodecChain], Encoding]
 
 
 def check_announcement(
-    ready: wire.Ready, task: TaskSpec, name: RoundName, base: ModelSpec | None, encodings: Encodings, max_bytes: int
+    ready: wire.Ready,
+    task: TaskSpec,
+    name: RoundName,
+    base: ModelSpec | None,
+    encodings: Encodings,
+    max_bytes: int,
+    required: Iterable[tuple[str, str]],
 ) -> UpdateMetadata:
     """The metadata of a result that may be taken.
 
@@ -25,6 +32,7 @@ def check_announcement(
         base: of the model that a train task works on; None for other kinds.
         encodings: gives what a chain makes of updates of that model.
         max_bytes: largest result allowed.
+        required: (field, who needs it) of the metadata that an update must have.
 
     Raises:
         UpdateRefused, InvalidInput: it answers something else, has no weight, or cannot fit.
@@ -48,6 +56,7 @@ def check_announcement(
     check_chain(metadata, task)
     if task.kind is TaskKind.TRAIN:
         check_metadata(metadata)
+        check_required(metadata, required)
     if task.kind is TaskKind.VALIDATE:
         if ready.size_bytes:
             raise UpdateRefused("update_with_tensors", "the task is answered with metrics alone", where=where)

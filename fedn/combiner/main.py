@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from prometheus_client import start_http_server
 
+from fedn.api.trust import wait_for_authority
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import CombinerOptions, TlsFiles
@@ -42,22 +43,26 @@ def run(settings: CombinerSettings) -> int:
     except LimitExceeded as error:
         _log.warning(f"not all of max_clients ({settings.max_clients}) can attach: {error}")
     try:
-        join = join_of(settings)
         with Identity(settings.data_dir, settings.name, Role.COMBINER) as identity:
-            asyncio.run(_serve_until_signal(settings, identity, join))
+            asyncio.run(_serve_until_signal(settings, identity))
     except FednError as error:
         _log.error(str(error))
         return 1
     return 0
 
 
-async def _serve_until_signal(settings: CombinerSettings, identity: Identity, join: JoinString) -> None:
-    serving = asyncio.create_task(serve(settings, identity, join))
+async def _serve_until_signal(settings: CombinerSettings, identity: Identity) -> None:
+    serving = asyncio.create_task(_join_and_serve(settings, identity))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+
+
+async def _join_and_serve(settings: CombinerSettings, identity: Identity) -> None:
+    await wait_for_authority(settings)
+    await serve(settings, identity, join_of(settings))
 
 
 async def serve(settings: CombinerSettings, identity: Identity, join: JoinString) -> None:

@@ -49,7 +49,7 @@ class Outbox:
         self._failure: Unavailable | None = None
         self._watch = ProgressWatch(stall_s, self._stalled)
         self._runner: asyncio.Task[None] | None = None
-        self._bundler = Bundler(self._next)
+        self._bundler = Bundler()
         self._bundler.enabled = bundles
         self._company: asyncio.TimerHandle | None = None
         self.sent_bytes = 0
@@ -184,7 +184,7 @@ class Outbox:
 
     async def _write_all(self, write: Callable[[bytes], Awaitable[None]]) -> None:
         while True:
-            message = self._bundler.take()
+            message = self._bundler.take(self._next)
             if message is None:
                 if self._ended:
                     return

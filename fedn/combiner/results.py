@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from fedn.aggregation.base import Rule, get_rule
+from fedn.aggregation.scaling.base import ScalingFactor, get_scaling_factor
 from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
@@ -81,6 +82,12 @@ class Results:
         self._services = services
         self._owner = owner
         self._rule = _rule(spec.rule, json.dumps(spec.rule_options, sort_keys=True))
+        self._scaling = _scaling(spec.scaling_factor, json.dumps(spec.scaling_options, sort_keys=True))
+        self.required = [
+            *((key, f"the rule {self._rule.name}") for key in sorted(self._rule.required)),
+            *((key, f"the scaling factor {self._scaling.name}") for key in sorted(self._scaling.required)),
+        ]
+        """(field, who needs it) of the metadata that every update must have."""
         self._fold: Fold | None = None
         self._order: InOrder | None = None
         if spec.deterministic:
@@ -110,6 +117,7 @@ class Results:
             self._services.executor,
             self._folded,
             self._owner.results_lost,
+            weight_of=self._scaling.weight_of,
         )
 
     def encoding(self, chain: CodecChain) -> Encoding:
@@ -231,6 +239,12 @@ class Results:
 def _rule(name: str, options_json: str) -> Rule:
     """Rules are makers of aggregates, without state; to find one costs more than a small round."""
     return get_rule(name, json.loads(options_json))
+
+
+@lru_cache(maxsize=16)
+def _scaling(name: str, options_json: str) -> ScalingFactor:
+    """As `_rule`."""
+    return get_scaling_factor(name, json.loads(options_json))
 
 
 def _base_of(spec: RoundSpec) -> str:

@@ -187,7 +187,13 @@ class Round:
         try:
             base = self._results.base if task.spec.kind is TaskKind.TRAIN else None
             metadata = check_announcement(
-                ready, task.spec, self.name, base, self._results.encoding, self._services.max_model_bytes
+                ready,
+                task.spec,
+                self.name,
+                base,
+                self._results.encoding,
+                self._services.max_model_bytes,
+                self._results.required,
             )
         except FednError as error:
             self._refuse(task, error)

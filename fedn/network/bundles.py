@@ -71,31 +71,31 @@ def _field(view: memoryview, position: int) -> tuple[int, int, int]:
 class Bundler:
     """Takes messages from a queue and gives them out, small ones together.
 
-    Args:
-        next_message: the next one that waits, or None.
+    It does not keep the queue: who owns both would hang together with it in a circle, which only a search for garbage
+    finds, and with it the connection.
     """
 
-    def __init__(self, next_message: Callable[[], bytes | None]) -> None:
+    def __init__(self) -> None:
         self.enabled = False
         """Whether the peer reads bundles."""
-        self._next_message = next_message
         self._held: bytes | None = None
         """Taken from the queue, and too large for the bundle before it."""
 
-    def take(self) -> bytes | None:
-        """What to write next; None where nothing waits."""
-        first = self._next()
+    def take(self, next_message: Callable[[], bytes | None]) -> bytes | None:
+        """What to write next; None where nothing waits.
+
+        Args:
+            next_message: takes the next one that waits from the queue, or gives None.
+        """
+        held, self._held = self._held, None
+        first = held if held is not None else next_message()
         if first is None or not self.enabled or len(first) > BUNDLE_BYTES:
             return first
         batch, size = [first], len(first)
-        while (message := self._next()) is not None:
+        while (message := next_message()) is not None:
             size += len(message)
             if size > BUNDLE_BYTES:
                 self._held = message
                 break
             batch.append(message)
         return first if len(batch) == 1 else encode_bundle(batch)
-
-    def _next(self) -> bytes | None:
-        held, self._held = self._held, None
-        return held if held is not None else self._next_message()

@@ -187,6 +187,8 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         disconnect_grace_s=spec.disconnect_grace_s,
         rule=spec.rule,
         rule_options_json=json.dumps(spec.rule_options),
+        scaling_factor=spec.scaling_factor,
+        scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
     )
@@ -203,6 +205,8 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             disconnect_grace_s=message.disconnect_grace_s,
             rule=message.rule,
             rule_options=_json_object(message.rule_options_json, "rule_options_json"),
+            scaling_factor=message.scaling_factor or "NumTrainingExamples",
+            scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
         )

@@ -4,11 +4,11 @@ What is checked here is checked before a session starts, and by `fedn plan check
 are found by name through entry points and asked for what concerns the plan, never imported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedn.plan.chains import check_chains
-from fedn.plan.options import RULES, SCHEDULERS, SELECTORS, load_option
+from fedn.plan.chains import check_chains, sparse_codecs
+from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
 
@@ -21,12 +21,17 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     """
     faults: list[FednError] = []
     rule = _made(RULES, "rule", plan.rule, faults)
+    _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
     _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    if plan.server_optimizer is not None:
+        _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
     try:
         plan = check_chains(plan, getattr(rule, "needs", ()))
     except InvalidSettings as error:
         faults += error.problems
+    if rule is not None:
+        faults += _rule_faults(rule, plan)
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(
@@ -39,6 +44,22 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     if faults:
         raise InvalidSettings(faults, what="The plan")
     return plan
+
+
+def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """What of the plan the rule makes nothing of."""
+    if plan.reducer_mean == "plain" and rule.weighted_only:
+        yield _fault(
+            "reducer_mean",
+            f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
+            "Leave reducer_mean at weighted.",
+        )
+    if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
+        yield _fault(
+            "update_chain",
+            f"the rule {rule.name} compares updates value by value, and most of theirs would be left out",
+            "Leave topk out of update_chain.",
+        )
 
 
 def _made(group: str, field: str, choice: Choice, faults: list[FednError]) -> Any:

@@ -17,8 +17,18 @@ HELPERS = "fedn.helpers"
 RULES = "fedn.rules"
 SCHEDULERS = "fedn.schedulers"
 SELECTORS = "fedn.selectors"
+OPTIMIZERS = "fedn.optimizers"
+SCALING_FACTORS = "fedn.scaling_factors"
 
-GROUPS = {"codec": CODECS, "helper": HELPERS, "rule": RULES, "scheduler": SCHEDULERS, "selection": SELECTORS}
+GROUPS = {
+    "codec": CODECS,
+    "helper": HELPERS,
+    "rule": RULES,
+    "scaling_factor": SCALING_FACTORS,
+    "scheduler": SCHEDULERS,
+    "selection": SELECTORS,
+    "server_optimizer": OPTIMIZERS,
+}
 """What a plan chooses by name, to the entry-point group where it is found."""
 
 

@@ -34,6 +34,11 @@ __all__ = [
 MANIFEST = "fedn.yaml"
 IGNORE_FILE = ".fednignore"
 ALWAYS_IGNORED = ("__pycache__/", "*.pyc", ".git/", ".venv/", ".DS_Store", IGNORE_FILE)
+SEED_FILES = ("seed/seed.safetensors", "seed/seed.npz", "seed.safetensors", "seed.npz")
+"""Where a project keeps the model to start from, in the order in which they count."""
+KEPT_HOME = ("/seed/", "/seed.safetensors", "/seed.npz", "/data/client-*/")
+"""What a project may have beside its code: its seed, which goes to the reducer by itself, and data of the sandbox's
+sites, which stays where it is. `.fednignore` can take each back (`!seed.npz`)."""
 
 EntryPointName = Literal["build", "startup", "train", "validate", "predict"]
 
@@ -120,7 +125,8 @@ def read_manifest(text: str | bytes) -> PackageManifest:
 def build_package(folder: Path, limits: PackageLimits | None = None) -> bytes:
     """The package of a folder: a tar.gz of its files, equal to the byte for equal files.
 
-    Left out is what `.fednignore` names (as in a `.gitignore`), and caches, `.git` and `.venv`.
+    Left out is what `.fednignore` names (as in a `.gitignore`), caches, `.git` and `.venv`, and at the top a project's
+    seed and the sandbox's data (KEPT_HOME).
 
     Raises:
         InvalidInput: `no_manifest`, `bad_manifest`, `unsafe_member` (a link or device), and as `inspect_package`.
@@ -256,7 +262,7 @@ def _files(folder: Path) -> Iterator[Path]:
     """Files of a folder, sorted, without what is ignored. InvalidInput (`unsafe_member`) at a link or device."""
     ignore = folder / IGNORE_FILE
     lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
-    ignored = _Ignored([*ALWAYS_IGNORED, *lines])
+    ignored = _Ignored([*ALWAYS_IGNORED, *KEPT_HOME, *lines])
 
     def walk(place: Path) -> Iterator[Path]:
         for path in sorted(place.iterdir()):

@@ -58,6 +58,10 @@ class SessionPlan(BaseModel):
     helper: str = Field(default="numpy", min_length=1)
     rule: OneChoice = Choice(name="fedavg")
     """How updates become one model."""
+    scaling_factor: OneChoice = Choice(name="NumTrainingExamples")
+    """What an update weighs: NumTrainingExamples, NumCompletedBatches, or NumParticipants."""
+    server_optimizer: OneChoice | None = None
+    """What the reducer makes of the mean: sgd (FedAvgM), adagrad, adam or yogi; none: the mean is the global model."""
     scheduler: OneChoice = Choice(name="synchronous")
     """When a round is over, and how many steps each client makes."""
     selection: OneChoice = Choice(name="all")

@@ -86,6 +86,8 @@ class ReducerSettings(LogSettings):
     """Address in join strings; by default made of the last of public_hosts and the port."""
     data_dir: Path = Path("fedn-data/reducer")
     """Keys, secrets and, unless told otherwise, the stores."""
+    trust_dir: Path | None = None
+    """A folder that combiners and clients see too: ca.crt is copied there, for their `ca_file`; None: no copy."""
     models: ModelStoreSettings = Field(default_factory=ModelStoreSettings, validate_default=True)
     """Where models, server states and compute packages are kept."""
     state: StateStoreSettings = Field(default_factory=StateStoreSettings, validate_default=True)
@@ -117,6 +119,8 @@ class ReducerSettings(LogSettings):
     pages /errors/CODE, which need no network."""
     allow_example_secrets: bool = False
     """Starts with the secrets of .env.example; for a sandbox on one machine only."""
+    published_at: str | None = None
+    """In a container: the host's address at which the port is published; None: in no container."""
 
     @field_validator("models")
     @classmethod
@@ -141,7 +145,8 @@ class ReducerSettings(LogSettings):
             ("models.secret_key", self.models.secret_key),
             ("state.url", self.state.password),
         ]
-        yield from secret_faults(secrets, allow_examples=self.allow_example_secrets)
+        public = self.published_at is not None and not is_loopback(self.published_at)
+        yield from secret_faults(secrets, allow_examples=self.allow_example_secrets and not public)
         if self.enrolment_secret is not None and self.enrolment_secret == self.admin_secret:
             yield Fault(
                 "admin_secret",
@@ -182,7 +187,7 @@ class SiteSettings(LogSettings):
     ca_fingerprint: str | None = None
     """`sha256:` of the authority's certificate."""
     ca_file: Path | None = None
-    """The authority's certificate (PEM), instead of its fingerprint."""
+    """The authority's certificate (PEM), instead of its fingerprint. Waited for where its folder is there already."""
     enrolment_secret: str | None = Secret()
     """Needed at the first start only."""
 

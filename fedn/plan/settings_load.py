@@ -32,6 +32,7 @@ _OTHER_NAMES = {
     "models.secret_key": "FEDN_MINIO_SECRET_KEY",
     "models.bucket": "FEDN_MINIO_BUCKET",
     "models.secure": "FEDN_MINIO_SECURE",
+    "models.ca_file": "FEDN_MINIO_CA_FILE",
 }
 """Field to its name in FEDn's `.env`."""
 
@@ -267,12 +268,16 @@ def _composed(cls: type[Settings], environ: Mapping[str, str]) -> Iterator[tuple
         yield "reducer_url", Given(f"https://{_bracketed(host)}:{port}", "environment FEDN_REDUCER_HOST")
     stated = environ.get("FEDN_PUBLIC_HOSTS") or environ.get("FEDN_REDUCER_PUBLIC_HOSTS")
     if host and "public_hosts" in fields and not stated:
-        hosts = [*cls.model_fields["public_hosts"].get_default(call_default_factory=True), host]
-        yield "public_hosts", Given(hosts, "environment FEDN_REDUCER_HOST")
+        known = cls.model_fields["public_hosts"].get_default(call_default_factory=True)
+        published = environ.get("FEDN_REDUCER_PUBLISHED_AT", "")
+        more = [] if published in {"", "0.0.0.0", "::", *known} else [published]
+        yield "public_hosts", Given([*known, *more, host], "environment FEDN_REDUCER_HOST")
     if (mongo := environ.get("FEDN_MONGO_HOST")) and "state" in fields:
         user, password = environ.get("FEDN_MONGO_USER"), environ.get("FEDN_MONGO_PASSWORD")
         login = f"{quote(user, safe='')}:{quote(password or '', safe='')}@" if user else ""
         url = f"mongodb://{login}{_bracketed(mongo)}:{environ.get('FEDN_MONGO_PORT') or '27017'}/"
+        if authority := environ.get("FEDN_MONGO_CA_FILE"):
+            url += f"?tls=true&tlsCAFile={quote(authority, safe='/')}"
         yield "state.kind", Given("mongodb", "environment FEDN_MONGO_HOST")
         yield "state.url", Given(url, "environment FEDN_MONGO_HOST")
     if (minio := environ.get("FEDN_MINIO_HOST")) and "models" in fields:

@@ -5,7 +5,7 @@ the gRPC status belong to the class; the code names the case.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class FednError(Exception):
@@ -34,6 +34,11 @@ class FednError(Exception):
         text = f"{self.message} ({place})" if place else self.message
         text = text if text.endswith((".", "!", "?")) else text + "."
         return f"{text} {self.fix}".rstrip() + f" [{self.code}]"
+
+    def without_frames(self) -> Self:
+        """This error, for who keeps it: without the frames that it passed through, which hold all their variables."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
     def as_problem(self) -> dict[str, Any]:
         """The error as problem+json (RFC 9457). `type` is a page that every reducer serves."""

@@ -106,6 +106,8 @@ class RoundSpec(Frozen):
     disconnect_grace_s: float = Field(default=30.0, ge=0)
     rule: str = "fedavg"
     rule_options: dict[str, Any] = Field(default_factory=dict)
+    scaling_factor: str = "NumTrainingExamples"
+    scaling_options: dict[str, Any] = Field(default_factory=dict)
     sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
     deterministic: bool = False
 

@@ -11,6 +11,7 @@ from fedn.network.private_files import PUBLIC, create_or_load, create_or_load_se
 from fedn.network.tls import REDUCER, CertificateAuthority, make_csr, new_private_key
 from fedn.network.tokens import Signer, TokenIssuer, create_or_load_signing_key
 from fedn.plan.settings import ReducerSettings
+from fedn.protocol.errors import FednError
 
 _CERTIFICATE_DAYS = 825
 """Of the reducer's own certificate, which is made anew at each start."""
@@ -75,6 +76,25 @@ def load_keys(settings: ReducerSettings) -> Keys:
         certificate=_own_certificate(authority, settings),
         instance=create_or_load(folder / "instance", lambda: random_bytes.token_hex(8).encode()).decode(),
     )
+
+
+def publish_authority(certificate: OwnCertificate, folder: Path) -> None:
+    """Copies the authority's certificate, and nothing else, to a folder that sites see.
+
+    Raises:
+        FednError: (`cannot_write_file`) the folder cannot be written.
+    """
+    target = folder / "ca.crt"
+    try:
+        if not target.exists() or target.read_bytes() != certificate.ca_pem:
+            write_file(target, certificate.ca_pem, mode=PUBLIC)
+    except OSError as error:
+        raise FednError(
+            "cannot_write_file",
+            f"the authority's certificate cannot be copied: {error.strerror}",
+            fix="Let the user whom the reducer runs as write to the folder that trust_dir names.",
+            where={"file": target},
+        ) from error
 
 
 def _own_certificate(authority: CertificateAuthority, settings: ReducerSettings) -> OwnCertificate:

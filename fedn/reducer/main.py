@@ -17,7 +17,7 @@ from fedn.protocol.errors import Conflict
 from fedn.reducer.app import create_app
 from fedn.reducer.assembly import Core, make_services, start_core
 from fedn.reducer.engine.records import SessionState
-from fedn.reducer.keys import load_keys, load_secrets
+from fedn.reducer.keys import load_keys, load_secrets, publish_authority
 from fedn.reducer.lease import LeaseKeeper
 from fedn.reducer.server import RestServer
 from fedn.stores.base import StateStore
@@ -82,6 +82,8 @@ class Reducer:
         lock = FolderLock(settings.data_dir)
         exits.callback(lock.release)
         secrets, keys = load_secrets(settings), load_keys(settings)
+        if settings.trust_dir is not None:
+            publish_authority(keys.certificate, settings.trust_dir)
         state = open_state_store(settings.state)
         exits.callback(state.close)
         models = open_model_store(settings.models)
@@ -110,6 +112,7 @@ class Reducer:
         server.start()
         exits.callback(server.stop)
         exits.callback(core.events.end_subscriptions)
+        exits.callback(parts.live.stop)
         context = Context(_local_url(settings, server.port), own.ca_path if settings.tls else None, secrets.admin)
         write_context(settings.data_dir / "admin.json", context)
         log.info("the reducer of %s listens at %s (epoch %d)", settings.federation, self.url, epoch)

@@ -232,7 +232,7 @@ class Sandbox:
         options = self.options
         name = f"client-{number}"
         data = data_path(
-            self.project, name, number - 1, options.clients, options.seed, self.options.data_dir / "data" / name
+            self.project.folder, name, number - 1, options.clients, options.seed, self.options.data_dir / "data" / name
         )
         # A fixed place for each client, so that sums come out the same in each run. It may still fail over to another.
         combiner = f"combiner-{(number - 1) % options.combiners + 1}"

@@ -14,6 +14,8 @@ from fedn.protocol.errors import FednError
 _TAIL_LINES = 15
 _PRIVATE_PREFIXES = ("FEDN_", "ALLIANCE_", "CLIENT_NAME_BASE")
 """Environment that would change what a program of the sandbox does."""
+_KEPT_PREFIX = "FEDN_DATASETS_"
+"""But this tells the project's code where the data is."""
 
 
 class Program:
@@ -38,7 +40,11 @@ class Program:
     ) -> None:
         self.name = name
         self.log = log
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith(_PRIVATE_PREFIXES)}
+        inherited = {
+            key: value
+            for key, value in os.environ.items()
+            if key.startswith(_KEPT_PREFIX) or not key.startswith(_PRIVATE_PREFIXES)
+        }
         fedn = [sys.executable, "-m", "fedn.cli.main", *arguments]
         launcher = [sys.executable, "-m", "fedn.sandbox.launch", str(os.getpid()), *fedn]
         with log.open("wb") as output:

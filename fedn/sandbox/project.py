@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import fedn
-from fedn.plan.package import MANIFEST, PackageManifest, build_package, inspect_package
+from fedn.plan.package import MANIFEST, SEED_FILES, PackageManifest, build_package, inspect_package
 from fedn.plan.strict_yaml import read_mapping
 from fedn.protocol.errors import FednError, InvalidInput
 
 DEFAULT_PROJECT = Path(fedn.__file__).resolve().parent.parent / "test-projects" / "digits"
-_SEEDS = ("seed.safetensors", "seed.npz")
 _MODULES = {"sklearn": ("sklearn", "scikit-learn"), "pytorch": ("torch", "torch"), "keras": ("keras", "tensorflow-cpu")}
 """Helper to the module that it needs, and that module's package."""
 
@@ -32,11 +31,22 @@ class Project:
 
 
 def open_project(folder: Path | None) -> Project:
-    """Reads a project: `client/fedn.yaml` (or `fedn.yaml`), `plan.yaml`, `seed.safetensors` or `seed.npz`.
+    """Reads a project that shall run on this machine.
+
+    Raises:
+        InvalidInput: as `read_project`.
+        FednError: (`missing_framework`) what its helper needs is not installed.
+    """
+    project = read_project(folder)
+    _check_framework(str(project.plan.get("helper", "")))
+    return project
+
+
+def read_project(folder: Path | None) -> Project:
+    """Reads a project: `client/fedn.yaml` (or `fedn.yaml`), `plan.yaml`, and a seed (SEED_FILES).
 
     Raises:
         InvalidInput: `no_project`, or what is wrong in one of the files.
-        FednError: (`missing_framework`) what its helper needs is not installed.
     """
     if folder is None and not DEFAULT_PROJECT.is_dir():
         raise _no_project(DEFAULT_PROJECT, "the digits project is not here: fedn was installed without its repository")
@@ -52,22 +62,21 @@ def open_project(folder: Path | None) -> Project:
     plan = dict(read_mapping(plan_file.read_bytes(), name=str(plan_file))) if plan_file.is_file() else {}
     if manifest.helper is not None:
         plan.setdefault("helper", manifest.helper)
-    _check_framework(str(plan.get("helper", "")))
     return Project(
         folder=folder,
         package=package,
         manifest=manifest,
         plan=plan,
-        seed=next((folder / name for name in _SEEDS if (folder / name).is_file()), None),
+        seed=next((folder / name for name in SEED_FILES if (folder / name).is_file()), None),
     )
 
 
-def data_path(project: Project, client: str, index: int, count: int, seed: int, target: Path) -> Path:
-    """The data directory of a client: the project's own `data/<client>`, or one made at `target`.
+def data_path(folder: Path, client: str, index: int, count: int, seed: int, target: Path) -> Path:
+    """The data directory of a client: the project's own `data/<client>` in its folder, or one made at `target`.
 
     The latter holds `partition.json`, `{"index": …, "count": …, "seed": …}`: the project's code cuts its piece by it.
     """
-    own = project.folder / "data" / client
+    own = folder / "data" / client
     if own.exists():
         return own
     target.mkdir(parents=True, exist_ok=True)

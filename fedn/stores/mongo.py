@@ -89,7 +89,7 @@ class MongoStateStore:
                 warnings.simplefilter("error", UserWarning)  # an unknown option would be ignored with a warning
                 self._client: pymongo.MongoClient[_Row] = pymongo.MongoClient(url, connect=False, **options)
             self._database: Database[_Row] = self._client.get_database(database, write_concern=_DURABLE)
-        except (ConfigurationError, InvalidName, UserWarning, ValueError, TypeError) as error:
+        except (ConfigurationError, InvalidName, UserWarning, ValueError, TypeError, OSError) as error:
             raise InvalidInput(
                 "bad_mongodb_url",
                 f"the MongoDB address or database name is not right: {error}",

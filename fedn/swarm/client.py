@@ -183,7 +183,8 @@ class LightClient:
             statistics.attached += 1
             await self._serve()
         except FednError as error:
-            return error, None if attached_at is None else self._loop.time() - attached_at
+            # Its frames hold the stream, and with it the connection, for as long as the error is kept.
+            return error.without_frames(), None if attached_at is None else self._loop.time() - attached_at
         finally:
             if attached_at is not None:
                 statistics.attached -= 1

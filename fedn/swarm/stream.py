@@ -110,7 +110,7 @@ class LightStream:
         self._control: deque[bytes] = deque()
         self._uploads: deque[Sending] = deque()
         self._writer: asyncio.Task[None] | None = None
-        self._bundler = Bundler(self._next_message)
+        self._bundler = Bundler()
         self._taken_bytes = 0
         """Of updates, in the message that is written."""
         self._paced: Sending | None = None
@@ -189,7 +189,7 @@ class LightStream:
 
     async def _write(self) -> None:
         try:
-            while (message := self._bundler.take()) is not None:
+            while (message := self._bundler.take(self._next_message)) is not None:
                 await self._call.write(message)
                 await self._written(len(message))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):

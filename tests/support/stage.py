@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +129,8 @@ class Site:
     examples: int
     trained: int = 0
     answers: asyncio.Event | None = None
+    says: dict[str, object] = field(default_factory=dict)
+    """More of an update's metadata."""
 
     async def serve(self) -> None:
         assert self.answers is not None
@@ -145,8 +147,9 @@ class Site:
             case common_pb2.TASK_KIND_TRAIN:
                 self.trained += 1
                 update = encode({name: array + np.asarray(self.step, array.dtype) for name, array in base.items()})
+                metrics = {"loss": self.step}
                 await self.wire.answer(
-                    task, bytes(update), num_examples=self.examples, metrics={"loss": self.step}, validation=mean
+                    task, bytes(update), num_examples=self.examples, metrics=metrics, validation=mean, **self.says
                 )
             case common_pb2.TASK_KIND_VALIDATE:
                 await self.wire.answer(task, b"", metrics=mean, num_examples=0, num_validation_examples=5)
@@ -175,11 +178,19 @@ class Stage:
         return combiner
 
     async def site(
-        self, name: str, combiner: str, *, step: float = 1.0, examples: int = 10, kinds=None, attributes=None
+        self,
+        name: str,
+        combiner: str,
+        *,
+        step: float = 1.0,
+        examples: int = 10,
+        kinds=None,
+        attributes=None,
+        **says: object,
     ) -> Site:
         address = f"localhost:{self.combiners[combiner].port}"
         wire = WireClient(name, address, self.trust.token(name), grpc_channel_credentials(self.trust.ca))
-        site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event())
+        site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event(), says=says)
         site.answers.set()
         wire.forgets = True
         await wire.hello(kinds=kinds or KINDS, attributes=attributes)

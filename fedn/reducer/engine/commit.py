@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from fedn.models.pieces import Pieces
+from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import FednError, IntegrityError, InvalidInput
 from fedn.protocol.rounds import Reason, RoundState
@@ -21,6 +23,7 @@ from fedn.reducer.engine.global_model import (
     aggregate,
     check_overlap,
     incoming_validations,
+    part_shares,
     passed_through,
     round_metrics,
 )
@@ -74,16 +77,24 @@ async def finish_round(
         if elsewhere:
             model = passed_through(elsewhere[0], base)
             return Finished(run, result, base, model, None, 0.0, context.objects.promise(model.model_id))
+        shares = part_shares(result.parts, result.ledger, plan)
+        from_base = plan.server_optimizer is not None or shares is not None
+        base_model = await _bytes_of(base, context) if from_base else None
         if sum(part.model.size_bytes for part in result.parts) <= _AT_ONCE_BYTES:
-            made = aggregate(result.parts, base, plan, context.algorithm)
+            made = aggregate(result.parts, base, plan, context.algorithm, base_model, shares)
         else:
-            made = await asyncio.to_thread(aggregate, result.parts, base, plan, context.algorithm)
+            made = await asyncio.to_thread(aggregate, result.parts, base, plan, context.algorithm, base_model, shares)
     except FednError as error:
         raise RoundSpoiled.by(error) from error
     if not plan.keep_combiner_models:
         result = replace(result, parts=tuple(replace(part, tensors=None) for part in result.parts))
     context.objects.add(made.shared)
     return Finished(run, result, base, made.model, made.shared, made.aggregation_ms, lambda: None)
+
+
+async def _bytes_of(model: GlobalModel, context: EngineContext) -> Pieces:
+    shared = await context.objects.get(model.model_id, wire.OBJECT_KIND_MODEL)
+    return Pieces(tuple(shared.data()))
 
 
 async def commit_round(finished: Finished, head: TrailEntry, plan: SessionPlan, context: EngineContext) -> TrailEntry:
@@ -111,6 +122,7 @@ async def commit_round(finished: Finished, head: TrailEntry, plan: SessionPlan, 
                 plan_digest=plan.digest,
                 combiner_models=tuple(part.model for part in result.parts if part.has_model),
                 metrics=metrics,
+                state_id=finished.model.state_id,
             )
 
     fetching_ms = 0.0
@@ -153,6 +165,9 @@ async def _fetch_and(
 
 def _put_models(shared: SharedObject, finished: Finished, plan: SessionPlan, context: EngineContext) -> None:
     context.models.put(shared.object_id, shared.data(), shared.size_bytes)
+    state = finished.model.state
+    if state is not None:
+        context.models.put(finished.model.state_id, [memoryview(state.data)], state.spec.size_bytes)
     for part in finished.result.parts:
         if plan.keep_combiner_models and part.tensors is not None:
             context.models.put(part.model.model_id, part.tensors.views(), len(part.tensors))

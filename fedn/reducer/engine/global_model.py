@@ -1,21 +1,29 @@
 """Combiner models become the next global model: checked, averaged, cut into pieces. Pure, but for the time it takes."""
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from fedn.aggregation.combine import MeanLayout, combine_pieces, does_not_fit, mean_layout
-from fedn.models.digest import Hasher
+from fedn.aggregation.base import Rule, get_rule
+from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, mean_layout
+from fedn.aggregation.optimizers.base import get_optimizer
+from fedn.aggregation.optimizers.state import ServerState
+from fedn.aggregation.optimizers.step import OptimizerStep
+from fedn.models.digest import Hasher, digest
+from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict, InvalidInput
+from fedn.protocol.errors import Conflict, IntegrityError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
 from fedn.reducer.engine.objects import Cutter, SharedObject
 from fedn.reducer.engine.part import PartResult
+from fedn.stores.base import ModelStore
 
 
 @dataclass(frozen=True)
@@ -27,19 +35,45 @@ class GlobalModel:
     """Its names, shapes and dtypes; where they lie in the bytes may have changed since the seed."""
     layout: MeanLayout
     """Of the combiner models of a round that starts from it."""
+    state: ServerState | None = None
+    """Of the server optimizer after the step that made it."""
+    state_id: str = ""
 
 
 def global_model(model_id: str, spec: ModelSpec) -> GlobalModel:
     return GlobalModel(model_id, spec, mean_layout(spec))
 
 
-def passes_through(base: GlobalModel, algorithm: str) -> bool:
+def read_state(store: ModelStore, state_id: str) -> ServerState:
+    """A server optimizer's state. IntegrityError (`stored_object_damaged`) where it is not what its digest says."""
+    data = b"".join(store.read(state_id))
+    if digest(data, check_digest(state_id)[0]) != state_id:
+        raise IntegrityError(
+            "stored_object_damaged",
+            "an object in the model store is not what its digest says",
+            fix="Restore the model store from a backup.",
+            where={"object": state_id},
+        )
+    return ServerState.read(data)
+
+
+def rule_of(plan: SessionPlan) -> Rule:
+    return _rule(plan.rule.name, json.dumps(plan.rule.options, sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _rule(name: str, options_json: str) -> Rule:
+    """Rules have no state; to find one costs more than a small round."""
+    return get_rule(name, json.loads(options_json))
+
+
+def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool:
     """Whether the only combiner model of a round from this base is the next global model, byte for byte.
 
     Args:
         algorithm: of the digests that name global models.
     """
-    return base.layout.is_global and check_digest(base.model_id)[0] == algorithm
+    return plan.server_optimizer is None and base.layout.is_global and check_digest(base.model_id)[0] == algorithm
 
 
 def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
@@ -56,7 +90,7 @@ def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
         raise does_not_fit("The combiner model", f"its digest is no {algorithm}")
     if not (math.isfinite(model.weight) and model.weight > 0):
         raise InvalidInput("bad_weight", f"The combiner model has the weight {model.weight}")
-    return replace(base, model_id=model.model_id)
+    return replace(base, model_id=model.model_id, state=None, state_id="")
 
 
 @dataclass(frozen=True)
@@ -81,16 +115,60 @@ def check_overlap(parts: Sequence[PartResult]) -> None:
                 )
 
 
-def aggregate(parts: Sequence[PartResult], base: GlobalModel, plan: SessionPlan, algorithm: str) -> Aggregated:
-    """The global model of a round; runs for as long as it takes, so in a thread of its own where models are large."""
+def aggregate(
+    parts: Sequence[PartResult],
+    base: GlobalModel,
+    plan: SessionPlan,
+    algorithm: str,
+    base_model: Pieces | None = None,
+    shares: Sequence[float] | None = None,
+) -> Aggregated:
+    """The global model of a round; runs for as long as it takes, so in a thread of its own where models are large.
+
+    Args:
+        base_model: the base model's bytes, where the plan has a server optimizer, or there are shares.
+        shares: as `part_shares` says.
+    """
     started = time.perf_counter()
     models = [(part.tensors, part.model.weight) for part in parts if part.tensors is not None]
     cutter, hasher = Cutter(), Hasher(algorithm)
-    for data in combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype):
+    step, from_base = None, None
+    if base_model is not None:
+        step = _step(base, plan)
+        from_base = FromBase(base_model, shares, step)
+    for data in combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base):
         hasher.update(data)
         cutter.add(data)
     shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
-    return Aggregated(replace(base, model_id=shared.object_id), shared, (time.perf_counter() - started) * 1e3)
+    state = step.state() if step is not None else None
+    state_id = digest(state.data, algorithm) if state is not None else ""
+    made = replace(base, model_id=shared.object_id, state=state, state_id=state_id)
+    return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
+
+
+def part_shares(
+    parts: Sequence[PartResult], ledger: Sequence[LedgerEntry], plan: SessionPlan
+) -> Sequence[float] | None:
+    """What the differences of the combiner models that are here to the base model are multiplied by; None: all by 1.
+
+    Raises:
+        InvalidInput: (`foreign_contribution`) a combiner counts an update that it never reported.
+    """
+    said = {entry.client: entry.metadata for entry in ledger if entry.metadata is not None}
+    models = [part.model for part in parts if part.tensors is not None]
+    if any(part.client not in said for model in models for part in model.contributions):
+        raise InvalidInput("foreign_contribution", "a combiner model counts an update that was not reported")
+    shares = rule_of(plan).part_shares(
+        [[(part.weight, said[part.client]) for part in model.contributions] for model in models]
+    )
+    return None if shares is None or all(share == 1.0 for share in shares) else shares
+
+
+def _step(base: GlobalModel, plan: SessionPlan) -> OptimizerStep | None:
+    if plan.server_optimizer is None:
+        return None
+    optimizer = get_optimizer(plan.server_optimizer.name, plan.server_optimizer.options)
+    return OptimizerStep(optimizer, base.spec, plan.sum_dtype, base.state)
 
 
 def round_metrics(ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind], of: TaskKind) -> dict[str, float]:

@@ -33,7 +33,7 @@ class Outbox:
         self._orders: deque[bytes] = deque()
         self._objects: deque[Iterator[bytes]] = deque()
         self._waiting_bytes = 0
-        self._bundler = Bundler(self._next)
+        self._bundler = Bundler()
         self._company: asyncio.TimerHandle | None = None
         self._closed = False
         self._writing: asyncio.Task[None] | None = None
@@ -89,7 +89,7 @@ class Outbox:
 
     async def _write_all(self) -> None:
         try:
-            while (message := self._bundler.take()) is not None:
+            while (message := self._bundler.take(self._next)) is not None:
                 await self._write(message)
         except (grpc.aio.AioRpcError, grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             self._fail(str(error))

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import as_json
@@ -11,7 +12,7 @@ from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, global_model, round_metrics
+from fedn.reducer.engine.global_model import GlobalModel, global_model, read_state, round_metrics
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
@@ -108,7 +109,11 @@ class SessionRun:
 
     async def _base_of(self, entry: TrailEntry) -> GlobalModel:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
-        return global_model(entry.model_id, spec)
+        model = global_model(entry.model_id, spec)
+        if self._plan.server_optimizer is None or not entry.state_id:
+            return model
+        state = await self._context.store_model(lambda: read_state(self._context.models, entry.state_id))
+        return replace(model, state=state, state_id=entry.state_id)
 
     def _note_commit(self, entry: TrailEntry) -> None:
         assert entry.round is not None  # of a round

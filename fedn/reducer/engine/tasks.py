@@ -111,6 +111,8 @@ def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], 
         disconnect_grace_s=plan.disconnect_grace_s,
         rule=plan.rule.name,
         rule_options=plan.rule.options,
+        scaling_factor=plan.scaling_factor.name,
+        scaling_options=plan.scaling_factor.options,
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
     )

@@ -113,7 +113,7 @@ class Training:
     async def _finish(self, index: int, base: GlobalModel) -> Finished:
         """Attempts until one has its model."""
         run = self._following = self._new_round(RoundKind.TRAIN, index)
-        fetches = not passes_through(base, self._context.algorithm)
+        fetches = not passes_through(base, self._plan, self._context.algorithm)
         left = self._left.pop(index, None)
         running = left if left is not None and _is_running(left, base.model_id) else None
         unknown = index not in self._attempts

@@ -4,23 +4,24 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from data import SiteData, load_site, read_partition
+from data import SiteData, load_site
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
 from fedn import Learner, TaskContext
+from fedn.datasets.pieces import Piece, read_piece
 
 DIGITS = np.arange(10)
 
 
 class DigitsLearner(Learner):
-    """Reads these parameters of the session's plan: epochs (5), batch_size (16), learning_rate (0.3)."""
+    """Reads these parameters of the session's plan: alpha (0.5), epochs (5), batch_size (16), learning_rate (0.3)."""
 
     helper = "sklearn"
 
     def __init__(self) -> None:
         self.model = new_model(seed=0)
-        self.data: SiteData | None = None
+        self._loaded: tuple[Piece, SiteData] | None = None
 
     def train(self, weights: Any, context: TaskContext) -> tuple[Any, dict[str, float], dict[str, Any]]:
         data = self._load(context)
@@ -55,9 +56,10 @@ class DigitsLearner(Learner):
         return metrics, len(data.held_out_labels)
 
     def _load(self, context: TaskContext) -> SiteData:
-        if self.data is None:
-            self.data = load_site(read_partition(context.data_path))
-        return self.data
+        piece = read_piece(context.data_path, context.client, alpha=context.get("alpha", 0.5))
+        if self._loaded is None or self._loaded[0] != piece:
+            self._loaded = piece, load_site(piece)
+        return self._loaded[1]
 
 
 def new_model(seed: int, batch_size: int = 10, learning_rate: float = 0.3) -> MLPClassifier:
@@ -70,6 +72,11 @@ def new_model(seed: int, batch_size: int = 10, learning_rate: float = 0.3) -> ML
         batch_size=10,
         random_state=np.random.RandomState(seed),
     )
-    # scikit-learn makes the weights at the first fit: one step on ten blank images, which teaches hardly anything.
+    # scikit-learn makes its arrays at the first fit, of ten blank images. What is in them then is replaced by Glorot's
+    # uniform weights, drawn by NumPy: a fit's last bit may differ from processor to processor.
     model.partial_fit(np.zeros((10, 64), np.float32), DIGITS, classes=DIGITS)
+    draw = np.random.default_rng(seed)
+    for weights, biases in zip(model.coefs_, model.intercepts_, strict=True):
+        weights[:] = draw.uniform(-1, 1, weights.shape) * np.sqrt(6 / sum(weights.shape))
+        biases[:] = 0
     return model.set_params(batch_size=batch_size)

@@ -129,6 +129,20 @@ def test_rounds_of_light_clients(tmp_path: Path) -> None:
     assert row["round_s"] > 0 and row["max_err"] < 1e-5 and row["health_failures"] == 0
 
 
+@pytest.mark.timeout(300)
+def test_nothing_grows_while_clients_leave_fail_and_come_back(tmp_path: Path) -> None:
+    small = ["--params", "1k", "--clients", "20", "--sites", "1", "--rounds", "5", "--warm-up", "60"]
+    (row,) = bench(tmp_path, "soak", "--minutes", "0.75", "--every", "0.5", *small)
+    assert [verdict for verdict in row["verdicts"] if not verdict["kept"]] == []
+    assert row["left_behind"] == 0 and row["kept"]
+    programs = {verdict["of"] for verdict in row["verdicts"] if verdict["quantity"] == "rss_bytes"}
+    swarm = {"swarm", "swarm/children"}
+    assert programs == {"reducer", "combiner-1", "combiner-2", "client-1", "client-1/children", *swarm}
+    # It was a test: rounds came to an end, sessions were stopped, clients went away and came back.
+    assert row["rounds"] > 60 and row["trail"] > 60 and row["sessions"]["stopped"] > 1
+    assert row["swarm"]["went_away"] > 0 and row["swarm"]["attachments"] > 20
+
+
 def test_stores(tmp_path: Path) -> None:
     rows = bench(tmp_path, "stores", "--sizes", "100k", "--inserts", "20")
     assert [row["store"] for row in rows] == ["files", "memory", "s3", "sqlite", "mongodb"]

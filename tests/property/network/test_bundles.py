@@ -51,10 +51,10 @@ def test_a_bundle_that_is_cut_off_is_refused() -> None:
 
 def taken(messages: list[bytes], *, enabled: bool = True) -> list[bytes]:
     queue = deque(messages)
-    bundler = Bundler(lambda: queue.popleft() if queue else None)
+    bundler = Bundler()
     bundler.enabled = enabled
     found = []
-    while (message := bundler.take()) is not None:
+    while (message := bundler.take(lambda: queue.popleft() if queue else None)) is not None:
         found.append(message)
     return found
 

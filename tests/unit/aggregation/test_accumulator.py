@@ -10,6 +10,7 @@ from fedn.aggregation.base import get_rule
 from fedn.aggregation.combine import combine
 from fedn.aggregation.fedavg import FedAvg
 from fedn.aggregation.numerics import PIECE
+from fedn.aggregation.scaling.base import get_scaling_factor
 from fedn.models.wire import ModelSpec, decode, encode, read_spec
 from fedn.protocol.errors import InvalidInput, UpdateRefused
 from fedn.protocol.tasks import RoundName, UpdateMetadata
@@ -41,7 +42,7 @@ def test_fedavg_is_the_mean_weighted_by_examples() -> None:
         name = RoundName(session="s", index=0, attempt=0, epoch=0)
         metadata = UpdateMetadata(task_id="t", client="c", round=name, num_examples=num_examples)
         update = encode({"a": np.float32(values)})
-        total.add(update, read_spec(update), rule.weight_of(metadata))
+        total.add(update, read_spec(update), get_scaling_factor("NumTrainingExamples", {}).weight_of(metadata))
     assert (total.weight, total.count) == (4.0, 2)
     assert decode(whole_result(total))["a"].tolist() == [4.0, -1.0]
     assert rule.decomposable

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedn.aggregation.fedavg import FedAvg
+from fedn.aggregation.scaling.num_training_examples import NumTrainingExamples
 from fedn.combiner.buffers import MemoryStorage
 from fedn.combiner.fold import Arrived, Fold, Folded
 from fedn.combiner.objects import cut
@@ -38,7 +39,16 @@ class Setting:
         self.credits: list[int] = []
         self.changes = Changes()
         stored = cut(wire.OBJECT_KIND_MODEL, [memoryview(base)], "blake3")
-        self.fold = Fold(rule, "float64", stored, read_spec(base), executor, self._on_folded, self._on_crash)
+        self.fold = Fold(
+            rule,
+            "float64",
+            stored,
+            read_spec(base),
+            executor,
+            self._on_folded,
+            self._on_crash,
+            weight_of=NumTrainingExamples().weight_of,
+        )
 
     def _on_folded(self, folded: Folded) -> None:
         self.folded.append(folded)

@@ -27,7 +27,7 @@ def test_every_fault_is_told_with_its_field():
         update_chain=["top"],
     )
     assert set(found) == {
-        "rule",
+        "rule.options.speed",
         "scheduler",
         "selection.options.fraction",
         "selection.options.size",
@@ -39,3 +39,7 @@ def test_every_fault_is_told_with_its_field():
 def test_a_selection_that_can_never_reach_the_quorum_is_refused():
     found = faults(clients_required=3, selection={"name": "count", "options": {"count": 2}})
     assert "3 updates are required" in found["selection"]
+
+
+def test_a_rule_over_all_clients_refuses_a_mean_that_counts_combiners():
+    assert "fednova" in faults(rule="fednova", reducer_mean="plain")["reducer_mean"]

@@ -85,6 +85,15 @@ def test_package_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert os.access(out / "run.sh", os.X_OK) and not os.access(out / "train.py", os.X_OK)
 
 
+def test_a_projects_seed_and_the_sandboxs_data_are_no_part_of_its_code(tmp_path: Path) -> None:
+    code = ("data/__init__.py", "data/loader.py", "fedn.yaml", "inner/seed.npz", "inner/seed/x.npz", "train.py")
+    home = ("seed.npz", "seed.safetensors", "seed/seed.safetensors", "data/client-1/secret.csv", "data/client-12/x/y")
+    folder = project(tmp_path / "a", **dict.fromkeys((*code[:2], *code[3:5], *home), ""))
+    assert names(build_package(folder)) == sorted(code)
+    (folder / ".fednignore").write_text("!seed.npz\n!/seed/\n")
+    assert names(build_package(folder)) == sorted((*code, "seed.npz", "seed/seed.safetensors"))
+
+
 def test_caches_and_what_fednignore_names_are_left_out(tmp_path: Path) -> None:
     rules = "# data\ndata/\n*.npz\n!keep.npz\n/only-here.txt\ndocs/**/*.md\nscratch?\n"
     files = {

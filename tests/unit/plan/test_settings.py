@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from pymongo.uri_parser import parse_uri
 
 from fedn.plan.settings import (
     ClientSettings,
@@ -244,3 +245,32 @@ def test_address_of_version_six_gets_its_brackets() -> None:
     environ = {"FEDN_REDUCER_HOST": "::1", "FEDN_CA_FILE": "ca.crt"}
     assert load_settings(ClientSettings, file=None, environ=environ, flags={}).reducer_url == "https://[::1]:8090"
     assert ReducerSettings(public_hosts=["::1"]).url(8090) == "https://[::1]:8090"
+
+
+def test_example_secrets_start_no_container_that_other_machines_reach() -> None:
+    environ = {"FEDN_ALLIANCE_AUTH_TOKEN": "example-enrolment-secret-replace-me"}
+    allowed = {"FEDN_REDUCER_ALLOW_EXAMPLE_SECRETS": "true"}
+    for address in ("127.0.0.1", "::1"):
+        published = {"FEDN_REDUCER_PUBLISHED_AT": address}
+        load_settings(ReducerSettings, file=None, environ=environ | allowed | published, flags={})
+    found = faults(ReducerSettings, environ=environ | allowed | {"FEDN_REDUCER_PUBLISHED_AT": "0.0.0.0"})
+    assert found["enrolment_secret"].code == "example_secret"
+
+
+def test_the_address_at_which_a_container_is_published_stands_in_the_certificate() -> None:
+    def hosts(published: str) -> list[str]:
+        environ = {"FEDN_REDUCER_HOST": "reducer", "FEDN_REDUCER_PUBLISHED_AT": published}
+        return load_settings(ReducerSettings, file=None, environ=environ, flags={}).public_hosts
+
+    assert hosts("10.0.0.5")[-2:] == ["10.0.0.5", "reducer"]
+    assert hosts("0.0.0.0") == hosts("127.0.0.1") == hosts("")
+    assert "0.0.0.0" not in hosts("0.0.0.0")
+
+
+def test_mongodb_is_reached_over_tls_where_its_authority_is_named(tmp_path: Path) -> None:
+    authority = written(tmp_path, "").rename(tmp_path / "our ca.crt")
+    environ = {"FEDN_MONGO_HOST": "db", "FEDN_MONGO_CA_FILE": str(authority)}
+    url = load_settings(ReducerSettings, file=None, environ=environ, flags={}).state.url
+    assert url is not None and url.startswith("mongodb://db:27017/?")
+    parsed = parse_uri(url, validate=True)["options"]
+    assert (parsed["tls"], parsed["tlsCAFile"]) == (True, str(authority))

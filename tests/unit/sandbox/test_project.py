@@ -41,13 +41,17 @@ def test_a_seed_file_is_found(tmp_path: Path) -> None:
     (tmp_path / "mine" / "seed.npz").write_bytes(b"")
     seed = open_project(tmp_path / "mine").seed
     assert seed is not None and seed.name == "seed.npz"
+    (tmp_path / "mine" / "seed").mkdir()
+    (tmp_path / "mine" / "seed" / "seed.safetensors").write_bytes(b"")
+    seed = open_project(tmp_path / "mine").seed
+    assert seed is not None and seed.name == "seed.safetensors"
 
 
 def test_a_client_gets_the_projects_own_data_or_its_partition(tmp_path: Path) -> None:
     make_project(tmp_path / "mine", "numpy")
     project = open_project(tmp_path / "mine")
-    made = data_path(project, "client-1", 0, 2, 7, tmp_path / "made")
+    made = data_path(project.folder, "client-1", 0, 2, 7, tmp_path / "made")
     assert json.loads((made / "partition.json").read_text()) == {"index": 0, "count": 2, "seed": 7}
     own = tmp_path / "mine" / "data" / "client-1"
     own.mkdir(parents=True)
-    assert data_path(project, "client-1", 0, 2, 7, tmp_path / "made") == own
+    assert data_path(project.folder, "client-1", 0, 2, 7, tmp_path / "made") == own

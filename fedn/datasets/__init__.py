@@ -1,0 +1,5 @@
+"""Data for trying a federation: images in idx files, where to find them, and how examples are dealt out to sites.
+
+Code of compute packages may use it at every client, since a client always has its own fedn. No framework and nothing of
+a federation's working is in here: only NumPy, and the protocol's errors.
+"""
