@@ -129,6 +129,12 @@ class IntegrityError(FednError):
     grpc_status = "DATA_LOSS"
 
 
+class TrailCut(IntegrityError):
+    """A trail does not hold an entry that is known to have been written: it contradicts what the caller knows."""
+
+    http_status = 409
+
+
 class UpdateRefused(InvalidInput):
     """An update that must not count: wrong round, base, names, shapes, dtypes, values or weight."""
 
