@@ -73,6 +73,7 @@ _API: dict[tuple[str, str], Access] = {
     ("POST", "/sessions/<session>/resume"): ADMIN,
     ("GET", "/sessions/<session>/rounds"): READERS,
     ("GET", "/sessions/<session>/rounds/<int:index>"): READERS,
+    ("GET", "/sessions/<session>/accounting"): READERS,
     ("GET", "/sessions/<session>/validations"): READERS,
     ("GET", "/sessions/<session>/predictions"): READERS,
     ("GET", "/sessions/<session>/predictions/<client>/download"): READERS,
@@ -92,6 +93,9 @@ _API: dict[tuple[str, str], Access] = {
 
 _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/health"): PUBLIC,
+    ("GET", "/api"): PUBLIC,
+    ("GET", "/errors"): PUBLIC,
+    ("GET", "/errors/<code>"): PUBLIC,
     ("GET", "/static/<path:filename>"): PUBLIC,
     ("GET", "/vendor/plotly.js"): PUBLIC,
     ("GET", "/login"): PUBLIC,

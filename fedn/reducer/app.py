@@ -14,6 +14,7 @@ from fedn.reducer.pages import (
     old_names,
     overview,
     probes,
+    reference,
     session,
     vendor,
 )
@@ -22,6 +23,7 @@ from fedn.reducer.pages import packages as package_pages
 from fedn.reducer.pages.render import install_templates
 from fedn.reducer.pages.serve import live_renderer
 from fedn.reducer.rest import joining, models, openapi, packages, sessions, status
+from fedn.reducer.rest.describe import install_argument_check
 from fedn.reducer.rest.errors import install_errors
 from fedn.reducer.rest.gate import install_gate
 from fedn.reducer.services import Services, register_services, services
@@ -45,6 +47,7 @@ def create_app(parts: Services) -> Flask:
     register_services(app.extensions, parts)
     app.before_request(_note_start)
     install_gate(app)
+    install_argument_check(app)
     install_errors(app)
     for subject in (joining, sessions, models, packages, status, openapi):
         app.register_blueprint(subject.blueprint, url_prefix=API_PREFIX)
@@ -62,6 +65,7 @@ def create_app(parts: Services) -> Flask:
         package_pages,
         old_names,
         vendor,
+        reference,
     ):
         app.register_blueprint(pages.blueprint)
     parts.live.use(live_renderer(app))
@@ -85,7 +89,7 @@ def _finish(answer: Response) -> Response:
     # No Strict-Transport-Security: this port speaks nothing but HTTPS, and the header would bind every other port of
     # the host too, `localhost` among them.
     if request.endpoint not in _MAY_BE_KEPT:
-        headers["Cache-Control"] = "no-store"
+        headers.setdefault("Cache-Control", "no-store")
     rule = request.url_rule.rule if request.url_rule is not None else "(none)"
     method = request.method if request.method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "(other)"
     services().metrics.note_request(

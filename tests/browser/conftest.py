@@ -1,5 +1,7 @@
 """A real federation and a real browser: what the tests of the dashboard share. Run with `make test-browser`."""
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -7,15 +9,18 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from fedn.models.helpers.sklearn import SklearnHelper
 from fedn.models.wire import encode
 from fedn.sandbox.federation import Sandbox, SandboxOptions
 from fedn.sandbox.project import DEFAULT_PROJECT, open_project
 from tests.support.federation import wait_for
+
+if TYPE_CHECKING:  # a run without these tests needs no playwright
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 CLIENTS = 5
 ARTEFACTS = Path(__file__).resolve().parents[2] / "artefacts" / "dashboard"
@@ -47,6 +52,8 @@ def chromium() -> Iterator[Browser]:
             "or set FEDN_TEST_CHROMIUM to the path of a Chromium or Chrome.",
             pytrace=False,
         )
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
         yield browser

@@ -26,12 +26,18 @@ from fedn.protocol.trail import GENESIS
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.enrolment import Site
 from fedn.reducer.pages.topics import CLIENTS, VITALS
-from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, arguments, body, listing, nothing, page, reply, sliced
+from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, body, nothing, reply
+from fedn.reducer.rest.describe import describe
 from fedn.reducer.rest.gate import address, bearer, claims
-from fedn.reducer.rest.openapi import describe
+from fedn.reducer.rest.lists import Listing, listed, read_query
 from fedn.reducer.services import services
 
 blueprint = Blueprint("joining", __name__)
+
+_COMBINERS = Listing(
+    ("name", "attached_clients", "last_heartbeat", "registered_at"), "name", {"alive": bool, "linked": bool}
+)
+_CLIENTS = Listing(("name", "enrolled_at", "last_seen"), "name", {"attached": bool, "combiner": str})
 
 
 @blueprint.get("/ca")
@@ -41,7 +47,7 @@ def ca() -> Response:
 
 
 @blueprint.post("/enrol")
-@describe("Enrol a site", request=EnrolRequest, reply=EnrolReply)
+@describe("Enrol a site", request=EnrolRequest, reply=EnrolReply, errors=(409,))
 def enrol() -> Response:
     wanted, parts = body(EnrolRequest, max_bytes=MAX_STRANGERS_BYTES), services()
     visitors = parts.watching.visitors
@@ -81,7 +87,7 @@ def join_string() -> Response:
 
 
 @blueprint.post("/combiners")
-@describe("Add a combiner", request=CombinerRegistration, reply=RegistrationReply)
+@describe("Add a combiner", request=CombinerRegistration, reply=RegistrationReply, errors=(409,))
 def add_combiner() -> Response:
     registration, parts = body(CombinerRegistration), services()
     _check_own(registration.name)
@@ -90,7 +96,7 @@ def add_combiner() -> Response:
 
 
 @blueprint.post("/combiners/<name>/heartbeat")
-@describe("Say that a combiner lives", request=CombinerHeartbeat, reply=RegistrationReply)
+@describe("Say that a combiner lives", request=CombinerHeartbeat, reply=RegistrationReply, errors=(409,))
 def heartbeat(name: str) -> Response:
     _check_own(name)
     said, parts = body(CombinerHeartbeat), services()
@@ -103,21 +109,21 @@ def heartbeat(name: str) -> Response:
 
 
 @blueprint.get("/combiners")
-@describe("List combiners", reply=CombinerPage, query=("limit", "offset"))
+@describe("List combiners", reply=CombinerPage, listing=_COMBINERS)
 def combiners() -> Response:
-    limit, offset = page()
-    return sliced([record.view() for record in services().registry.combiners()], limit, offset)
+    query = read_query(_COMBINERS)
+    found, total = query.page_of(record.view() for record in services().registry.combiners())
+    return listed(found, total, query)
 
 
 @blueprint.get("/combiners/<name>")
 @describe("Show a combiner", reply=CombinerView)
 def combiner(name: str) -> Response:
-    arguments()
     return reply(services().registry.get(name).view())
 
 
 @blueprint.delete("/combiners/<name>")
-@describe("Remove a combiner and free its name")
+@describe("Remove a combiner and free its name", status=204)
 def remove_combiner(name: str) -> Response:
     parts = services()
     registered = any(record.name == name for record in parts.registry.combiners())
@@ -191,22 +197,24 @@ def assignment(wanted: AssignmentRequest) -> Assignment:
 
 
 @blueprint.get("/clients")
-@describe("List clients", reply=ClientPage, query=("limit", "offset"))
+@describe("List clients", reply=ClientPage, listing=_CLIENTS)
 def clients() -> Response:
-    limit, offset = page()
-    return listing(client_views(limit, offset), total=count_clients(), limit=limit, offset=offset)
+    query = read_query(_CLIENTS)
+    if not query.where and (query.order_by, query.descending) == ("name", False):  # the enrolled ones are kept so
+        return listed(client_views(query.limit, query.offset), count_clients(), query)
+    found, total = query.page_of(client_views(count_clients()))
+    return listed(found, total, query)
 
 
 @blueprint.get("/clients/<name>")
 @describe("Show a client", reply=ClientView)
 def client(name: str) -> Response:
-    arguments()
     site = services().enrolment.site(Role.CLIENT, name)
     return reply(client_view(site))
 
 
 @blueprint.delete("/clients/<name>")
-@describe("Forget a client and free its name")
+@describe("Forget a client and free its name", status=204)
 def remove_client(name: str) -> Response:
     forget_client(name)
     return nothing()
