@@ -34,6 +34,7 @@ PAGES = [
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
     "how-to/write-a-compute-package.md",
+    "how-to/load-a-federation.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 
