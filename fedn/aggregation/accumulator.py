@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fedn.aggregation.checks import check_header
+from fedn.aggregation.checks import check_header, of_base_widths
 from fedn.aggregation.numerics import (
     PIECE,
     Flat,
@@ -125,7 +125,7 @@ class Accumulator:
             raise ValueError(f"the update has {len(update)} bytes and its spec {spec.size_bytes}")
         # Most updates have the layout of the one before: then there is nothing to check and to work out anew.
         if spec.tensors != self._known_layout:
-            check_header(_of_base_widths(spec, self._base), self._base)
+            check_header(of_base_widths(spec, self._base), self._base)
             self._known_segments = _joined(self._segments(spec))
             self._known_layout = spec.tensors
         put = add_scaled if self._sums else store_scaled
@@ -263,7 +263,7 @@ class Accumulator:
 
     def _fits(self, spec: ModelSpec) -> bool:
         """Whether such an update has the base's names, shapes and dtypes, but for the widths of floats."""
-        return spec.tensors == self._known_layout or not differences(_of_base_widths(spec, self._base), self._base)
+        return spec.tensors == self._known_layout or not differences(of_base_widths(spec, self._base), self._base)
 
     def _note(self, weight: float, form: str, share: float) -> None:
         self._weight += weight
@@ -294,17 +294,6 @@ class Accumulator:
 
 def _in_pieces(model: Buffer | Pieces) -> Pieces:
     return model if isinstance(model, Pieces) else Pieces.of(model)
-
-
-def _of_base_widths(spec: ModelSpec, base: ModelSpec) -> ModelSpec:
-    """The spec with floating-point tensors in the base's dtypes: their widths are free, names and shapes are not."""
-    tensors = tuple(
-        tensor._replace(dtype=there.dtype)
-        if (there := base.by_name.get(tensor.name)) and is_floating(tensor.dtype) and is_floating(there.dtype)
-        else tensor
-        for tensor in spec.tensors
-    )
-    return ModelSpec(tensors, spec.size_bytes)
 
 
 def _joined(segments: list[_Segment]) -> list[_Segment]:

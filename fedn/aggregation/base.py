@@ -94,6 +94,8 @@ class Rule(Protocol):
     """Fields of an update's metadata that must be above 0."""
     needs_base: bool
     """Whether its aggregates need the base model's bytes for every update, not only for those of the form "delta"."""
+    gathers: bool
+    """Whether it looks at all updates at once: then it is a `fedn.aggregation.gathering.base.GatheringRule`."""
     takes_sparse: bool
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
     weighted_only: bool

@@ -19,6 +19,7 @@ class Linear:
     needs: frozenset[Check] = frozenset()
     required: frozenset[str] = frozenset()
     needs_base = False
+    gathers = False
     takes_sparse = True
     weighted_only = False
 

@@ -35,8 +35,11 @@ class StoredObject:
 
     def sized_messages(self, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         """As `messages`, each with how many of the object's bytes it carries."""
-        ends = [start for start, _ in self.pieces[1:]] + [self.size_bytes]
-        for (start, message), end in zip(self.pieces, ends, strict=True):
+        pieces = iter(self.pieces)
+        piece = next(pieces, None)
+        while piece is not None:
+            (start, message), piece = piece, next(pieces, None)
+            end = self.size_bytes if piece is None else piece[0]
             if start >= offset:
                 yield end - start, message
             elif end > offset:

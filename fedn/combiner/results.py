@@ -8,9 +8,10 @@ import json
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 from fedn.aggregation.base import Rule, get_rule
+from fedn.aggregation.gathering.base import GatheringRule
 from fedn.aggregation.scaling.base import ScalingFactor, get_scaling_factor
 from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
@@ -97,6 +98,8 @@ class Results:
         self._contributions: dict[str, link.Contribution] = {}
         self._first: StoredObject | None = None
         """The model of an init task."""
+        self._bundle_id = ""
+        """The updates that are forwarded, as one object."""
         self._closed = False
         self._jobs = Jobs(owner.results_lost)
 
@@ -115,6 +118,7 @@ class Results:
             self._folded,
             self._owner.results_lost,
             weight_of=self._scaling.weight_of,
+            spill_folder=self._services.spool.folder,
         )
 
     def encoding(self, chain: CodecChain) -> Encoding:
@@ -158,6 +162,8 @@ class Results:
         if stored is None or self._closed:
             return link.RoundDone(reason=reason)
         self._hold(stored)
+        if self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
+            self._bundle_id = stored.object_id
         return link.RoundDone(
             reason=reason,
             model_id=stored.object_id,
@@ -179,6 +185,11 @@ class Results:
         if self._fold is not None:
             self._jobs.start(self._fold.abandon())
             self._fold = None
+
+    def let_go(self) -> None:
+        """Nobody will fetch forwarded updates any more: they make room at once."""
+        if self._bundle_id:
+            self._services.objects.let_go(self._bundle_id, self._spec.name)
 
     async def wait_closed(self) -> None:
         await self._jobs.wait()

@@ -117,6 +117,7 @@ class Round:
             self._abort("cancelled", "the reducer gave this attempt up")
         self.stage = Stage.RELEASED
         self._results.close()
+        self._results.let_go()
         self._services.objects.unpin(self.name)
 
     async def wait_closed(self) -> None:

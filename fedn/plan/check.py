@@ -54,11 +54,35 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
             "Leave reducer_mean at weighted.",
         )
+    if getattr(rule, "scope", "combiner") == "global":
+        yield from _global_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
         yield _fault(
             "update_chain",
             f"the rule {rule.name} compares updates value by value, and most of theirs would be left out",
             "Leave topk out of update_chain.",
+        )
+
+
+def _global_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule over the updates of all clients, which combiners forward."""
+    if plan.keep_combiner_models:
+        yield _fault(
+            "keep_combiner_models",
+            f"with the rule {rule.name} of scope global there are no combiner models, only the updates of clients",
+            "Leave keep_combiner_models out, or choose the scope combiner.",
+        )
+    if plan.clients_required < rule.min_updates:
+        yield _fault(
+            "clients_required",
+            f"the rule {rule.name} needs {rule.min_updates} updates, and {plan.clients_required} may close a round",
+            f"Set clients_required to {rule.min_updates} at least.",
+        )
+    if not rule.weighs and plan.scaling_factor != Choice(name="NumTrainingExamples"):
+        yield _fault(
+            "scaling_factor",
+            f"the rule {rule.name} of scope global counts every update the same",
+            "Leave scaling_factor out.",
         )
 
 

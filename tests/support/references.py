@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fedn.aggregation.base import Rule
-from fedn.aggregation.combine import FromBase, combine
+from fedn.aggregation.combine import FromBase, combine, finish_pieces
+from fedn.aggregation.gathering.base import Gathered, GatheringRule, Rows
 from fedn.models.pieces import Pieces
 from fedn.models.wire import decode, encode, read_spec
 from fedn.protocol.tasks import RoundName, UpdateMetadata
@@ -126,3 +127,37 @@ def assert_near(made: Model, expected: dict[str, Array], base: Model, tolerance:
             np.testing.assert_allclose(array, expected[key], rtol=tolerance, atol=tolerance, err_msg=key)
         else:
             np.testing.assert_array_equal(array, expected[key], err_msg=key)
+
+
+class MemorySpill:
+    """Rows that wait in memory."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def append(self, row: memoryview) -> None:
+        self._data += row
+
+    def whole(self) -> memoryview:
+        return memoryview(self._data)
+
+
+def gathered(rule: GatheringRule, base: Model, sent: Sequence[Sent]) -> Gathered:
+    """Updates as one combiner gathers them."""
+    data = encode(base)
+    aggregate = rule.gather(read_spec(data), cut(data), MemorySpill())
+    for one in sent:
+        update = encode(one.model)
+        aggregate.add(cut(update), read_spec(update), one.weight, form=one.form)
+    return aggregate
+
+
+def forwarded(rule: GatheringRule, base: Model, sent: Sequence[Sent], places: Sequence[int]) -> Model:
+    """The global model of scope `global`, where update i is at combiner places[i]."""
+    spec, rows, weights = read_spec(encode(base)), [], []
+    for combiner in sorted(set(places)):
+        mine = [one for one, place in zip(sent, places, strict=True) if place == combiner]
+        rows += [cut(bytes(row)) for row in gathered(rule, base, mine).rows()]
+        weights += [one.weight for one in mine]
+    made = b"".join(map(bytes, finish_pieces(rule.over(Rows(rows, weights, spec)), spec)))
+    return {key: np.array(array) for key, array in decode(made).items()}

@@ -3,12 +3,12 @@
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fedn.aggregation.base import Rule, get_rule
-from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, mean_layout
+from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
 from fedn.aggregation.optimizers.base import get_optimizer
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.aggregation.optimizers.step import OptimizerStep
@@ -21,6 +21,7 @@ from fedn.protocol.errors import Conflict, IntegrityError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
+from fedn.reducer.engine.gathered import forwards, over_all
 from fedn.reducer.engine.objects import Cutter, SharedObject
 from fedn.reducer.engine.part import PartResult
 from fedn.stores.base import ModelStore
@@ -73,7 +74,12 @@ def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool
     Args:
         algorithm: of the digests that name global models.
     """
-    return plan.server_optimizer is None and base.layout.is_global and check_digest(base.model_id)[0] == algorithm
+    return (
+        plan.server_optimizer is None
+        and not forwards(rule_of(plan))
+        and base.layout.is_global
+        and check_digest(base.model_id)[0] == algorithm
+    )
 
 
 def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
@@ -130,13 +136,12 @@ def aggregate(
         shares: as `part_shares` says.
     """
     started = time.perf_counter()
-    models = [(part.tensors, part.model.weight) for part in parts if part.tensors is not None]
     cutter, hasher = Cutter(), Hasher(algorithm)
     step, from_base = None, None
     if base_model is not None:
         step = _step(base, plan)
         from_base = FromBase(base_model, shares, step)
-    for data in combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base):
+    for data in _pieces(parts, base, plan, from_base):
         hasher.update(data)
         cutter.add(data)
     shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
@@ -144,6 +149,18 @@ def aggregate(
     state_id = digest(state.data, algorithm) if state is not None else ""
     made = replace(base, model_id=shared.object_id, state=state, state_id=state_id)
     return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
+
+
+def _pieces(
+    parts: Sequence[PartResult], base: GlobalModel, plan: SessionPlan, from_base: FromBase | None
+) -> Iterator[memoryview]:
+    """The bytes of the global model, each piece good until the next one is asked for."""
+    there = [(part.model, part.tensors) for part in parts if part.tensors is not None]
+    if forwards(rule_of(plan)):
+        values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes)
+        return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
+    models = [(tensors, model.weight) for model, tensors in there]
+    return combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
 
 
 def part_shares(

@@ -10,6 +10,8 @@ from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.gathered import forwards
+from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.part import RoundPart
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import RoundRecord, load_round, round_documents, spent_so_far
@@ -83,6 +85,8 @@ class RoundRun:
         )
         self._before = None
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
+        if record.kind is RoundKind.TRAIN:
+            self._past.note_cohort(record.name.index, record.cohort)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
@@ -243,6 +247,8 @@ class RoundRun:
             on_ledger=self._note_ledger,
         )
         self._attempt = attempt
+        forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
+        folder = self._context.spool if forwarded else None
         self._parts = {
             combiner: RoundPart(
                 links[combiner],
@@ -254,6 +260,7 @@ class RoundRun:
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
                 fetches=fetches or len(record.assignments) > 1,
+                forwarded_to=folder,
             )
             for combiner, tasks in record.assignments.items()
         }

@@ -29,6 +29,7 @@ PAGES = [
     "how-to/send-fewer-bytes.md",
     "how-to/add-a-site.md",
     "how-to/run-in-production.md",
+    "how-to/account-and-export.md",
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
