@@ -135,7 +135,14 @@ class APIClient(FednNames):
         return call(self._http, "POST", api_path("combiners"), rest.RegistrationReply, payload=request)
 
     def heartbeat(
-        self, name: str, *, instance: str, attached_clients: int = 0, rounds: int = 0, rss_bytes: int = 0
+        self,
+        name: str,
+        *,
+        instance: str,
+        attached_clients: int = 0,
+        rounds: int = 0,
+        rss_bytes: int = 0,
+        cpu_s: float = 0.0,
     ) -> rest.RegistrationReply:
         """Says that a combiner lives. NotFound (`no_such_combiner`): it must register again."""
         request = payload_of(
@@ -144,6 +151,7 @@ class APIClient(FednNames):
             attached_clients=attached_clients,
             rounds=rounds,
             rss_bytes=rss_bytes,
+            cpu_s=cpu_s,
         )
         path = api_path("combiners", name, "heartbeat")
         return call(self._http, "POST", path, rest.RegistrationReply, payload=request)

@@ -203,6 +203,7 @@ class Catalog:
         self._state.put(_CHOICES, _ACTIVE, {"package_id": package_id})
         self._active = None if chosen is None else chosen.model_copy(update={"active": True})
         self._active_known = True
+        self._events.publish("package_activated", package_id=package_id or "", name=chosen.name if chosen else "")
 
     def active(self) -> PackageView | None:
         """The package that new sessions use."""

@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from fedn.network.join import JoinString
 from fedn.network.tokens import Role
-from fedn.protocol.errors import Forbidden
+from fedn.protocol.errors import FednError, Forbidden
 from fedn.protocol.rest import (
     Assignment,
     AssignmentRequest,
@@ -25,6 +25,7 @@ from fedn.protocol.rest import (
 from fedn.protocol.trail import GENESIS
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.enrolment import Site
+from fedn.reducer.pages.topics import CLIENTS, VITALS
 from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, body, nothing, reply
 from fedn.reducer.rest.describe import describe
 from fedn.reducer.rest.gate import address, bearer, claims
@@ -48,7 +49,17 @@ def ca() -> Response:
 @blueprint.post("/enrol")
 @describe("Enrol a site", request=EnrolRequest, reply=EnrolReply, errors=(409,))
 def enrol() -> Response:
-    return reply(services().enrolment.enrol(body(EnrolRequest, max_bytes=MAX_STRANGERS_BYTES)))
+    wanted, parts = body(EnrolRequest, max_bytes=MAX_STRANGERS_BYTES), services()
+    visitors = parts.watching.visitors
+    try:
+        answer = parts.enrolment.enrol(wanted)
+    except FednError as error:
+        visitors.turn_away(wanted.name, error, role=wanted.role)
+        parts.live.change(CLIENTS)
+        raise
+    visitors.let_in(wanted.name, role=wanted.role)
+    parts.live.change(CLIENTS)
+    return reply(answer)
 
 
 @blueprint.post("/token")
@@ -88,7 +99,12 @@ def add_combiner() -> Response:
 @describe("Say that a combiner lives", request=CombinerHeartbeat, reply=RegistrationReply, errors=(409,))
 def heartbeat(name: str) -> Response:
     _check_own(name)
-    services().registry.heartbeat(name, body(CombinerHeartbeat))
+    said, parts = body(CombinerHeartbeat), services()
+    parts.registry.heartbeat(name, said)
+    vitals = parts.watching.vitals
+    vitals.note(name, said.instance, said.cpu_s, said.rss_bytes)
+    vitals.measure()
+    parts.live.change(VITALS)
     return reply(_registered())
 
 
@@ -152,6 +168,9 @@ def assignment(wanted: AssignmentRequest) -> Assignment:
     trail_head, trail_length = (GENESIS, 0) if head is None else (head.hash, head.index + 1)
     found = parts.assigner.assign(caller.subject, wanted.preferred, wanted.avoid, promise=request.method == "POST")
     if isinstance(found, Refusal):
+        if request.method == "POST":
+            parts.watching.visitors.refuse(caller.subject, found.code, found.reason)
+            parts.live.change(CLIENTS)
         return Assignment(
             status="retry",
             code=found.code,
@@ -191,20 +210,27 @@ def clients() -> Response:
 @describe("Show a client", reply=ClientView)
 def client(name: str) -> Response:
     site = services().enrolment.site(Role.CLIENT, name)
-    return reply(_client_view(site))
+    return reply(client_view(site))
 
 
 @blueprint.delete("/clients/<name>")
 @describe("Forget a client and free its name", status=204)
 def remove_client(name: str) -> Response:
-    services().enrolment.forget(Role.CLIENT, name)
-    services().sessions.detach_client(name, "site_forgotten", "an admin removed this client from the federation")
+    forget_client(name)
     return nothing()
+
+
+def forget_client(name: str) -> None:
+    """Frees a client's name, and ends its stream if it has one. NotFound (`no_such_site`)."""
+    parts = services()
+    parts.enrolment.forget(Role.CLIENT, name)
+    parts.sessions.detach_client(name, "site_forgotten", "an admin removed this client from the federation")
+    parts.live.change(CLIENTS)
 
 
 def client_views(limit: int, offset: int = 0) -> list[ClientView]:
     """A part of the enrolled clients, by name, with where they are attached."""
-    return [_client_view(site) for site in services().enrolment.sites(Role.CLIENT)[offset : offset + limit]]
+    return [client_view(site) for site in services().enrolment.sites(Role.CLIENT)[offset : offset + limit]]
 
 
 def count_clients() -> int:
@@ -212,7 +238,7 @@ def count_clients() -> int:
     return services().enrolment.count(Role.CLIENT)
 
 
-def _client_view(site: Site) -> ClientView:
+def client_view(site: Site) -> ClientView:
     place = services().sessions.roster.get(site.name)
     seen = max(services().enrolment.last_seen(Role.CLIENT, site.name), site.enrolled_at)
     view = ClientView(name=site.name, key_id=site.key_id, enrolled_at=site.enrolled_at, last_seen=seen)

@@ -110,13 +110,13 @@ def receive_seed() -> ModelView:
         )
     with uploaded("seed", what="model", max_bytes=int(parts.settings.max_model_bytes)) as path:
         entry = parts.catalog.add_seed_file(path)
-    return _shown(entry)
+    return shown(entry)
 
 
 @blueprint.get("/models/<model_id>")
 @describe("Show a model: its tensors, and what clients found of it", reply=ModelView, tagged=True)
 def show(model_id: str) -> Response:
-    return conditional(reply(_shown(services().trail.entry_of(model_id))))
+    return conditional(reply(shown(services().trail.entry_of(model_id))))
 
 
 @blueprint.get("/models/<model_id>/download")
@@ -171,7 +171,14 @@ def _view(entry: TrailEntry, *, head: bool) -> ModelView:
     )
 
 
-def _shown(entry: TrailEntry) -> ModelView:
+def validation_mean(entry_hash: str) -> dict[str, float]:
+    """What clients found of a trail entry's model: means by examples."""
+    records = services().trail.validations(entry_hash=entry_hash, limit=MAX_PAGE)
+    return weighted_mean([(record.num_examples or 1, record.metrics) for record in records])
+
+
+def shown(entry: TrailEntry) -> ModelView:
+    """A model with its tensors, and what clients found of it."""
     parts = services()
     latest = parts.trail.head()
     validations = parts.trail.validations(entry_hash=entry.hash, limit=MAX_PAGE)

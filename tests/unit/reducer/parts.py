@@ -25,8 +25,10 @@ from fedn.reducer.guard import SecretGuard
 from fedn.reducer.health import StoreHealth
 from fedn.reducer.keys import load_keys
 from fedn.reducer.metrics import Metrics
+from fedn.reducer.pages.live import LiveViews
+from fedn.reducer.pages.topics import topics_of
 from fedn.reducer.registry import Registry
-from fedn.reducer.services import Services
+from fedn.reducer.services import Services, start_watching
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
 from fedn.stores.base import Scalar
@@ -167,6 +169,7 @@ class Parts:
         return {"Authorization": f"Bearer {self.token(role, name)}"}
 
     def close(self) -> None:
+        self.services.live.stop()
         self.services.events.stop()
         self.services.registry.stop()
         self.state.close()
@@ -219,6 +222,8 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         health=StoreHealth(state, models),
         metrics=metrics,
         spool=Spool(folder / "spool"),
+        watching=start_watching(events, sessions, trail),  # type: ignore[arg-type]
+        live=LiveViews(events, topics_of),
         epoch=1,
         started_at=time.time(),
         url=lambda: "https://reducer.example.org:8090",
