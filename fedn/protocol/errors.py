@@ -29,9 +29,14 @@ class FednError(Exception):
         self.fix = fix
         self.where = {key: str(value) for key, value in (where or {}).items()}
 
-    def __str__(self) -> str:
+    @property
+    def placed(self) -> str:
+        """What happened, and where."""
         place = ", ".join(f"{key} {value}" for key, value in self.where.items())
-        text = f"{self.message} ({place})" if place else self.message
+        return f"{self.message} ({place})" if place else self.message
+
+    def __str__(self) -> str:
+        text = self.placed
         text = text if text.endswith((".", "!", "?")) else text + "."
         return f"{text} {self.fix}".rstrip() + f" [{self.code}]"
 
@@ -122,6 +127,12 @@ class IntegrityError(FednError):
 
     http_status = 500
     grpc_status = "DATA_LOSS"
+
+
+class TrailCut(IntegrityError):
+    """A trail does not hold an entry that is known to have been written: it contradicts what the caller knows."""
+
+    http_status = 409
 
 
 class UpdateRefused(InvalidInput):

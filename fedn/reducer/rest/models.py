@@ -207,7 +207,7 @@ def trail() -> Response:
 
 
 @blueprint.get("/trail/verify")
-@describe("Check the whole trail", reply=TrailVerification, query={"head": _HEAD})
+@describe("Check the whole trail", reply=TrailVerification, query={"head": _HEAD}, errors=(409,))
 def verify() -> Response:
     head = arguments("head").get("head")
     chain = services().trail
