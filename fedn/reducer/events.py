@@ -54,6 +54,8 @@ class EventLog:
         self._changed = threading.Condition()
         self._ring: deque[EventView] = deque(maxlen=kept)
         self._unwritten: deque[EventView] = deque()
+        self._messages: dict[int, bytes] = {}
+        """Of the events that were told last, by their numbers."""
         self._dropped = 0
         self._last = 0
         self._listeners: tuple[Listener, ...] = ()
@@ -129,6 +131,18 @@ class EventLog:
         """The last `limit` events, in order."""
         with self._changed:
             return list(itertools.islice(self._ring, max(0, len(self._ring) - limit), None))
+
+    def message(self, event: EventView) -> bytes:
+        """The event as a server-sent one; made once for all who are told it about now."""
+        with self._changed:
+            made = self._messages.get(event.number)
+        if made is None:
+            made = f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+            with self._changed:
+                self._messages[event.number] = made
+                while len(self._messages) > _BATCH:
+                    del self._messages[next(iter(self._messages))]
+        return made
 
     def subscribe(self, after: int | None = None) -> "Subscription":
         """Events with a number greater than `after` (None: from now on). Unavailable as `take_place`."""

@@ -101,16 +101,16 @@ def contexts(chromium: Browser) -> Iterator[Callable[..., BrowserContext]]:
 def log_in(federation: Sandbox, secret: str, contexts) -> Callable[..., Page]:
     """Logs in, in a browser of its own; the page notes every fault that the browser tells of."""
 
-    def make(role: str = "admin", **options: object) -> Page:
+    def make(url: str = federation.url, role: str = "admin", **options: object) -> Page:
         page = contexts(**options).new_page()
         page.faults = []
         page.on("pageerror", lambda error: page.faults.append(str(error)))
         page.on("console", lambda told: page.faults.append(told.text) if _is_fault(told) else None)
-        page.goto(f"{federation.url}/login")
+        page.goto(f"{url}/login")
         page.fill("#secret", secret)
         page.select_option("#role", role)
         page.click("text=Log in >> nth=-1")
-        page.wait_for_url(f"{federation.url}/")
+        page.wait_for_url(f"{url}/")
         return page
 
     return make

@@ -2,6 +2,7 @@
 
 import re
 import time
+from urllib.parse import urlsplit
 
 from playwright.sync_api import expect
 
@@ -9,8 +10,9 @@ from fedn.network.join import JoinString
 from fedn.network.tls import make_csr, new_private_key
 from fedn.sandbox.federation import Sandbox
 from tests.browser.conftest import PATIENCE_MS, picture, train
+from tests.support.proxy import BreakingProxy
 
-ROUNDS = 5000
+ROUNDS = 999
 FUNNY = "<script>alert(1)"
 WHEN_SEEN = """text => new Promise(done => {
     const look = () => document.querySelector("main").textContent.includes(text) && done(Date.now() / 1000);
@@ -60,16 +62,20 @@ def test_a_session_is_watched_stopped_and_resumed(trained: Sandbox, admin) -> No
     assert admin.faults == []
 
 
-def test_a_page_comes_back_by_itself_and_shows_what_it_missed(trained: Sandbox, admin) -> None:
+def test_a_page_comes_back_by_itself_and_shows_what_it_missed(trained: Sandbox, log_in) -> None:
+    port = urlsplit(trained.url).port
+    assert port is not None
     for path in ("/dashboard", "/events"):
-        admin.goto(f"{trained.url}{path}")
-        expect(admin.locator(".live")).to_have_attribute("data-state", "live")
-        admin.context.set_offline(True)
-        expect(admin.locator(".live")).to_have_attribute("data-state", "away")
+        with BreakingProxy(port, 0, times=0) as network:
+            page = log_in(f"https://127.0.0.1:{network.port}")
+            page.goto(f"https://127.0.0.1:{network.port}{path}")
+            expect(page.locator(".live")).to_have_attribute("data-state", "live")
+        expect(page.locator(".live")).to_have_attribute("data-state", "away")
         session = train(trained, 1)
-        admin.context.set_offline(False)
-        expect(admin.locator(".live")).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
-        expect(admin.locator("main")).to_contain_text(session[-6:])
+        with BreakingProxy(port, 0, times=0, port=network.port):
+            expect(page.locator(".live")).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
+            expect(page.locator("main")).to_contain_text(session[-6:])
+            page.goto("about:blank")
 
 
 def test_the_log_follows_what_happens_through_its_filters(trained: Sandbox, admin) -> None:
@@ -114,7 +120,7 @@ def test_packages_are_uploaded_and_chosen(trained: Sandbox, admin, tmp_path) -> 
     admin.click("main button:has-text('Upload')")
     expect(admin.locator("#faults")).to_be_visible()
     admin.click("main button:has-text('Use none')")
-    expect(admin.locator("main button:has-text('Activate')")).to_have_count(1 + 0)
+    expect(admin.locator("tbody button:has-text('Activate')")).to_have_count(1)
     good = tmp_path / "good.tgz"
     good.write_bytes(trained.project.package)
     admin.set_input_files("#file", good)

@@ -5,7 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fedn.plan.options import HELPERS, RULES, SCHEDULERS, list_options
+from fedn.plan.options import (
+    HELPERS,
+    OPTIMIZERS,
+    RULES,
+    SCALING_FACTORS,
+    SCHEDULERS,
+    SELECTORS,
+    list_options,
+)
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
 from fedn.protocol.rest import PackageView, SessionStart
@@ -98,7 +106,10 @@ FIELDS: tuple[Group, ...] = (
         "How to aggregate",
         (
             Field("rule", "Aggregation rule", "How updates become one model.", "choice", _default("rule")),
+            Field("scaling_factor", "Weight of an update", "What it counts by.", "choice", _default("scaling_factor")),
+            Field("server_optimizer", "Server optimizer", "What is made of the mean.", "choice"),
             Field("scheduler", "Scheduler", "When a round closes.", "choice", _default("scheduler")),
+            Field("selection", "Selection", "Who of the attached clients is asked.", "choice", _default("selection")),
             Field("helper", "Helper", "Turns the framework's model into tensors and back.", "choice"),
             Field("package_id", "Compute package", "The code that clients run.", "choice"),
         ),
@@ -135,8 +146,8 @@ FIELDS: tuple[Group, ...] = (
             Field(
                 "more",
                 "More of the plan",
-                'A JSON object with any other field of a plan, for example {"update_chain": ["zstd"]}. '
-                "See `fedn plan fields`.",
+                'A JSON object with any other field of a plan, for example {"update_chain": ["zstd"]}, or the '
+                'options of a choice above: {"rule": {"name": "…", "options": {…}}}. See `fedn plan fields`.',
                 "json",
                 "{}",
                 across=True,
@@ -145,6 +156,14 @@ FIELDS: tuple[Group, ...] = (
     ),
 )
 
+_GROUPS = {
+    "rule": RULES,
+    "scaling_factor": SCALING_FACTORS,
+    "server_optimizer": OPTIMIZERS,
+    "scheduler": SCHEDULERS,
+    "selection": SELECTORS,
+    "helper": HELPERS,
+}
 _BY_NAME = {field.name: field for group in FIELDS for field in group.fields}
 
 
@@ -152,8 +171,9 @@ def choices(packages: Sequence[PackageView]) -> dict[str, list[tuple[str, str]]]
     """Of each field with choices: (value, how it reads), the default first."""
     found = {
         name: [(option, _reads(option, about)) for option, about in list_options(group).items()]
-        for name, group in (("rule", RULES), ("scheduler", SCHEDULERS), ("helper", HELPERS))
+        for name, group in _GROUPS.items()
     }
+    found["server_optimizer"].insert(0, ("", "None: the mean is the global model"))
     found["helper"].insert(0, ("", "As the compute package says, else numpy"))
     active = next((package for package in packages if package.active), None)
     first = f"The active one: {_package(active)}" if active else "None: clients bring their own Learner"
@@ -191,7 +211,7 @@ def plan_from_form(typed: Mapping[str, str]) -> SessionStart:
                 elif value:
                     plan[name] = value
             case _ if text and name != "name":
-                plan[name] = {"name": text} if name in {"rule", "scheduler"} else text
+                plan[name] = text
             case _:
                 pass
     # FEDn's own form has these.
@@ -247,5 +267,5 @@ def _place(fault: FednError) -> str:
     if path.startswith("(whole)") and "clients_requested" in fault.message:
         return "clients_requested"
     if fault.code in {"unknown_option", "broken_option", "ambiguous_option"}:
-        return next((name for name in ("rule", "scheduler", "helper") if name in fault.message), "")
+        return next((name for name in _GROUPS if name.rpartition("_")[2] in fault.message), "")
     return "more" if field and field != "(whole)" else ""

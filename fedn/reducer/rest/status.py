@@ -7,9 +7,9 @@ from flask import Blueprint, Response, request
 
 from fedn import __version__
 from fedn.network.tokens import Role
-from fedn.protocol.rest import MAX_PAGE, EventList, EventView, StatusView
+from fedn.protocol.rest import MAX_PAGE, EventList, StatusView
 from fedn.protocol.trail import GENESIS
-from fedn.reducer.events import Subscription
+from fedn.reducer.events import EventLog, Subscription
 from fedn.reducer.rest.answers import arguments, reply, whole
 from fedn.reducer.rest.describe import TEXT, WHOLE, Argument, describe
 from fedn.reducer.rest.gate import claims
@@ -81,21 +81,17 @@ def _stream(after: int) -> Response:
     """Server-sent events; without a place to go on from, those from now on."""
     parts = services()
     subscription = parts.events.subscribe(None if after < 0 else after)
-    answer = Response(_messages(subscription, claims().expires_at), mimetype="text/event-stream")
+    answer = Response(_messages(parts.events, subscription, claims().expires_at), mimetype="text/event-stream")
     answer.call_on_close(subscription.close)
     parts.make_room(parts.events.subscriptions)
     return answer
 
 
-def _messages(subscription: Subscription, until: float) -> Iterator[bytes]:
+def _messages(log: EventLog, subscription: Subscription, until: float) -> Iterator[bytes]:
     """Until the token expires (Unix time `until`), the log stops, or the reader is gone."""
     yield b"retry: 1000\n\n"
     while (left := until - time.time()) > 0:
         found = subscription.next(min(KEEP_ALIVE_S, left))
         if found is None:
             return
-        yield b"".join(map(_message, found)) or b": nothing new\n\n"
-
-
-def _message(event: EventView) -> bytes:
-    return f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+        yield b"".join(map(log.message, found)) or b": nothing new\n\n"

@@ -22,7 +22,7 @@ export function prepareForms(root) {
       if (button) setTimeout(() => (button.disabled = true));
     });
   }
-  root.querySelector("[autofocus-fault]")?.focus();
+  root.querySelector("[data-focus]")?.focus(); // what is wrong with a form is read first
 }
 
 addEventListener("pageshow", (event) => {
