@@ -14,7 +14,7 @@ from tests.docker.deployment import ADDRESS, CONSOLE_PORT, PROJECT, Clone, api_o
 from tests.support.federation import wait_for
 
 WITHIN_S = 240.0
-ROUNDS = 60
+ROUNDS = 48
 EXAMPLE_ADMIN_SECRET = "example-admin-secret-replace-me"
 PACED = '''"""The digits project at a steady pace, so that a session is long however fast the machine is."""
 
