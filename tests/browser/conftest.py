@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from fedn.models.helpers.sklearn import SklearnHelper
 from fedn.models.wire import encode
@@ -47,6 +47,7 @@ def chromium() -> Iterator[Browser]:
             "or set FEDN_TEST_CHROMIUM to the path of a Chromium or Chrome.",
             pytrace=False,
         )
+    expect.set_options(timeout=60_000)  # milliseconds; the machine may be slow and shared
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
         yield browser
