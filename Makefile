@@ -16,7 +16,7 @@ help:  ## this list
 sandbox: $(VENV)/.sandbox  ## a whole federation on this machine trains the digits project (ARGS="--exit --clients 8")
 	$(BIN)/fedn sandbox $(ARGS)
 
-test: $(VENV)/.test  ## all tests but those of PyTorch, TensorFlow, Docker and a browser (ARGS="tests/unit -x")
+test: $(VENV)/.test  ## all tests but those of a browser, Docker, PyTorch and TensorFlow (ARGS="tests/unit -x")
 	$(BIN)/python -m pytest -m "not frameworks and not docker and not browser" $(ARGS)
 
 test-browser: $(VENV)/.test  ## Chromium through every page of the dashboard; pictures into artefacts/dashboard

@@ -36,7 +36,7 @@ _MIB = 1 << 20
 _FLOAT_BYTES = 4
 
 LIMITS = {
-    "rss_bytes": Limit(4 * _MIB, 0.04),
+    "rss_bytes": Limit(8 * _MIB, 0.04),
     "threads": Limit(1.0),
     "open_files": Limit(2.0, 0.03),
     "nameless_files": Limit(1.0),

@@ -22,12 +22,15 @@ from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
+from fedn.plan.allocator import return_freed_memory
 from fedn.protocol.errors import FednError
 from fedn.protocol.names import check_digest
 from fedn.protocol.tasks import UpdateMetadata
 
 _INLINE_BYTES = 1 << 20
 """Models up to that size are summed on the event loop."""
+GIGANTIC_BYTES = 512 << 20
+"""With models of that size, memory that was freed is given back to the system before much is needed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,6 +220,9 @@ class Fold:
         if form not in self._aggregates:
             needed = form == "delta" or self._rule.needs_base
             base_model = self._base.bytes_in_pieces() if needed and self._base is not None else None
+            if self._spec.size_bytes >= GIGANTIC_BYTES:
+                # Messages on their way to clients left hundreds of megabytes that the sum cannot use.
+                return_freed_memory()
             self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         return self._aggregates[form]
 

@@ -18,7 +18,7 @@ from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
 from fedn.combiner.coding import spec_of
 from fedn.combiner.encoded import EncodedModels
-from fedn.combiner.fold import Arrived, Fold, Folded
+from fedn.combiner.fold import GIGANTIC_BYTES, Arrived, Fold, Folded
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
@@ -33,9 +33,6 @@ from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import CodecChain, TaskKind
-
-_GIGANTIC_BYTES = 512 << 20
-"""The memory of a base model of that size is given back to the system before its successor is made."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ class Results:
             await self._fold.settled()
             if self._fold.let_base_go():
                 self._services.objects.let_go(self.base_id, self._spec.name)
-                if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
+                if self.base is not None and self.base.size_bytes >= GIGANTIC_BYTES:
                     run = asyncio.get_running_loop().run_in_executor
                     await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()

@@ -52,8 +52,9 @@ def chromium() -> Iterator[Browser]:
             "or set FEDN_TEST_CHROMIUM to the path of a Chromium or Chrome.",
             pytrace=False,
         )
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)  # milliseconds; the machine may be slow and shared
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=_FLAGS)
         yield browser

@@ -22,6 +22,9 @@ PAGES = {
     "packages": "/context",
     "verify": "/trail/verify",
     "error": "/dashboard?session=nowhere",
+    "api": "/api",
+    "error-codes": "/errors",
+    "error-code": "/errors/no_such_session",
 }
 PHONE = {"width": 390, "height": 844}
 

@@ -14,7 +14,7 @@ from tests.docker.deployment import ADDRESS, CONSOLE_PORT, PROJECT, Clone, api_o
 from tests.support.federation import wait_for
 
 WITHIN_S = 240.0
-ROUNDS = 60
+ROUNDS = 48
 EXAMPLE_ADMIN_SECRET = "example-admin-secret-replace-me"
 PACED = '''"""The digits project at a steady pace, so that a session is long however fast the machine is."""
 
@@ -53,6 +53,7 @@ def test_the_files_are_valid_together_and_each_alone(clone: Clone) -> None:
     assert {"mongo", "minio", "reducer", "combiner", "combiner2", "client", "project"} <= set(everything)
     for name in ("services", "reducer", "combiner", "client"):
         clone.type(f"docker-compose -f compose/{name}.yaml config -q")
+    assert "mongo-express" in clone.compose("--profile", "browser", "config", "--services").split()
 
 
 def test_nothing_of_the_machine_is_in_the_image_and_it_runs_as_nobody(clone: Clone, images: dict[str, str]) -> None:
@@ -225,3 +226,21 @@ def head_accuracy(api: APIClient, entry_hash: str) -> float | None:
     records = [record for record in api.validations() if record.entry_hash == entry_hash]
     examples = sum(record.num_examples for record in records)
     return sum(r.metrics["accuracy"] * r.num_examples for r in records) / examples if examples else None
+
+
+def test_one_word_picks_the_project_and_up_brings_all_of_it(clone: Clone) -> None:
+    clone.compose("down", "-v")
+    clone.type("EXAMPLE=data_center docker-compose up -d")
+
+    def fedn(*command: str) -> str:
+        return clone.compose("exec", "-T", "reducer", "fedn", *command)
+
+    def has_begun() -> bool:
+        status = json.loads(fedn("status", "--json"))
+        return status["trail_length"] == 1 and status["clients_attached"] == 5
+
+    wait_for(has_begun, "the seed of the project begins the trail, and its clients are there", WITHIN_S)
+    [package] = json.loads(fedn("package", "list", "--json"))
+    assert package["name"] == "data-center" and package["active"]
+    fedn("session", "start", "--plan", "/projects/data_center/plan.yaml", "--rounds", "2")
+    assert "3 entries" in fedn("trail", "verify")

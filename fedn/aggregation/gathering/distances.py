@@ -14,12 +14,12 @@ def gram_matrix(rows: Rows) -> Matrix:
     From there, differences between updates that lie together keep their digits however far away another one is: seen
     from the mean, or from 0, one faulty update could blind all others. Not finite for updates that are too far to tell.
     """
-    gram = np.zeros((len(rows), len(rows)))
+    gram, middle = np.zeros((len(rows), len(rows))), len(rows) // 2
     with np.errstate(over="ignore", invalid="ignore"):
         for tensor in rows.spec.tensors:
             if rows.floating[tensor.name] and tensor.size:
                 for _, matrix in rows.matrices(tensor, 0, tensor.size):
-                    matrix -= np.median(matrix, axis=0)
+                    matrix -= np.partition(matrix, middle, axis=0)[middle]
                     gram += matrix @ matrix.T
     return gram
 

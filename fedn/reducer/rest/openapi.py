@@ -87,7 +87,7 @@ def document(app: Flask) -> dict[str, Any]:
             "title": "fedn reducer",
             "version": __version__,
             "summary": "The REST API of a federation's reducer.",
-            "description": "Errors are problem+json (RFC 9457); their `type` is the address of an explanation. Lists "
+            "description": "Errors are problem+json (RFC 9457); their type is the address of an explanation. Lists "
             "take limit, offset, sort and filters. Times are Unix seconds, sizes bytes. JSON has no NaN: a metric "
             'that is not finite is the text "NaN", "Infinity" or "-Infinity".',
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

@@ -26,7 +26,7 @@ class Wild(fedn.Learner):
     '''Does what the site's data say.'''
 
     def get_weights(self):
-        return {"0": np.zeros((3, 2), np.float32), "1": np.zeros(4, np.float32)}
+        return [np.zeros((3, 2), np.float32), np.zeros(4, np.float32)]
 
     def train(self, weights, context):
         mode = (Path(context.data_path) / "mode").read_text()
@@ -38,7 +38,7 @@ class Wild(fedn.Learner):
             Path(SECRET).read_text()
         if mode == "eat":
             np.ones(1 << 28)
-        return {name: value + 1 for name, value in weights.items()}, {"loss": 0.5}, {"num_examples": 3}
+        return [value + 1 for value in weights], {"loss": 0.5}, {"num_examples": 3}
 """
 REASONS = {
     "dial": "Isolated code has no network",

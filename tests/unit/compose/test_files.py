@@ -144,7 +144,6 @@ def test_each_variable_of_a_program_sets_something(file: str, service: str, cls:
     known = {name for names in environment_names(cls).values() for name in names} | COMPOSED
     other = {
         "FEDN_CONTEXT",
-        "FEDN_DATASETS_DIR",
         "FEDN_DATASETS_CACHE",
         "OMP_NUM_THREADS",
         "OPENBLAS_NUM_THREADS",

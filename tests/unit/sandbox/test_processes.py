@@ -8,6 +8,7 @@ import psutil
 import pytest
 
 from fedn.sandbox.processes import Program, end_all
+from tests.support.federation import wait_for
 
 
 def run(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None) -> tuple[Program, threading.Event]:
@@ -40,7 +41,8 @@ def test_where_data_sets_are_does_reach_a_program(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("FEDN_DATASETS_DIR", "/data/sets")
     monkeypatch.setenv("FEDN_DATA_DIR", "/data/other")
     program, _ = run(tmp_path, "events", "--follow", "--url", "https://127.0.0.1:9", "--token", "t")
-    environ = psutil.Process(program.pid).environ()
+    # It becomes another program more than once, and in those moments its environment reads as empty.
+    environ = wait_for(lambda: psutil.Process(program.pid).environ(), "the program's environment can be read")
     program.end(time.monotonic())
     assert environ["FEDN_DATASETS_DIR"] == "/data/sets"
     assert "FEDN_DATA_DIR" not in environ
