@@ -52,6 +52,9 @@ class _View:
     """Versions are this view's own: another one under the same address begins again."""
     watchers: int = 0
     stale: bool = False
+    begun: int = 0
+    """Renderings by the thread that began, and the number of the last one that is done."""
+    done: int = 0
     version: int = 0
     regions: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Name to HTML and the version that it came with."""
@@ -115,13 +118,13 @@ class LiveViews:
         """
         self._events.take_place()
         try:
-            view = self._enter(key, topics)
+            view, fresh_from = self._enter(key, topics)
         except BaseException:
             self._events.leave_place()
             raise
         name, _, version = last_seen.partition(".")
         has = int(version) if name == view.name and version.isdecimal() and len(version) < 12 else 0
-        return Watcher(self, view, has)
+        return Watcher(self, view, has, fresh_from)
 
     def change(self, topic: str) -> None:
         """Something changed of which no event tells."""
@@ -144,26 +147,32 @@ class LiveViews:
         with self._lock:
             return len(self._views)
 
-    def _enter(self, key: ViewKey, topics: frozenset[str]) -> _View:
+    def _enter(self, key: ViewKey, topics: frozenset[str]) -> tuple[_View, int]:
+        """The view, and the first of its renderings that is no older than the page that the watcher has already."""
         with self._lock:
             view = self._views.get(key)
             if view is not None:
-                view.watchers += 1
-                return view
+                return view, self._join(view)
         # Rendered by who asks: a page that does not exist is an error of its own, and no view.
         rendered = self._rendered(key)
         with self._lock:
             view = self._views.get(key)
-            if view is None:
-                view = self._views[key] = _View(key, topics, threading.Condition(self._lock))
-                view.take(rendered, "")
-                view.stale = True  # what happened meanwhile was told to nobody
-            view.watchers += 1
+            if view is not None:
+                return view, self._join(view)
+            view = self._views[key] = _View(key, topics, threading.Condition(self._lock))
+            view.take(rendered, "")
+            self._join(view)  # what happened meanwhile was told to nobody
             if self._thread is None and not self._stopping.is_set():
                 self._thread = threading.Thread(target=self._run, name="live-pages", daemon=True)
                 self._thread.start()
-            self._work.notify_all()
-            return view
+            return view, 0
+
+    def _join(self, view: _View) -> int:
+        """With the lock held. What is there may be a moment older than the page of who joins: it is rendered again."""
+        view.watchers += 1
+        view.stale = True
+        self._work.notify_all()
+        return view.begun + 1
 
     def _leave(self, view: _View) -> None:
         with self._lock:
@@ -211,43 +220,53 @@ class LiveViews:
     def _render_stale(self) -> None:
         with self._lock:
             stale = [view for view in self._views.values() if view.stale]
+            numbers = [view.begun + 1 for view in stale]
             for view in stale:
                 view.stale = False
-        for view in stale:
+                view.begun += 1
+        for view, number in zip(stale, numbers, strict=True):
             rendered, trouble = {}, ""
             try:
                 rendered = dict(self._rendered(view.key))
             except FednError as error:
                 trouble = f"{error.message}. {error.fix}".strip()
             with self._lock:
-                if view.take(rendered, trouble):
-                    view.changed.notify_all()
+                view.take(rendered, trouble)
+                view.done = number
+                view.changed.notify_all()
 
     def _rendered(self, key: ViewKey) -> Regions:
         assert self._render is not None, "`use` comes first"
         return self._render(key)
 
-    def _next(self, view: _View, since: int, timeout_s: float) -> tuple[int, bytes] | None:
+    def _next(self, view: _View, since: int, fresh_from: int, timeout_s: float) -> tuple[int, bytes] | None:
+        def ended() -> bool:
+            return self._stopping.is_set() or view.version < 0
+
+        def news() -> bool:
+            return view.done >= fresh_from and view.version != since
+
         with self._lock:
-            view.changed.wait_for(lambda: self._stopping.is_set() or view.version not in {0, since}, timeout_s)
-            if self._stopping.is_set() or view.version < 0:
+            view.changed.wait_for(lambda: ended() or news(), timeout_s)
+            if ended():
                 return None
-            return view.version, view.message(since) if view.version != since else b""
+            return (view.version, view.message(since)) if news() else (since, b"")
 
 
 class Watcher:
     """One reader's place at a page. Used by one thread; `close` may be called twice."""
 
-    def __init__(self, views: LiveViews, view: _View, has: int) -> None:
+    def __init__(self, views: LiveViews, view: _View, has: int, fresh_from: int) -> None:
         self._views = views
         self._view = view
         self._has = has
+        self._fresh_from = fresh_from
         self._open = True
 
     def next(self, timeout_s: float) -> bytes | None:
         """The message with what changed since the last call, waiting for it for at most `timeout_s` seconds: b"" where
         nothing did. None: the views have ended."""
-        found = self._views._next(self._view, self._has, timeout_s)
+        found = self._views._next(self._view, self._has, self._fresh_from, timeout_s)
         if found is None:
             return None
         self._has, message = found

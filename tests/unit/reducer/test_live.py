@@ -135,6 +135,16 @@ def test_who_comes_back_gets_what_he_missed_and_nothing_else(views: LiveViews, l
     stays.close()
 
 
+def test_who_joins_is_never_shown_what_is_older_than_his_page(views: LiveViews, log: EventLog, pages: Pages) -> None:
+    first = views.watch(KEY, CLIENTS)
+    told(first)
+    pages.regions["a"] = "two"  # no event has told of it yet
+    joined = views.watch(KEY, CLIENTS)
+    assert told(joined)[1]["a"] == "two"
+    first.close()
+    joined.close()
+
+
 def test_a_page_that_cannot_be_rendered_says_why_and_recovers(views: LiveViews, log: EventLog, pages: Pages) -> None:
     watcher = views.watch(KEY, CLIENTS)
     told(watcher)
