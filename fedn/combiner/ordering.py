@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from fedn.combiner.buffers import Spool, SpoolStorage
-from fedn.combiner.fold import Arrived
+from fedn.combiner.totals import Arrived
 from fedn.combiner.uploads import copy_into
 from fedn.protocol.errors import FednError
 

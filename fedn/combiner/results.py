@@ -18,11 +18,12 @@ from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
 from fedn.combiner.coding import spec_of
 from fedn.combiner.encoded import EncodedModels
-from fedn.combiner.fold import GIGANTIC_BYTES, Arrived, Fold, Folded
+from fedn.combiner.fold import Fold, Folded
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
 from fedn.combiner.ordering import InOrder
+from fedn.combiner.totals import Arrived, total_of
 from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import combiner_pb2 as link
@@ -33,6 +34,9 @@ from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import CodecChain, TaskKind
+
+_GIGANTIC_BYTES = 512 << 20
+"""The memory of a base model of that size is given back to the system before its successor is made."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +113,14 @@ class Results:
         if stored is None or self.base is not None:
             return
         self.base = spec_of(stored.bytes_in_pieces())
+        folder = self._services.spool.folder
         self._fold = Fold(
-            self._rule,
-            self._spec.sum_dtype,
-            stored,
-            self.base,
+            total_of(self._rule, self._spec.sum_dtype, stored, self.base, folder),
+            self.base.size_bytes,
             self._services.executor,
             self._folded,
             self._owner.results_lost,
             weight_of=self._scaling.weight_of,
-            spill_folder=self._services.spool.folder,
         )
 
     def encoding(self, chain: CodecChain) -> Encoding:
@@ -155,7 +157,7 @@ class Results:
             await self._fold.settled()
             if self._fold.let_base_go():
                 self._services.objects.let_go(self.base_id, self._spec.name)
-                if self.base is not None and self.base.size_bytes >= GIGANTIC_BYTES:
+                if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
                     run = asyncio.get_running_loop().run_in_executor
                     await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()

@@ -11,11 +11,11 @@ from fedn.combiner.buffers import Storage
 from fedn.combiner.clients import Peer
 from fedn.combiner.dispatch import Dispatch
 from fedn.combiner.events import EventLog
-from fedn.combiner.fold import Arrived
 from fedn.combiner.intake import check_announcement
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.results import Results, RoundServices
 from fedn.combiner.tasks import OpenTask, already_answered, away, late, reason_of
+from fedn.combiner.totals import Arrived
 from fedn.combiner.uploads import Phase, Upload
 from fedn.models.wire import ModelSpec
 from fedn.network.convert import reason_from_wire, reason_to_wire, round_to_wire

@@ -5,6 +5,7 @@ on its way. So the rows of several combiners are alike, and the rule over all of
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol, Self
 
@@ -114,7 +115,7 @@ class GatheringRule(Rule, Protocol):
     def gather(self, base: ModelSpec, base_model: Buffer | Pieces, spill: Spill) -> "Gathered": ...
 
 
-class Gathering:
+class Gathering(ABC):
     """What rules over rows have in common."""
 
     name: str
@@ -145,8 +146,9 @@ class Gathering:
     def gather(self, base: ModelSpec, base_model: Buffer | Pieces, spill: Spill) -> "Gathered":
         return Gathered(self.over, base, base_model, spill)
 
+    @abstractmethod
     def over(self, rows: Rows) -> UpdateValues:
-        raise NotImplementedError
+        """As `GatheringRule.over`."""
 
     def check_count(self, rows: Rows) -> None:
         if len(rows) < self.min_updates:

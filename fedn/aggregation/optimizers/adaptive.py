@@ -4,6 +4,7 @@ mₜ = β₁·mₜ₋₁ + (1 − β₁)·Δₜ;  xₜ₊₁ = xₜ + η·mₜ /
 bias. How vₜ comes about tells them apart.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ class AdaptiveOptions(OptimizerOptions):
     """Adaptivity τ: the larger, the more alike are the steps of all weights to those without v."""
 
 
-class Adaptive:
+class Adaptive(ABC):
     """See the module."""
 
     name: str
@@ -54,6 +55,6 @@ class Adaptive:
         scale *= self._given.learning_rate
         weights += scale
 
+    @abstractmethod
     def _note_square(self, second: Flat, square: Flat) -> None:
         """Makes vₜ of vₜ₋₁ in place, with Δₜ² in `square`, which may be overwritten."""
-        raise NotImplementedError

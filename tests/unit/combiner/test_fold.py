@@ -11,8 +11,9 @@ import pytest
 from fedn.aggregation.fedavg import FedAvg
 from fedn.aggregation.scaling.num_training_examples import NumTrainingExamples
 from fedn.combiner.buffers import MemoryStorage
-from fedn.combiner.fold import Arrived, Fold, Folded
+from fedn.combiner.fold import Fold, Folded
 from fedn.combiner.objects import cut
+from fedn.combiner.totals import Arrived, SummedTotal
 from fedn.models.digest import digest
 from fedn.models.wire import ModelSpec, decode, encode, read_spec
 from fedn.network.generated import common_pb2 as wire
@@ -40,10 +41,8 @@ class Setting:
         self.changes = Changes()
         stored = cut(wire.OBJECT_KIND_MODEL, [memoryview(base)], "blake3")
         self.fold = Fold(
-            rule,
-            "float64",
-            stored,
-            read_spec(base),
+            SummedTotal(rule, "float64", stored, read_spec(base)),
+            len(base),
             executor,
             self._on_folded,
             self._on_crash,

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedn.combiner.buffers import MemoryStorage, Spool, SpoolStorage
-from fedn.combiner.fold import Arrived
 from fedn.combiner.ordering import InOrder
+from fedn.combiner.totals import Arrived
 from fedn.models.wire import encode, read_spec
 from fedn.protocol.errors import FednError
 from fedn.protocol.tasks import RoundName, UpdateMetadata
