@@ -67,6 +67,7 @@ class Communication(BaseCommunicationManager):
         self._observers: list[Observer] = []
         self._deferred: deque[Message | Departure] = deque()
         self._stopped = False
+        self._contacts: set[int] = set()
 
     def send_message(self, msg: Message) -> None:
         """Raises:
@@ -79,7 +80,9 @@ class Communication(BaseCommunicationManager):
                 f"Worker {self.backend.rank} cannot send a message of worker {msg.get_sender_id()}",
                 fix="Make it with Message(type, self.get_sender_id(), receiver).",
             )
-        self.backend.send(msg.get_receiver_id(), encode_message(msg, max_bytes=self._max_message_bytes))
+        frame = encode_message(msg, max_bytes=self._max_message_bytes)
+        self._contacts.add(msg.get_receiver_id())
+        self.backend.send(msg.get_receiver_id(), frame)
 
     def add_observer(self, observer: Observer) -> None:
         self._observers.append(observer)
@@ -88,14 +91,17 @@ class Communication(BaseCommunicationManager):
         self._observers.remove(observer)
 
     def handle_receive_message(self) -> None:
-        """Until it is stopped, or until all other workers have finished and nothing more can come."""
+        """Until it is stopped, or all have finished with whom this worker has exchanged messages, and nothing waits.
+
+        So clients end when their server has finished, though each other client still listens as they do.
+        """
         while not self._stopped:
             if self._deferred:
                 self._notify(self._deferred.popleft())
-            elif self.backend.size > 1 and len(self.departed) == self.backend.size - 1:
-                return
-            else:
+            elif not self._all_have_left():
                 self._receive(None)
+            elif not self._receive(0):
+                return
 
     def stop_receive_message(self) -> None:
         self.close(None)
@@ -128,18 +134,26 @@ class Communication(BaseCommunicationManager):
             self._receive(left)
         return self.inbox.take(kind, wanted, round_index)
 
-    def _receive(self, timeout_s: float | None) -> None:
-        """Takes one thing from the back end and puts it where it belongs."""
+    def _all_have_left(self) -> bool:
+        """Whether nobody is left of those whom this worker has heard or spoken to, if any, nor of all others."""
+        others = set(range(self.backend.size)) - {self.backend.rank}
+        contacts = self._contacts & others
+        return bool(others) and (contacts or others) <= self.departed.keys()
+
+    def _receive(self, timeout_s: float | None) -> bool:
+        """Takes one thing from the back end and puts it where it belongs; whether there was one."""
         came = self.backend.receive(timeout_s)
         if isinstance(came, Departure):
             self.departed[came.rank] = came.reason
             self._defer(came)
         elif isinstance(came, Arrival):
             message = self._read(came.sender, came.frame)
+            self._contacts.add(came.sender)
             if message.get_type() in self.collected:
                 self.inbox.put(message, len(came.frame))
             else:
                 self._defer(message)
+        return came is not None
 
     def _read(self, sender: int, frame: Buffer) -> Message:
         message = decode_message(frame, max_bytes=self._max_message_bytes)

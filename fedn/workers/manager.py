@@ -69,7 +69,7 @@ class WorkerManager(Observer):
         self.com_manager.collected.add(msg_type)
 
     def run(self) -> None:
-        """Receives messages until `finish`, or until all others have finished.
+        """Receives messages until `finish`, or until all have finished with whom this worker exchanged any.
 
         Raises:
             Exception: whatever a handler raises, with a note that says at which message.

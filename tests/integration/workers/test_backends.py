@@ -131,9 +131,13 @@ def test_who_fails_says_why(connect: Connect) -> None:
 
 def test_a_sender_to_whom_nobody_listens_blocks_and_is_told(connect: Connect) -> None:
     workers = connect(2, stall_s=0.3)
-    with pytest.raises(PeerUnavailable) as caught:
+
+    def send_much() -> None:
         for _ in range(1000):
             workers[0].send(1, bytes(10_000_000))
+
+    with pytest.raises(PeerUnavailable) as caught:
+        send_much()
     assert caught.value.code == "peer_stalled"
 
 
