@@ -34,7 +34,7 @@ FROM ${BASE}
 RUN groupadd --system --gid 10001 fedn \
     && useradd --system --uid 10001 --gid fedn --no-create-home --home-dir /var/lib/fedn --shell /usr/sbin/nologin fedn \
     && install -d -o fedn -g fedn -m 700 /var/lib/fedn \
-    && install -d -o fedn -g fedn -m 755 /trust /pieces
+    && install -d -o fedn -g fedn -m 755 /trust /pieces /cache
 COPY --from=build /opt/fedn /opt/fedn
 # TMPDIR: what does not fit into memory goes to the data, not into a container's layer or its memory.
 ENV PATH=/opt/fedn/bin:$PATH \

@@ -8,7 +8,7 @@ FRAMEWORKS := .venv-frameworks
 TORCH ?= torch==2.13.0
 ARGS ?=
 
-.PHONY: help sandbox test test-frameworks lint format bench bench-peers docs clean
+.PHONY: help sandbox test test-browser test-docker test-frameworks lint format bench bench-peers docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -16,8 +16,14 @@ help:  ## this list
 sandbox: $(VENV)/.sandbox  ## a whole federation on this machine trains the digits project (ARGS="--exit --clients 8")
 	$(BIN)/fedn sandbox $(ARGS)
 
-test: $(VENV)/.test  ## all tests but those of PyTorch and TensorFlow (ARGS="tests/unit -x")
-	$(BIN)/python -m pytest -m "not frameworks" $(ARGS)
+test: $(VENV)/.test  ## all tests but those of a browser, Docker, PyTorch and TensorFlow (ARGS="tests/unit -x")
+	$(BIN)/python -m pytest -m "not frameworks and not docker and not browser" $(ARGS)
+
+test-browser: $(VENV)/.test  ## Chromium through every page of the dashboard; pictures into artefacts/dashboard
+	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+
+test-docker: $(VENV)/.test  ## the sandbox in containers, on a real Docker engine, which is started where there is none (as root)
+	$(PYTHON) .ci/docker_engine.py run $(BIN)/python -m pytest -m docker tests/docker $(ARGS)
 
 test-frameworks: $(FRAMEWORKS)/.frameworks  ## the tests of PyTorch and TensorFlow, in an environment of their own
 	$(FRAMEWORKS)/bin/python -m pytest -m frameworks tests/frameworks $(ARGS)

@@ -8,8 +8,9 @@
 Where an engine answers already, it is used as it is and never stopped. The base image `fedn-base:local` is a minimal
 Debian with Python. It takes the package mirror, the trusted certificates and pip's settings from this machine, so it is
 for tests here and not for publishing. With FEDN_BASE_IMAGE set, that image is pulled (unless it is there) and tagged
-instead. Standard library only: it runs before anything is installed. Not for running containers: Compose and the tests
-do that.
+instead. With FEDN_SKIP_DOCKER set, `run` runs COMMAND and nothing else.
+
+Standard library only: it runs before anything is installed. Not for running containers: Compose and the tests do that.
 """
 
 import contextlib
@@ -249,6 +250,9 @@ def main(arguments: Sequence[str]) -> int:
         case ["stop"]:
             with alone():
                 stop_engine()
+        case ["run", program, *rest] if os.environ.get("FEDN_SKIP_DOCKER"):
+            say("FEDN_SKIP_DOCKER is set: no engine is looked for")
+            return subprocess.run([program, *rest], check=False).returncode
         case ["run", program, *rest]:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
             started = False

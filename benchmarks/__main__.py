@@ -14,6 +14,7 @@ BENCHMARKS = {
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",
+    "dashboards": "benchmarks.dashboards",
     "scale": "benchmarks.scale",
     "stores": "benchmarks.stores",
     "housing": "benchmarks.housing",

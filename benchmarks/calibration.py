@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks.results import Row
-from benchmarks.simulator import Costs, Federation, simulate
+from benchmarks.simulator import Costs, Federation, Outcome, simulate
 
 _AVERAGED_BYTES_PER_S = 1e9
 """At which the reducer averages combiner models, one after the other: assumed, from `benchmarks aggregation`."""
@@ -44,10 +44,17 @@ def fit(rows: Sequence[Row]) -> Costs:
         ValueError: no rows.
     """
     clients = [float(row["clients"]) for row in rows]
-    lines = {kind: line_through(clients, [float(row["cpu_s"][kind]) for row in rows]) for kind in _KINDS}
+    idle = statistics.fmean(row["idle_cpu_percent"] / 100 / row["clients"] for row in rows)
+    cpu = {kind: [float(row["cpu_s"][kind]) for row in rows] for kind in _KINDS}
+    # What the heartbeats took while a round went on is no cost of the round.
+    cpu["combiners"] = [
+        whole - idle * row["clients"] * _length_s(row) for whole, row in zip(cpu["combiners"], rows, strict=True)
+    ]
+    lines = {kind: line_through(clients, each) for kind, each in cpu.items()}
     costs = Costs(
         combiner_s=lines["combiners"][0],
         combiner_client_s=lines["combiners"][1],
+        combiner_idle=idle,
         reducer_s=lines["reducer"][0],
         reducer_client_s=lines["reducer"][1],
         reducer_model_s=rows[0]["params"] * 4 / _AVERAGED_BYTES_PER_S,
@@ -70,12 +77,23 @@ def federation_of(row: Row) -> Federation:
     )
 
 
+def _length_s(row: Row) -> float:
+    """Mean of its rounds, the first one too: what processor times are told of."""
+    return statistics.fmean(row["all_rounds"])
+
+
+def cpu_of_combiners(outcome: Outcome, costs: Costs, clients: int) -> float:
+    """Processor seconds of all combiners in one simulated round, heartbeats included."""
+    idle_s = costs.combiner_idle * clients * outcome.round_s
+    return outcome.work_s + idle_s
+
+
 def compare(row: Row, costs: Costs) -> Row:
     """What the simulator says of a measured run: predicted, measured, and the error as a part of what was measured."""
     outcome = simulate(federation_of(row), costs)
     predicted = {
         "round_s": outcome.round_s,
-        "combiner_cpu_s": outcome.busy_s["combiners"],
+        "combiner_cpu_s": cpu_of_combiners(outcome, costs, row["clients"]),
         "reducer_cpu_s": outcome.busy_s["reducer"],
     }
     measured = {

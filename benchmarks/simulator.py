@@ -31,6 +31,8 @@ class Costs:
     """For each round at each combiner."""
     combiner_client_s: float
     """For each client and round: task and model out, update in, checks, sum."""
+    combiner_idle: float = 0.0
+    """Part of a processor that a combiner needs for each attached client, whatever else happens: heartbeats."""
     reducer_s: float = 0.0
     """For each round."""
     reducer_client_s: float
@@ -84,7 +86,10 @@ class Outcome:
 
     round_s: float
     busy_s: dict[str, float]
-    """Processor or transfer seconds by kind of station: reducer, combiners, clients, down, up."""
+    """Processor or transfer seconds by kind of station: reducer, combiners, clients, down, up. A combiner that answers
+    heartbeats meanwhile is busy for longer than its work."""
+    work_s: float
+    """Processor seconds of the combiners' work for the round alone."""
     passed: int
     """Clients whose update came through."""
     longest: str
@@ -92,7 +97,14 @@ class Outcome:
 
 
 def simulate(federation: Federation, costs: Costs) -> Outcome:
-    """One round, from its start to its commit."""
+    """One round, from its start to its commit.
+
+    Raises:
+        ValueError: the heartbeats alone are more than a combiner can do.
+    """
+    spare = 1 - costs.combiner_idle * math.ceil(federation.clients / federation.combiners)
+    if spare <= 0:
+        raise ValueError(f"a combiner cannot even answer {federation.clients // federation.combiners} idle clients")
     world = _World()
     parts = _Parts.of(world, federation)
     groups = _groups_of(federation)
@@ -107,7 +119,8 @@ def simulate(federation: Federation, costs: Costs) -> Outcome:
         transfer_s = 0.0 if federation.one_host else count * federation.model_bytes / federation.link_bytes_per_s
         own_s = 0.0 if federation.one_host else federation.model_bytes / federation.client_bytes_per_s
         away_s = 0.0 if federation.one_host else federation.latency_s + own_s
-        receive_s = count * costs.combiner_client_s * (1 - costs.down_share)
+        send_s = count * costs.combiner_client_s * costs.down_share / spare
+        receive_s = count * costs.combiner_client_s * (1 - costs.down_share) / spare
         event_s = count * costs.reducer_client_s * (1 - costs.first_share)
 
         def event() -> None:
@@ -128,11 +141,11 @@ def simulate(federation: Federation, costs: Costs) -> Outcome:
         def download() -> None:
             down.work(transfer_s, lambda: world.after(away_s, train))
 
-        combiner.work(count * costs.combiner_client_s * costs.down_share, download)
+        combiner.work(send_s, download)
 
     def start() -> None:
         for place, counts in enumerate(groups):
-            parts.combiners[place].work(costs.combiner_s, lambda: None)
+            parts.combiners[place].work(costs.combiner_s / spare, lambda: None)
             for count in counts:
                 send(place, count)
 
@@ -147,7 +160,8 @@ def simulate(federation: Federation, costs: Costs) -> Outcome:
     kinds = parts.by_kind()
     busy = {kind: sum(station.done_s for station in stations) for kind, stations in kinds.items()}
     most = {kind: max((station.done_s for station in stations), default=0.0) for kind, stations in kinds.items()}
-    return Outcome(costs.stretch * round_s, busy, finished, max(most, key=lambda kind: most[kind]))
+    work_s = spare * busy["combiners"]
+    return Outcome(costs.stretch * round_s, busy, work_s, finished, max(most, key=lambda kind: most[kind]))
 
 
 def _groups_of(federation: Federation) -> list[list[int]]:

@@ -36,7 +36,7 @@ _MIB = 1 << 20
 _FLOAT_BYTES = 4
 
 LIMITS = {
-    "rss_bytes": Limit(4 * _MIB, 0.04),
+    "rss_bytes": Limit(8 * _MIB, 0.04),
     "threads": Limit(1.0),
     "open_files": Limit(2.0, 0.03),
     "nameless_files": Limit(1.0),
@@ -255,19 +255,55 @@ def _write(watch: Watch, file: Path) -> None:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The verdicts of the last row as Markdown: what grew too much first."""
-    verdicts = sorted(rows[-1]["verdicts"], key=lambda one: (one["kept"], one["of"], one["quantity"]))
-    columns = ("of", "quantity", "first", "median", "last", "gained", "", "allowed", "kept")
-    return markdown(columns, [_line(one) for one in verdicts])
+    """The last row as Markdown: what grew too much, if anything; then programs and folders, a line each."""
+    verdicts = rows[-1]["verdicts"]
+    broken = [one for one in verdicts if not one["kept"]]
+    parts = []
+    if broken:
+        titles = ("grew", "quantity", "first", "median", "last", "gained", "", "allowed")
+        parts.append(markdown(titles, [_line(one) for one in broken]))
+    programs = [one["of"] for one in verdicts if one["quantity"] == "rss_bytes"]
+    of_programs = (
+        "program",
+        "MB at first",
+        "median",
+        "gained",
+        "allowed",
+        "threads",
+        "gained",
+        "open files",
+        "gained",
+        "kept",
+    )
+    parts.append(markdown(of_programs, [_program(name, verdicts) for name in programs]))
+    folders = [one["of"] for one in verdicts if one["quantity"] == "files"]
+    of_folders = ("folder", "files at last", "gained", "allowed", "MB at last", "gained", "allowed", "", "kept")
+    parts.append(markdown(of_folders, [_folder(name, verdicts) for name in folders]))
+    return "\n\n".join(parts)
 
 
 def _line(verdict: Row) -> list[object]:
     in_mb = verdict["quantity"].endswith("bytes")
     quantity = verdict["quantity"].removesuffix("bytes") + "MB" if in_mb else verdict["quantity"]
-    figures = [verdict[key] / _MIB if in_mb else verdict[key] for key in ("first", "median", "last", "gained")]
-    allowed = verdict["allowed"] / _MIB if in_mb else verdict["allowed"]
-    quantity = quantity.replace("_", " ")
-    return [verdict["of"].replace("/", ": "), quantity, *figures, verdict["unit"], allowed, verdict["kept"]]
+    figures = [verdict[key] / (_MIB if in_mb else 1) for key in ("first", "median", "last", "gained", "allowed")]
+    name = verdict["of"].replace("/", ": ")
+    return [name, quantity.replace("_", " "), *figures[:4], verdict["unit"], figures[4]]
+
+
+def _program(name: str, verdicts: Sequence[Row]) -> list[object]:
+    mine = {one["quantity"]: one for one in verdicts if one["of"] == name}
+    memory, threads, files = mine["rss_bytes"], mine["threads"], mine["open_files"]
+    sizes = [memory[key] / _MIB for key in ("first", "median", "gained", "allowed")]
+    counts = [threads["median"], threads["gained"], files["median"], files["gained"]]
+    return [name.replace("/", ": "), *sizes, *counts, all(one["kept"] for one in mine.values())]
+
+
+def _folder(name: str, verdicts: Sequence[Row]) -> list[object]:
+    mine = {one["quantity"]: one for one in verdicts if one["of"] == name}
+    files, size = mine["files"], mine["bytes"]
+    counts = [files[key] for key in ("last", "gained", "allowed")]
+    sizes = [size[key] / _MIB for key in ("last", "gained", "allowed")]
+    return [name, *counts, *sizes, size["unit"], files["kept"] and size["kept"]]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -6,7 +6,20 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import aggregation, codecs, data_plane, floor, housing, idle, relay, rounds, stores
+from benchmarks import (
+    aggregation,
+    codecs,
+    data_plane,
+    floor,
+    housing,
+    idle,
+    relay,
+    rounds,
+    scale,
+    simulate,
+    soak,
+    stores,
+)
 from benchmarks.counts import format_count
 from benchmarks.peers import verdict
 from benchmarks.results import Row, read
@@ -36,6 +49,9 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "data_plane": data_plane.table,
     "relay": relay.table,
     "idle": idle.table,
+    "scale": scale.table,
+    "simulate": simulate.table,
+    "soak": soak.table,
     "stores": stores.table,
     "floor": floor.table,
 }

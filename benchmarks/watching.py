@@ -25,16 +25,18 @@ def of_process(process: psutil.Process) -> dict[str, float]:
     """
     with process.oneshot():
         found = {"rss_bytes": float(process.memory_info().rss), "threads": float(process.num_threads())}
-    found["open_files"] = found["nameless_files"] = found["nameless_bytes"] = 0.0
+    found["open_files"] = 0.0
     folder = Path(f"/proc/{process.pid}/fd")
+    nameless: dict[tuple[int, int], int] = {}
     with contextlib.suppress(FileNotFoundError):
         for descriptor in os.scandir(folder):
             found["open_files"] += 1
             with contextlib.suppress(FileNotFoundError):  # closed meanwhile
                 if os.readlink(descriptor.path).endswith(_DELETED):
-                    found["nameless_files"] += 1
-                    found["nameless_bytes"] += os.stat(descriptor.path).st_blocks * _BLOCK_BYTES
-    return found
+                    # A file that is mapped is open twice.
+                    status = os.stat(descriptor.path)
+                    nameless[status.st_dev, status.st_ino] = status.st_blocks * _BLOCK_BYTES
+    return found | {"nameless_files": float(len(nameless)), "nameless_bytes": float(sum(nameless.values()))}
 
 
 def of_program(pid: int) -> dict[str, dict[str, float]]:

@@ -7,6 +7,7 @@ docs/reference/*.md; with --check it only says whether that is up to date.
 import argparse
 import ast
 import importlib.util
+import json
 import re
 import sys
 import textwrap
@@ -154,6 +155,27 @@ def error_reference() -> str:
             lines += [f"**What to do:** {_markdown(_sentence(fix))}", ""]
         lines += [f"Raised in: {', '.join(f'`{module}`' for module in sorted(code.modules))}", ""]
     return "\n".join(lines)
+
+
+def error_file() -> str:
+    """The same for `fedn explain` and the reducer's own pages, as JSON."""
+    notes: dict[str, str] = yaml.safe_load((HERE / "reference" / "error-notes.yaml").read_text(encoding="utf-8"))
+    found = []
+    for name, code in error_codes().items():
+        kinds = sorted(code.classes)
+        statuses = sorted({getattr(errors, kind).http_status for kind in kinds if kind != "InvalidSettings"})
+        one = {
+            "code": name,
+            "kinds": kinds,
+            "statuses": statuses,
+            "messages": code.messages[:3],
+            "note": " ".join(notes.get(name, "").split()),
+            "fixes": code.fixes[:3],
+            "modules": sorted(code.modules),
+        }
+        found.append({key: value for key, value in one.items() if value})
+    lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in found)
+    return f"[\n{lines}\n]\n"
 
 
 def _sentence(text: str) -> str:
@@ -352,6 +374,12 @@ def main() -> int:
             stale.append(page.name)
             if not check:
                 page.write_text(new, encoding="utf-8")
+    packaged = SOURCE / "protocol" / "error_codes.json"
+    text = error_file()
+    if not packaged.exists() or packaged.read_text(encoding="utf-8") != text:
+        stale.append(packaged.name)
+        if not check:
+            packaged.write_text(text, encoding="utf-8")
     if check and stale:
         print(f"not up to date: {', '.join(stale)}; run python docs/generate.py", file=sys.stderr)
         return 1

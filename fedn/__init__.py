@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fedn.api.client import APIClient as APIClient
     from fedn.client.learner import Learner as Learner
     from fedn.client.learner import TaskContext as TaskContext
+    from fedn.client.proximal import Proximal as Proximal
     from fedn.protocol.errors import FednError as FednError
 
 __version__ = "0.1.0"
@@ -19,10 +20,11 @@ _HOMES = {
     "APIClient": "fedn.api.client",
     "FednError": "fedn.protocol.errors",
     "Learner": "fedn.client.learner",
+    "Proximal": "fedn.client.proximal",
     "TaskContext": "fedn.client.learner",
 }
 
-__all__ = ["APIClient", "FednError", "Learner", "TaskContext", "__version__"]
+__all__ = ["APIClient", "FednError", "Learner", "Proximal", "TaskContext", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

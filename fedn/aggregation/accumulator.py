@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fedn.aggregation.checks import check_header
+from fedn.aggregation.checks import check_header, of_base_widths
 from fedn.aggregation.numerics import (
     PIECE,
     Flat,
@@ -21,11 +21,11 @@ from fedn.aggregation.numerics import (
     store_mean,
     store_scaled,
 )
-from fedn.aggregation.sharing import share
+from fedn.aggregation.sharing import share as in_parts
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
-from fedn.models.wire import DType, ModelSpec, TensorInfo, layout
+from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, layout
 from fedn.protocol.errors import InvalidInput
 
 Entry = tuple[str, DType, Sequence[int]]
@@ -76,7 +76,7 @@ class Accumulator:
     Args:
         base: of the models to be added.
         sum_dtype: "float64" or "float32".
-        base_model: bytes of the base model; needed for updates of the form "delta".
+        base_model: bytes of the base model; needed for updates of the form "delta", and for shares other than 1.
     """
 
     def __init__(self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None) -> None:
@@ -98,7 +98,7 @@ class Accumulator:
         self._known_layout = base.tensors
         self._known_segments = _joined(self._segments(base))
         self._weight = 0.0
-        self._delta_weight = 0.0
+        self._base_weight = 0.0
         self._count = 0
 
     @property
@@ -111,22 +111,30 @@ class Accumulator:
         """Number of models that were added."""
         return self._count
 
-    def add(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
+    @property
+    def stretch(self) -> float:
+        """What the mean's difference to the base model is multiplied by in the result; floating-point tensors only."""
+        return 1.0
+
+    def add(
+        self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model", share: float = 1.0
+    ) -> None:
         """Adds weight * update; see `fedn.aggregation.base.Aggregate.add`."""
-        self._check(weight, form)
+        self._check(weight, form, share)
         if len(update) < spec.size_bytes:
             raise ValueError(f"the update has {len(update)} bytes and its spec {spec.size_bytes}")
         # Most updates have the layout of the one before: then there is nothing to check and to work out anew.
         if spec.tensors != self._known_layout:
-            check_header(_of_base_widths(spec, self._base), self._base)
+            check_header(of_base_widths(spec, self._base), self._base)
             self._known_segments = _joined(self._segments(spec))
             self._known_layout = spec.tensors
         put = add_scaled if self._sums else store_scaled
         self._make_sums()
         pieces = _in_pieces(update)
         for segment in self._known_segments:
-            share(segment.size, partial(self._put_range, put, pieces, segment, weight))
-        self._note(weight, form)
+            factor = weight * share if is_floating(segment.dtype) else weight
+            in_parts(segment.size, partial(self._put_range, put, pieces, segment, factor))
+        self._note(weight, form, share)
 
     def _put_range(self, put: _Put, pieces: Pieces, segment: _Segment, weight: float, start: int, stop: int) -> None:
         """Puts elements [start, stop) of a segment into the sum; several threads may, each with a range of its own."""
@@ -138,11 +146,11 @@ class Accumulator:
             for first, values in pieces.elements(segment.dtype, begin, stop - start):
                 put(segment.of_sum(self._sums, start + first, len(values)), values, weight, scratch)
 
-    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
+    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model", share: float = 1.0) -> None:
         """Adds weight * update, decoded piece by piece; see `fedn.aggregation.base.Aggregate.add_encoded`."""
         if payload.plain:
-            return self.add(payload.data, payload.spec, weight, form=form)
-        self._check(weight, form)
+            return self.add(payload.data, payload.spec, weight, form=form, share=share)
+        self._check(weight, form, share)
         check_header(payload.base, self._base)
         fresh = not self._sums
         self._make_sums()
@@ -151,18 +159,19 @@ class Accumulator:
             for tensor, sum_dtype, sum_start in self._place:
                 total, scratch = self._sums[sum_dtype][sum_start : sum_start + tensor.size], self._scratch[sum_dtype]
                 source = payload.sources.get(tensor.name)
+                factor = weight * share if is_floating(tensor.dtype) else weight
                 if source is not None:
-                    add_source(total, source, weight, scratch, fresh=fresh)
+                    add_source(total, source, factor, scratch, fresh=fresh)
                     continue
                 for first, values in payload.elements(tensor.name):
-                    put(total[first : first + len(values)], values, weight, scratch)
-        return self._note(weight, form)
+                    put(total[first : first + len(values)], values, factor, scratch)
+        return self._note(weight, form, share)
 
     def merge(self, other: Self) -> None:
         """Adds what `other` holds; see `fedn.aggregation.base.Aggregate.merge`."""
         if other._place != self._place or other._sizes.keys() != self._sizes.keys():
             raise InvalidInput("aggregates_do_not_fit", "The aggregates are of different base models or sum dtypes")
-        if other._delta_weight and self._base_model is None:
+        if other._base_weight and self._base_model is None:
             raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
         mine = bool(self._sums)
         if other._sums:
@@ -174,7 +183,7 @@ class Accumulator:
                 else:
                     np.copyto(self._sums[dtype], more)
         self._weight += other._weight
-        self._delta_weight += other._delta_weight
+        self._base_weight += other._base_weight
         self._count += other._count
 
     def result(self, piece_bytes: int = _RESULT_PIECE_BYTES) -> Iterator[memoryview]:
@@ -199,10 +208,11 @@ class Accumulator:
 
     def _mean_pieces(self, header: bytes, spec: ModelSpec, piece_bytes: int) -> Iterator[memoryview]:
         segments = self._segments(spec)
-        if not self._delta_weight:
+        needs_base = self._base_weight != 0.0 or self.stretch != 1.0
+        if not needs_base:
             segments = _joined(segments)
         segments.sort(key=lambda segment: segment.start)
-        bases = self._delta_bases() if self._delta_weight else {}
+        bases = self._bases() if needs_base else {}
         room = np.empty(min(piece_bytes, spec.size_bytes), np.uint8)
         at = 0
         for begin in range(0, spec.size_bytes, piece_bytes):
@@ -232,22 +242,32 @@ class Accumulator:
                 return
             assert self._base_model is not None  # `add` and `merge` see to it
             dtype = self._base_dtype[segment.sum_place]
+            # With S the sum, b the base's weight, W the weight and f the stretch, the result is
+            # x + f·((S + b·x) / W − x) = (S + (b + W/f − W)·x) / (W/f).
+            weight = self._weight / self.stretch
+            base_weight = self._base_weight + weight - self._weight
             for at, base in self._base_model.elements(dtype, base_start + first * dtype.itemsize, size):
                 run = slice(at, at + len(base))
-                store_mean(total[run], self._weight, out[run], scratch, base, self._delta_weight)
+                store_mean(total[run], weight, out[run], scratch, base, base_weight)
 
-    def _check(self, weight: float, form: str) -> None:
+    def _check(self, weight: float, form: str, share: float) -> None:
         if not (math.isfinite(weight) and weight > 0):
             raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
-        if form == "delta":
-            if self._base_model is None:
-                raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
-        elif form != "model":
+        if not (math.isfinite(share) and share >= 0):
+            raise InvalidInput("bad_weight", f"A share must be finite and >= 0, not {share}")
+        if form not in {"model", "delta"}:
             raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
 
-    def _note(self, weight: float, form: str) -> None:
+        if (form == "delta" or share != 1.0) and self._base_model is None:
+            raise InvalidInput("base_is_missing", "Updates of the form delta need the bytes of their base model")
+
+    def _fits(self, spec: ModelSpec) -> bool:
+        """Whether such an update has the base's names, shapes and dtypes, but for the widths of floats."""
+        return spec.tensors == self._known_layout or not differences(of_base_widths(spec, self._base), self._base)
+
+    def _note(self, weight: float, form: str, share: float) -> None:
         self._weight += weight
-        self._delta_weight += weight if form == "delta" else 0.0
+        self._base_weight += weight * (1.0 - share) + (weight * share if form == "delta" else 0.0)
         self._count += 1
 
     def _segments(self, spec: ModelSpec) -> list[_Segment]:
@@ -259,7 +279,7 @@ class Accumulator:
                 found.append(_Segment(sum_dtype, sum_start, there.dtype, there.start, there.size))
         return found
 
-    def _delta_bases(self) -> dict[tuple[DType, int], int]:
+    def _bases(self) -> dict[tuple[DType, int], int]:
         """Where in the base's bytes each tensor begins that deltas are differences to, by its place in the sums."""
         return {
             (dtype, sum_start): tensor.start
@@ -274,17 +294,6 @@ class Accumulator:
 
 def _in_pieces(model: Buffer | Pieces) -> Pieces:
     return model if isinstance(model, Pieces) else Pieces.of(model)
-
-
-def _of_base_widths(spec: ModelSpec, base: ModelSpec) -> ModelSpec:
-    """The spec with floating-point tensors in the base's dtypes: their widths are free, names and shapes are not."""
-    tensors = tuple(
-        tensor._replace(dtype=there.dtype)
-        if (there := base.by_name.get(tensor.name)) and is_floating(tensor.dtype) and is_floating(there.dtype)
-        else tensor
-        for tensor in spec.tensors
-    )
-    return ModelSpec(tensors, spec.size_bytes)
 
 
 def _joined(segments: list[_Segment]) -> list[_Segment]:

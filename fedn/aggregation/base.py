@@ -3,7 +3,7 @@
 Not here: any rule; each has its own module and its entry point in the group `fedn.rules`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, cast
 
 from fedn.models.codecs.base import Check
@@ -12,7 +12,7 @@ from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.options import load_option
-from fedn.protocol.errors import InvalidInput
+from fedn.protocol.tasks import UpdateMetadata
 
 
 class Aggregate(Protocol):
@@ -30,7 +30,9 @@ class Aggregate(Protocol):
     def count(self) -> int:
         """Number of updates that were added."""
 
-    def add(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model") -> None:
+    def add(
+        self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model", share: float = 1.0
+    ) -> None:
         """Takes in one update. `update` is read during the call only.
 
         Args:
@@ -40,18 +42,19 @@ class Aggregate(Protocol):
             weight: finite, > 0.
             form: "model", or "delta" where the floating-point tensors are differences to the base model; integer and
                 bool tensors of a delta are the new values themselves, since their dtypes cannot hold a difference.
+            share: what the rule's `share_of` says of the update.
 
         Raises:
             UpdateRefused: (`update_does_not_fit`) names, shapes or dtypes are not those of the base; nothing is added.
             InvalidInput: (`bad_weight`, `base_is_missing`) nothing is added.
         """
 
-    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model") -> None:
+    def add_encoded(self, payload: Payload, weight: float, *, form: str = "model", share: float = 1.0) -> None:
         """Takes in one update that went through a chain of codecs, without a whole copy of it where the rule can.
 
         Args:
             payload: checked; read during the call only.
-            weight, form: as for `add`.
+            weight, form, share: as for `add`.
 
         Raises:
             UpdateRefused: (`update_does_not_fit`) it stands for another base model; nothing is added.
@@ -89,8 +92,28 @@ class Rule(Protocol):
     """What it looks at in single updates, so that no codec of a plan may hide it."""
     required: frozenset[str]
     """Fields of an update's metadata that must be above 0."""
+    needs_base: bool
+    """Whether its aggregates need the base model's bytes for every update, not only for those of the form "delta"."""
+    gathers: bool
+    """Whether it looks at all updates at once: then it is a `fedn.aggregation.gathering.base.GatheringRule`."""
+    takes_sparse: bool
+    """Whether updates may leave most values out (top-k), which then count as unchanged."""
+    weighted_only: bool
+    """Whether combiner models must not count the same, whatever they stand for (`reducer_mean: plain`)."""
 
     def __init__(self, **options: Any) -> None: ...
+
+    def share_of(self, metadata: UpdateMetadata) -> float:
+        """What the difference of an update's floating-point tensors to the base model is multiplied by; finite, > 0."""
+
+    def part_shares(self, parts: Sequence[Sequence[tuple[float, UpdateMetadata]]]) -> Sequence[float] | None:
+        """For each combiner model, what its difference to the base model is multiplied by in the global mean.
+
+        None where it is 1 for all.
+
+        Args:
+            parts: (weight, metadata) of the updates of each combiner model.
+        """
 
     def start(
         self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None
@@ -101,7 +124,7 @@ class Rule(Protocol):
             base: the base model's spec.
             sum_dtype: "float64" or "float32": of the sums of floating-point tensors up to 32 bits; wider ones,
                 integers and bools are always summed in float64.
-            base_model: the base model's bytes, which `result` reads if updates of the form "delta" were added.
+            base_model: the base model's bytes, for rules that need them and for updates of the form "delta".
         """
 
 
@@ -113,14 +136,3 @@ def get_rule(name: str, options: Mapping[str, Any]) -> Rule:
     """
     rule = cast(type[Rule], load_option("fedn.rules", name))
     return rule(**options)
-
-
-def refuse_options(rule: str, options: Mapping[str, Any], known: tuple[str, ...] = ()) -> None:
-    """Raises InvalidInput (`unknown_option`) for options that `rule` does not know."""
-    if unknown := sorted(options.keys() - set(known)):
-        raise InvalidInput(
-            "unknown_option",
-            f"The rule {rule} has no option {', '.join(unknown)}",
-            fix=f"It knows: {', '.join(known)}." if known else "It has no options; leave them out.",
-            where={"rule": rule},
-        )

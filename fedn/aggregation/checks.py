@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fedn.models.codecs.base import FLOATING
 from fedn.models.digest import Buffer
 from fedn.models.wire import DTYPES, DType, ModelSpec, TensorInfo, differences
 from fedn.protocol.errors import UpdateRefused
@@ -46,6 +47,17 @@ def check_header(spec: ModelSpec, base: ModelSpec) -> None:
             f"The update does not fit the base model: {listed}{more}",
             fix="Return all tensors of the model that the task brought, with their names, shapes and dtypes.",
         )
+
+
+def of_base_widths(spec: ModelSpec, base: ModelSpec) -> ModelSpec:
+    """The spec with floating-point tensors in the base's dtypes: their widths are free, names and shapes are not."""
+    tensors = tuple(
+        tensor._replace(dtype=there.dtype)
+        if (there := base.by_name.get(tensor.name)) and tensor.dtype in FLOATING and there.dtype in FLOATING
+        else tensor
+        for tensor in spec.tensors
+    )
+    return ModelSpec(tensors, spec.size_bytes)
 
 
 class FiniteCheck:

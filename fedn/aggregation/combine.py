@@ -12,6 +12,7 @@ import numpy as np
 
 from fedn.aggregation.numerics import PIECE, Flat, add_scaled, is_floating, mean_dtype, store_mean, store_scaled
 from fedn.aggregation.optimizers.step import OptimizerStep
+from fedn.aggregation.values import UpdateValues
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, header_size, layout, read_spec
@@ -131,6 +132,29 @@ def combine_pieces(
                     put = add_scaled
                 finish.store(run.tensor, start, total, out, term)
             yield target[: out.nbytes].data
+
+
+def finish_pieces(
+    values: UpdateValues, base: ModelSpec, sum_dtype: str = "float64", from_base: FromBase | None = None
+) -> Iterator[memoryview]:
+    """As `combine_pieces`, of one aggregate over all updates instead of combiner models' mean.
+
+    Args:
+        values: the aggregate, in float64.
+    """
+    header, spec = layout((tensor.name, tensor.dtype, tensor.shape) for tensor in base.tensors)
+    yield memoryview(header)
+    finish = _FromSum([1.0]) if from_base is None else _FromSumAndBase([1.0], [1.0], from_base)
+    for tensor in spec.stored_order:
+        single = mean_dtype(tensor.dtype) == np.float32
+        total_dtype = np.dtype(sum_dtype if single else np.float64)
+        for start in range(0, tensor.size, PIECE):
+            stop = min(start + PIECE, tensor.size)
+            total = values.read(tensor.name, start, stop).astype(total_dtype)
+            out: Flat = np.empty(stop - start, tensor.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked for in the mean
+                finish.store(tensor.name, start, total, out, np.empty(stop - start, total_dtype))
+            yield out.view(np.uint8).data
 
 
 class _FromSum:

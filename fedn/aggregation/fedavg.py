@@ -1,16 +1,36 @@
 """FedAvg: the weighted mean of the updates (McMahan et al. 2017, Algorithm 1)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
-from fedn.aggregation.base import refuse_options
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
+from fedn.plan.option_values import NoValues, read_values
+from fedn.protocol.tasks import UpdateMetadata
 
 
-class FedAvg:
+class Linear:
+    """What rules have in common whose combiner models add up to the rule over all updates."""
+
+    decomposable = True
+    needs: frozenset[Check] = frozenset()
+    required: frozenset[str] = frozenset()
+    needs_base = False
+    gathers = False
+    takes_sparse = True
+    weighted_only = False
+
+    def share_of(self, metadata: UpdateMetadata) -> float:
+        return 1.0
+
+    def part_shares(self, parts: Sequence[Sequence[tuple[float, UpdateMetadata]]]) -> Sequence[float] | None:
+        return None
+
+
+class FedAvg(Linear):
     """The mean of the updates, weighted by the scaling factor: Σ sₖ·xₖ / Σ sₖ (McMahan et al. 2017).
 
     The law, up to rounding: taking updates in commutes and associates; no update at all is neutral; the weight of a
@@ -18,12 +38,10 @@ class FedAvg:
     """
 
     name = "fedavg"
-    decomposable = True
-    needs: frozenset[Check] = frozenset()
-    required: frozenset[str] = frozenset()
+    Options = NoValues
 
     def __init__(self, **options: Any) -> None:
-        refuse_options(self.name, options)
+        read_values("rule", self.name, NoValues, options)
 
     def start(
         self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None

@@ -1,6 +1,7 @@
 """`APIClient`: the reducer's REST API, version 1, as typed methods, for combiners, clients, the CLI and programs."""
 
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
@@ -9,6 +10,7 @@ from typing import Any, Literal, Self
 
 from fedn.api.downloads import save_stream
 from fedn.api.events import watch_events
+from fedn.api.fedn_names import FednNames
 from fedn.api.replies import all_pages, api_path, call, payload_of
 from fedn.api.transport import Transport
 from fedn.plan.session import SessionPlan
@@ -20,7 +22,7 @@ _RENEW_BEFORE_S = 60.0
 """An admin token is renewed so long before its end."""
 
 
-class APIClient:
+class APIClient(FednNames):
     """One reducer. May be used from any thread; every call blocks and raises a FednError where it fails.
 
     Args:
@@ -133,7 +135,14 @@ class APIClient:
         return call(self._http, "POST", api_path("combiners"), rest.RegistrationReply, payload=request)
 
     def heartbeat(
-        self, name: str, *, instance: str, attached_clients: int = 0, rounds: int = 0, rss_bytes: int = 0
+        self,
+        name: str,
+        *,
+        instance: str,
+        attached_clients: int = 0,
+        rounds: int = 0,
+        rss_bytes: int = 0,
+        cpu_s: float = 0.0,
     ) -> rest.RegistrationReply:
         """Says that a combiner lives. NotFound (`no_such_combiner`): it must register again."""
         request = payload_of(
@@ -142,6 +151,7 @@ class APIClient:
             attached_clients=attached_clients,
             rounds=rounds,
             rss_bytes=rss_bytes,
+            cpu_s=cpu_s,
         )
         path = api_path("combiners", name, "heartbeat")
         return call(self._http, "POST", path, rest.RegistrationReply, payload=request)
@@ -174,16 +184,21 @@ class APIClient:
     # Sessions and rounds
 
     def start_session(
-        self, plan: SessionPlan | Mapping[str, Any] | None = None, name: str | None = None
+        self, plan: SessionPlan | Mapping[str, Any] | None = None, name: str | None = None, *, key: str = ""
     ) -> rest.SessionView:
         """Starts a session and returns at once. Conflict (`session_running`) where one runs already.
 
         A plan that was made without `package_id` gets the active package; one with None there gets none.
+
+        Args:
+            key: names this request (Idempotency-Key); with the same key again, the session that it made is returned.
+                By default a new one each time, so that only a connection that broke leads to a repetition.
         """
         if isinstance(plan, SessionPlan):
             plan = plan.model_dump(mode="json", by_alias=True, exclude_unset=True)
         request = payload_of(rest.SessionStart, name=name, plan=dict(plan or {}))
-        return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request)
+        key = key or uuid.uuid4().hex
+        return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request, key=key)
 
     def start_predictions(
         self, model_id: str | None = None, name: str | None = None, parameters: Mapping[str, Any] | None = None
@@ -191,7 +206,8 @@ class APIClient:
         """Starts a session of one round in which clients predict with a model; None: the head of the trail."""
         plan = {"model_id": model_id, "parameters": dict(parameters or {})}
         request = payload_of(rest.SessionStart, name=name, kind="predict", plan=plan)
-        return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request)
+        key = uuid.uuid4().hex
+        return call(self._http, "POST", api_path("sessions"), rest.SessionView, payload=request, key=key)
 
     def predictions(self, session: str) -> list[rest.PredictionView]:
         """Who predicted what in a session of kind predict."""
@@ -224,6 +240,10 @@ class APIClient:
         """One round (index from 0) with its ledger."""
         return call(self._http, "GET", api_path("sessions", session, "rounds", str(index)), rest.RoundView)
 
+    def accounting(self, session: str) -> rest.Accounting:
+        """What a session took: traffic and compute time, in all, by round and by client."""
+        return call(self._http, "GET", api_path("sessions", session, "accounting"), rest.Accounting)
+
     def validations(self, session: str | None = None) -> list[ValidationRecord]:
         """What the clients measured of the global models; of one session, or of all."""
         path = api_path("validations") if session is None else api_path("sessions", session, "validations")
@@ -254,7 +274,7 @@ class APIClient:
 
     def trail(self, start: int = 0, limit: int = rest.MAX_PAGE) -> rest.TrailPage:
         """Entries of the trail from index `start` on, `limit` at the most."""
-        return call(self._http, "GET", api_path("trail"), rest.TrailPage, query={"start": start, "limit": limit})
+        return call(self._http, "GET", api_path("trail"), rest.TrailPage, query={"offset": start, "limit": limit})
 
     def trail_entries(self, start: int = 0) -> Iterator[TrailEntry]:
         """Every entry of the trail from index `start` on."""

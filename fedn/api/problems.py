@@ -25,6 +25,7 @@ _BY_STATUS: dict[int, type[FednError]] = {
     405: InvalidInput,
     409: Conflict,
     413: LimitExceeded,
+    415: InvalidInput,
     422: InvalidInput,
     429: Unavailable,
     502: Unavailable,
@@ -33,7 +34,7 @@ _BY_STATUS: dict[int, type[FednError]] = {
 }
 
 _INTEGRITY_CODES = frozenset({"trail_broken", "trail_cut", "trail_rolled_back", "digest_mismatch"})
-"""Codes whose class cannot be told from the status 500."""
+"""Codes whose class cannot be told from the status."""
 
 
 def error_from_answer(status: int, body: bytes, *, url: str) -> FednError:
@@ -74,8 +75,8 @@ def _from_problem(status: int, problem: Mapping[str, Any]) -> FednError:
         faults = [_from_problem(422, item) for item in nested if isinstance(item, Mapping) and "code" in item]
         return InvalidSettings(faults, what="What was sent")
     where = problem.get("where")
-    fallback = IntegrityError if problem["code"] in _INTEGRITY_CODES else FednError
-    return _BY_STATUS.get(status, fallback)(
+    kind = IntegrityError if problem["code"] in _INTEGRITY_CODES else _BY_STATUS.get(status, FednError)
+    return kind(
         str(problem["code"]),
         str(problem.get("title") or f"the reducer answered with status {status}"),
         fix=str(problem.get("fix") or ""),

@@ -30,10 +30,11 @@ def call(
     content_type: str = "application/octet-stream",
     query: Mapping[str, object | None] | None = None,
     bearer: str | None = None,
+    key: str = "",
 ) -> ModelT:
     """One request whose answer is a `reply`. FednError (`bad_reply`) where it is something else."""
     if payload is not None:
-        answer = transport.json(method, path, payload=as_json(payload), query=query, bearer=bearer)
+        answer = transport.json(method, path, payload=as_json(payload), query=query, bearer=bearer, key=key)
     else:
         answer = transport.json(method, path, body=body, content_type=content_type, query=query, bearer=bearer)
     return parse_reply(reply, answer, path)

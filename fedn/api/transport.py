@@ -94,11 +94,17 @@ class Transport:
         body: Body | None = None,
         content_type: str = "application/json",
         bearer: str | None = None,
+        key: str = "",
     ) -> Any:
-        """Sends `payload` as JSON (or `body` as it is) and returns the JSON answer; None for an empty one."""
+        """Sends `payload` as JSON (or `body` as it is) and returns the JSON answer; None for an empty one.
+
+        `key` names the request (Idempotency-Key), so that it may be repeated.
+        """
         if payload is not None:
             body = json.dumps(payload, allow_nan=False).encode()
         headers = {"Accept": "application/json"} | ({"Content-Type": content_type} if body is not None else {})
+        if key:
+            headers["Idempotency-Key"] = key
         with self.stream(method, path, query=query, body=body, headers=headers, bearer=bearer) as answer:
             data = self._read_all(answer, path)
         if not data:
@@ -147,9 +153,10 @@ class Transport:
         try:
             return self._pool.request(method, url, preload_content=False, redirect=False, **options)
         except ProtocolError:
-            if method not in {"GET", "HEAD"}:
+            if method not in {"GET", "HEAD"} and "Idempotency-Key" not in options["headers"]:
                 raise
-            # The server closed an idle connection just as it was used again: harmless to repeat what changes nothing.
+            # The server closed an idle connection just as it was used again: harmless to repeat what changes nothing,
+            # or is done only once.
             return self._pool.request(method, url, preload_content=False, redirect=False, **options)
 
     def _read_all(self, answer: urllib3.BaseHTTPResponse, path: str) -> bytes:

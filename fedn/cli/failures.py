@@ -75,6 +75,8 @@ def _tell(error: FednError, *, bullet: str) -> None:
     click.echo(f"{bullet}{text}  {click.style(f'[{error.code}]', dim=True)}", err=True)
     if error.fix:
         click.echo(f"{indent}{click.style('fix:', fg='green')} {error.fix}", err=True)
+    if bullet.strip() != "-":
+        click.echo(f"{indent}{click.style('more:', dim=True)} fedn explain {error.code}", err=True)
 
 
 def _label(text: str) -> str:

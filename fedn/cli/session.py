@@ -11,7 +11,7 @@ from fedn.cli.connection import reducer_options
 from fedn.cli.failures import Status
 from fedn.cli.output import Output, duration, metrics, short_id, when
 from fedn.cli.plan_file import make_plan, parse_values, read_plan
-from fedn.protocol.errors import NotFound
+from fedn.cli.session_files import accounting, export, find_session, log
 from fedn.protocol.rest import RoundView, SessionView
 from fedn.protocol.rounds import RoundKind
 
@@ -98,7 +98,7 @@ def list_sessions(api: APIClient, out: Output) -> None:
 @reducer_options
 def show(name: str | None, number: int | None, api: APIClient, out: Output) -> None:
     """A session with its rounds; with --round N, the ledger of that round."""
-    view = _find(api, name)
+    view = find_session(api, name)
     if number is not None:
         _show_round(api.round(view.id, number - 1), out)
         return
@@ -115,7 +115,7 @@ def show(name: str | None, number: int | None, api: APIClient, out: Output) -> N
 @click.pass_context
 def watch(context: click.Context, name: str | None, api: APIClient, out: Output) -> None:
     """Show a session until it ends. With --json: one line a state."""
-    view = _find(api, name)
+    view = find_session(api, name)
     if out.json:
         last = None
         for last in follow_session(api, view.id):
@@ -129,7 +129,7 @@ def watch(context: click.Context, name: str | None, api: APIClient, out: Output)
 @reducer_options
 def stop(name: str | None, api: APIClient, out: Output) -> None:
     """Stop a running session. The round that runs is given up; committed rounds stay."""
-    view = api.stop_session(_find(api, name).id)
+    view = api.stop_session(find_session(api, name).id)
     out.data(view) if out.json else out.say(
         f"Session {view.id} is {view.state} after {view.rounds_done} rounds. Go on with: fedn session resume {view.id}"
     )
@@ -142,7 +142,7 @@ def stop(name: str | None, api: APIClient, out: Output) -> None:
 @click.pass_context
 def resume(context: click.Context, name: str | None, watch: bool, api: APIClient, out: Output) -> None:
     """Go on with a stopped or failed session, after its last committed round."""
-    view = api.resume_session(_find(api, name).id)
+    view = api.resume_session(find_session(api, name).id)
     if out.json:
         out.data(view)
         return
@@ -195,13 +195,8 @@ def predict(
     context.exit(Status.OK if view.state == "finished" else Status.FAILED)
 
 
-def _find(api: APIClient, name: str | None) -> SessionView:
-    if name is not None:
-        return api.session(name)
-    sessions = api.sessions()
-    if not sessions:
-        raise NotFound("no_such_session", "there is no session yet", fix="Start one: fedn session start")
-    return max(sessions, key=lambda view: view.created_at)
+for _command in (accounting, export, log):
+    session.add_command(_command)
 
 
 def _watch(api: APIClient, session_id: str) -> Status:

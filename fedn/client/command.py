@@ -14,8 +14,8 @@ from fedn.client.output import Output
 from fedn.plan.allocator import without_allocator
 from fedn.protocol.errors import TaskFailed
 
-_CODE_LOG = logging.getLogger("fedn.client.code")
-_LAST_WORDS_S = 2.0
+CODE_LOG = logging.getLogger("fedn.client.code")
+LAST_WORDS_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ async def run_command(
     Raises:
         TaskFailed: `step_failed` (status, and the last that it printed), `task_timeout`, `step_not_started`.
     """
-    output = Output(_CODE_LOG, limits.output_bytes)
+    output = Output(CODE_LOG, limits.output_bytes)
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -68,25 +68,38 @@ async def run_command(
         async with asyncio.timeout(limits.timeout_s):
             status = await process.wait()
     except TimeoutError as error:
-        raise TaskFailed(
-            "task_timeout",
-            f"the {what} step took more than {limits.timeout_s:g} s and was killed",
-            fix="Give it less to do, or raise task_timeout_s of the client.",
-        ) from error
+        raise timed_out(what, limits.timeout_s) from error
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGTERM)  # the launcher kills the whole group at that
             await process.wait()
-        await asyncio.wait({reading}, timeout=_LAST_WORDS_S)
+        await asyncio.wait({reading}, timeout=LAST_WORDS_S)
         reading.cancel()
     if status:
-        how = f"was killed by {signal.Signals(status - 128).name}" if status > 128 else f"ended with status {status}"
-        tail = output.tail
-        raise TaskFailed(
-            "step_failed",
-            f"the {what} step {how}" + (f": {tail[-1000:]}" if tail else " and printed nothing"),
-            fix="The whole output is in the client's log.",
-        )
+        raise step_failed(what, status, output.tail)
+
+
+def step_failed(what: str, status: int, tail: str) -> TaskFailed:
+    """What a step's end with a status (128 + the number of the signal that killed it) is for the federation."""
+    return TaskFailed(
+        "step_failed",
+        f"the {what} step {ending(status)}" + (f": {tail[-1000:]}" if tail else " and printed nothing"),
+        fix="The whole output is in the client's log.",
+    )
+
+
+def timed_out(what: str, timeout_s: float | None) -> TaskFailed:
+    return TaskFailed(
+        "task_timeout",
+        f"the {what} step took more than {timeout_s:g} s and was killed",
+        fix="Give it less to do, or raise task_timeout_s of the client.",
+    )
+
+
+def ending(status: int) -> str:
+    """A status in words."""
+    known = {int(number): number.name for number in signal.Signals}
+    return f"was killed by {known[status - 128]}" if status - 128 in known else f"ended with status {status}"
 
 
 def clean_environment(extra: Mapping[str, str], python: Path) -> dict[str, str]:

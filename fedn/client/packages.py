@@ -2,12 +2,11 @@
 
 import asyncio
 import shutil
-import sys
 from pathlib import Path
 
 from fedn.client.command import Limits
+from fedn.client.isolation.places import Isolation, Needs
 from fedn.client.objects import Held
-from fedn.client.python_env import make_environment
 from fedn.client.runtime_learner import LearnerRuntime, LearnerSettings
 from fedn.client.runtime_package import PackageRuntime
 from fedn.client.slots import HeldFile
@@ -25,13 +24,14 @@ class PackageRuntimes:
 
     Args:
         settings: of this client.
-        folder: where packages and Python environments are kept.
+        folder: where packages are kept, and tasks have theirs.
+        isolation: where they run.
     """
 
-    def __init__(self, settings: ClientSettings, folder: Path) -> None:
+    def __init__(self, settings: ClientSettings, folder: Path, isolation: Isolation) -> None:
         self._settings = settings
+        self._isolation = isolation
         self._packages = folder / "packages"
-        self._environments = folder / "environments"
         self._scratch = folder / "tasks"
 
     async def unpacked(self, package_id: str, packed: Held, work_dir: Path) -> PackageRuntime:
@@ -59,9 +59,10 @@ class PackageRuntimes:
 
     async def _open(self, folder: Path, root: Path, work_dir: Path) -> PackageRuntime:
         manifest = self._manifest(folder)
-        python = Path(sys.executable)
-        if manifest.python_env is not None:
-            python = await make_environment(folder / manifest.python_env, self._environments)
+        requirements = folder / manifest.python_env if manifest.python_env is not None else None
+        place = await self._isolation.place(
+            Needs(root=root, work_dir=work_dir, requirements=requirements, learner=manifest.learner is not None)
+        )
         settings = self._settings
         learner = None
         if manifest.learner is not None:
@@ -72,10 +73,9 @@ class PackageRuntimes:
                     client=settings.name,
                     data_path=settings.data_path,
                     work_dir=work_dir,
-                    python=str(python),
-                    memory_bytes=settings.memory_bytes,
                     output_bytes=settings.output_bytes,
-                )
+                ),
+                place,
             )
         return PackageRuntime(
             manifest,
@@ -83,7 +83,7 @@ class PackageRuntimes:
             root=root,
             scratch=self._scratch,
             learner=learner,
-            python=python,
+            place=place,
             client=settings.name,
             data_path=settings.data_path,
             work_dir=work_dir,

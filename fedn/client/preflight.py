@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from fedn.client.isolation.choice import isolation_of
 from fedn.client.objects import Held
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
@@ -43,7 +44,8 @@ class Check:
     """What one check found."""
 
     name: str
-    """join_string, data_dir, disk_space, data_path, reducer, clock, enrolment, assignment, combiner, code."""
+    """join_string, data_dir, disk_space, data_path, reducer, clock, enrolment, assignment, combiner,
+    isolation, code."""
     ok: bool
     detail: str
     """What was found, or what is wrong."""
@@ -80,8 +82,10 @@ class _Preflight:
             await self._check("enrolment", self._enrolment, "reducer", "data_dir")
             await self._check("assignment", self._assigned, "enrolment")
             await self._check("combiner", self._combiner, "assignment")
+            in_container = self._settings.isolation != "process"
+            await self._check("isolation", self._isolation, "data_dir", *(("data_path",) if in_container else ()))
             # Only the reducer knows which package it is, where the client brings no code of its own.
-            await self._check("code", self._code, "data_dir", *(() if self._own_code else ("assignment",)))
+            await self._check("code", self._code, "isolation", *(() if self._own_code else ("assignment",)))
         return self._checks
 
     async def _check(self, name: str, look: Callable[[], Awaitable[str]], *needs: str) -> None:
@@ -119,16 +123,18 @@ class _Preflight:
         return f"{free >> 30} GiB are free"
 
     async def _data_path(self) -> str:
-        path = self._settings.data_path
-        if path is None:
+        own = self._settings.data_path
+        folders = [*([own] if own is not None else []), *self._settings.data_folders]
+        if not folders:
             return "no data_path is set; the learner finds its data by itself"
-        if not os.access(path, os.R_OK):
-            raise InvalidInput(
-                "data_path_unreadable",
-                f"{path} is not there, or may not be read by this user",
-                fix="Correct data_path, or its permissions.",
-            )
-        return f"{path} can be read"
+        for path in folders:
+            if not os.access(path, os.R_OK):
+                raise InvalidInput(
+                    "data_path_unreadable",
+                    f"{path} is not there, or may not be read by this user",
+                    fix=f"Correct {'data_path' if path == own else 'data_folders'}, or its permissions.",
+                )
+        return f"{', '.join(map(str, folders))} can be read"
 
     async def _reducer(self) -> str:
         assert self._join is not None
@@ -184,6 +190,16 @@ class _Preflight:
         finally:
             await channel.close(None)
         return f"{endpoint.host}:{endpoint.port} can be reached"
+
+    async def _isolation(self) -> str:
+        """Makes a container as those of packages, where they are asked for."""
+        if self._settings.learner is not None:
+            return "the site's own learner runs as a process of this user"
+        isolation = isolation_of(self._settings, self._settings.data_dir)
+        try:
+            return await isolation.start()
+        finally:
+            await isolation.close()
 
     async def _code(self) -> str:
         """Loads the learner or makes the package ready, exactly as the client would."""

@@ -1,29 +1,21 @@
 """Runs tasks on a Learner in a persistent worker process: started once, restarted when it died or was killed."""
 
 import asyncio
-import logging
-import os
-import signal
-import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
 from fedn.client.coding import request_of
-from fedn.client.command import clean_environment
-from fedn.client.output import Output
+from fedn.client.command import timed_out
+from fedn.client.isolation.places import Ending, Place, WorkerProcess
 from fedn.client.seeds import task_seed
 from fedn.client.slots import HeldFile, Slot
-from fedn.client.worker_channel import INLINE_BYTES, AgentEnd
-from fedn.plan.allocator import LARGE_BUFFERS
+from fedn.client.worker_channel import INLINE_BYTES
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
 
-_CODE_LOG = logging.getLogger("fedn.client.code")
 _CANCEL_GRACE_S = 5.0
-_LAST_WORDS_S = 2.0
 _GONE = (EOFError, ConnectionError)
 
 
@@ -38,40 +30,23 @@ class LearnerSettings:
     client: str
     data_path: Path | None
     work_dir: Path
-    python: str = sys.executable
-    memory_bytes: int | None = None
-    """Address space at the most; None: unlimited."""
     output_bytes: int = 10 << 20
     """Bytes of output a task may put into the log."""
     load_timeout_s: float = 600.0
 
 
-class _Worker:
-    """One worker process and the channel to it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, channel: AgentEnd, output: Output) -> None:
-        self.process = process
-        self.channel = channel
-        self.output = output
-        assert process.stdout is not None
-        self._reading = asyncio.create_task(output.read(process.stdout))
-
-    async def end(self) -> None:
-        """Kills it, with every process that it started, and takes in its last words."""
-        _kill_group(self.process.pid)
-        await self.process.wait()
-        # A daemon that left the group may hold the output open: what it says is not waited for.
-        await asyncio.wait({self._reading}, timeout=_LAST_WORDS_S)
-        self._reading.cancel()
-        await self.channel.close()
-
-
 class LearnerRuntime:
-    """See `fedn.client.calls.Runtime`."""
+    """See `fedn.client.calls.Runtime`.
 
-    def __init__(self, settings: LearnerSettings) -> None:
+    Args:
+        settings: the Learner, and what it is given.
+        place: where its worker runs.
+    """
+
+    def __init__(self, settings: LearnerSettings, place: Place) -> None:
         self._settings = settings
-        self._worker: _Worker | None = None
+        self._place = place
+        self._worker: WorkerProcess | None = None
         self._kinds: frozenset[TaskKind] = frozenset()
         self._running: str | None = None
         self._finished = asyncio.Event()
@@ -84,7 +59,7 @@ class LearnerRuntime:
     async def start(self) -> None:
         if self._worker is not None:
             return
-        worker = await self._spawn()
+        worker = await self._place.start_worker(self._settings.folder, self._settings.output_bytes)
         try:
             async with asyncio.timeout(self._settings.load_timeout_s):
                 await worker.channel.send(self._load_message())
@@ -95,14 +70,13 @@ class LearnerRuntime:
                 "learner_load_timeout", f"the learner was not loaded within {self._settings.load_timeout_s:g} s"
             ) from error
         except _GONE as error:
-            await worker.end()
-            raise _died(worker, "while it loaded the learner") from error
+            raise _died(worker, await worker.end(), "while it loaded the learner") from error
         except asyncio.CancelledError:
             await worker.end()
             raise
         if head["op"] == "failed":
             await worker.end()
-            raise TaskFailed(head["code"], head["message"], fix=head["fix"])
+            raise self._place.explained(TaskFailed(head["code"], head["message"], fix=head["fix"]))
         self._kinds = frozenset(TaskKind(kind) for kind in head["kinds"])
         self._worker = worker
 
@@ -118,16 +92,12 @@ class LearnerRuntime:
                 return await self._exchange(worker, call, progress)
         except TimeoutError as error:
             await self._drop()
-            raise TaskFailed(
-                "task_timeout",
-                f"the {call.kind} step took more than {call.timeout_s:g} s and was killed",
-                fix="Give it less to do, or raise task_timeout_s of the client.",
-            ) from error
+            raise timed_out(call.kind, call.timeout_s) from error
         except _GONE as error:
-            await self._drop()
+            ended = await self._drop()
             if self._cancelled:
                 raise TaskFailed("task_cancelled", "the task was cancelled and its process killed") from error
-            raise _died(worker, f"in the {call.kind} step") from error
+            raise _died(worker, ended, f"in the {call.kind} step") from error
         except asyncio.CancelledError:
             await self._drop()
             raise
@@ -145,15 +115,15 @@ class LearnerRuntime:
             async with asyncio.timeout(_CANCEL_GRACE_S):
                 await self._finished.wait()
         except (TimeoutError, ConnectionError):
-            _kill_group(worker.process.pid)
+            worker.kill()
             await self._finished.wait()
 
     async def close(self) -> None:
         await self._drop()
 
-    async def _exchange(self, worker: _Worker, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
+    async def _exchange(self, worker: WorkerProcess, call: TaskCall, progress: ProgressSink) -> TaskOutcome:
         inline = call.model if isinstance(call.model, bytes | bytearray) else b""
-        await worker.channel.send(_task_message(call), inline)
+        await worker.channel.send(_task_message(await worker.lend(call)), inline)
         while True:
             head, payload = await worker.channel.receive()
             if head["task_id"] != call.task_id:
@@ -163,36 +133,11 @@ class LearnerRuntime:
             elif self._cancelled:
                 raise TaskFailed("task_cancelled", "the task was cancelled")
             elif head["op"] == "failed":
-                raise TaskFailed(head["code"], head["message"], fix=head["fix"])
+                raise self._place.explained(TaskFailed(head["code"], head["message"], fix=head["fix"]))
             else:
+                if head["object_id"] and head["size"] > INLINE_BYTES:
+                    await worker.take_back(call, head["size"])
                 return _outcome(head, payload, call)
-
-    async def _spawn(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    self._settings.python,
-                    "-P",  # a module of the site's folder must not stand in for one that the worker itself needs
-                    "-m",
-                    "fedn.client.worker",
-                    str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                    pass_fds=(theirs.fileno(),),
-                    cwd=self._settings.folder,
-                    env=clean_environment(LARGE_BUFFERS, Path(self._settings.python)),
-                    start_new_session=True,
-                )
-            except OSError as error:
-                ours.close()
-                raise TaskFailed(
-                    "worker_not_started",
-                    f"the worker process cannot be started: {error}",
-                    where={"python": self._settings.python},
-                ) from error
-        return _Worker(process, await AgentEnd.open(ours), Output(_CODE_LOG, self._settings.output_bytes))
 
     def _load_message(self) -> dict[str, Any]:
         settings = self._settings
@@ -203,13 +148,12 @@ class LearnerRuntime:
             "client": settings.client,
             "data_path": None if settings.data_path is None else str(settings.data_path),
             "work_dir": str(settings.work_dir),
-            "memory_bytes": settings.memory_bytes,
+            "memory_bytes": self._place.address_space_bytes,
         }
 
-    async def _drop(self) -> None:
+    async def _drop(self) -> Ending:
         worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.end()
+        return await worker.end() if worker is not None else Ending("worker_died", "was ended")
 
 
 def _task_message(call: TaskCall) -> dict[str, Any]:
@@ -237,8 +181,6 @@ def _outcome(head: dict[str, Any], payload: bytearray, call: TaskCall) -> TaskOu
     size_bytes = head["size"]
     if head["object_id"]:
         tensors = payload if size_bytes <= INLINE_BYTES else call.result
-        if isinstance(tensors, Slot):
-            tensors.refresh()  # the worker may have made it longer
         if tensors is None or size_bytes > (tensors.size_bytes if isinstance(tensors, Slot) else len(tensors)):
             raise TaskFailed(
                 "bad_result", f"the worker says that its result has {size_bytes} bytes: they are not there"
@@ -246,20 +188,10 @@ def _outcome(head: dict[str, Any], payload: bytearray, call: TaskCall) -> TaskOu
     return TaskOutcome(**head["numbers"], object_id=head["object_id"], size_bytes=size_bytes, tensors=tensors)
 
 
-def _kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def _died(worker: _Worker, when: str) -> TaskFailed:
-    code = worker.process.returncode or 0
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-    hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+def _died(worker: WorkerProcess, ended: Ending, when: str) -> TaskFailed:
     tail = worker.output.tail
     return TaskFailed(
-        "worker_died",
-        f"the worker process {how}{hint} {when}" + (f"; it last said: {tail[-600:]}" if tail else ""),
+        ended.code,
+        f"the worker process {ended.text} {when}" + (f"; it last said: {tail[-600:]}" if tail else ""),
         fix="Its output is in the client's log; the next task starts a new one.",
     )

@@ -16,7 +16,8 @@ from typing import Any
 
 from fedn.client.calls import ProgressSink, TaskCall, TaskOutcome
 from fedn.client.coding import FreshMemory, TaskCoding, request_of
-from fedn.client.command import Limits, clean_environment, run_command
+from fedn.client.command import Limits
+from fedn.client.isolation.places import Place
 from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
 from fedn.client.slots import HeldFile
@@ -49,7 +50,7 @@ class PackageRuntime:
         root: the package's outermost folder; FEDn's `build` puts its seed there.
         scratch: where each task gets a folder of its own while it runs.
         learner: the package's Learner, not started; None where it has none.
-        python: the interpreter that commands find as `python3`.
+        place: where the commands run.
         client, data_path, work_dir: what commands are told.
         limits: of each command; a task's own time limit counts too.
     """
@@ -62,7 +63,7 @@ class PackageRuntime:
         root: Path,
         scratch: Path,
         learner: LearnerRuntime | None,
-        python: Path,
+        place: Place,
         client: str,
         data_path: Path | None,
         work_dir: Path,
@@ -73,7 +74,7 @@ class PackageRuntime:
         self._root = root
         self._scratch = scratch
         self._learner = learner
-        self._python = python
+        self._place = place
         self._client = client
         self._data_path = data_path
         self._work_dir = work_dir
@@ -95,7 +96,7 @@ class PackageRuntime:
             shutil.rmtree(self._scratch)  # of a process that was killed
         startup = self._manifest.command("startup")
         if startup is not None:
-            await self._run("startup", startup, {}, self._limits)
+            await self._run("startup", startup, {}, self._limits, None)
         if self._learner is not None:
             await self._learner.start()
         self._started = True
@@ -115,6 +116,7 @@ class PackageRuntime:
         self._running, self._cancelled = call.task_id, False
         try:
             with tempfile.TemporaryDirectory(prefix="task-", dir=self._scratch) as name:
+                self._place.hand_over(Path(name))
                 return await self._do(call, argv, Path(name))
         finally:
             self._running = None
@@ -154,7 +156,7 @@ class PackageRuntime:
                 metrics, count = await self._validate(validate, given, environment, limits)
                 outcome = replace(outcome, validation=metrics, num_validation_examples=count)
         paths = [made] if call.model is None else [given, made]
-        await self._run(call.kind, [*argv, *map(str, paths)], environment, limits)
+        await self._run(call.kind, [*argv, *map(str, paths)], environment, limits, folder)
         if call.kind is TaskKind.TRAIN:
             outcome = replace(outcome, **read_training(Path(environment["FEDN_RESULT_FILE"]), made))
         elif call.kind is TaskKind.INIT and not made.exists():
@@ -165,15 +167,23 @@ class PackageRuntime:
         self, argv: list[str], given: Path, environment: Mapping[str, str], limits: Limits
     ) -> tuple[dict[str, float], int]:
         made = given.with_name("metrics.json")
-        await self._run("validate", [*argv, str(given), str(made)], environment, limits)
+        await self._run("validate", [*argv, str(given), str(made)], environment, limits, made.parent)
         return read_metrics(made)
 
-    async def _run(self, what: str, argv: list[str], extra: Mapping[str, str], limits: Limits) -> None:
+    async def _run(
+        self, what: str, argv: list[str], extra: Mapping[str, str], limits: Limits, task_folder: Path | None
+    ) -> None:
         if self._cancelled:
             raise _cancelled()
-        environment = clean_environment(self._common() | dict(extra), self._python)
         self._command = asyncio.create_task(
-            run_command(what, argv, folder=self._folder, environment=environment, limits=limits)
+            self._place.run_command(
+                what,
+                argv,
+                folder=self._folder,
+                environment=self._common() | dict(extra),
+                limits=limits,
+                task_folder=task_folder,
+            )
         )
         try:
             await self._command

@@ -1,10 +1,13 @@
 """Chooses what runs a task: the site's own Learner, a local compute package, or the federation's package by digest."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fedn.client.calls import Runtime
+from fedn.client.isolation.choice import isolation_of
+from fedn.client.isolation.processes import ProcessPlace
 from fedn.client.objects import Held
 from fedn.client.packages import PackageRuntimes
 from fedn.client.runtime_learner import LearnerRuntime, LearnerSettings
@@ -28,7 +31,8 @@ class Runtimes:
     def __init__(self, settings: ClientSettings, folder: Path, fetch: Fetch) -> None:
         self._settings = settings
         self._fetch = fetch
-        self._packages = PackageRuntimes(settings, folder)
+        self._isolation = isolation_of(settings, folder)
+        self._packages = PackageRuntimes(settings, folder, self._isolation)
         self._work_dir = folder / "work"
         self._runtime: Runtime | None = None
         self._source = ""
@@ -46,8 +50,13 @@ class Runtimes:
         return frozenset(allowed if self._runtime is None else allowed & self._runtime.kinds)
 
     async def start(self) -> None:
-        """Makes ready what is known before the first task. TaskFailed where the site's own code does not load."""
+        """Makes ready what is known before the first task.
+
+        Raises:
+            TaskFailed: the site's own code does not load, or nothing can be isolated as the settings want it.
+        """
         self._work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._isolation.start()
         if self._settings.learner is not None or self._settings.package not in {"remote", "none"}:
             await self._ready(self._chosen(""))
 
@@ -69,6 +78,10 @@ class Runtimes:
         return await self._ready(self._chosen(task.package_id))
 
     async def close(self) -> None:
+        await self._end_runtime()
+        await self._isolation.close()
+
+    async def _end_runtime(self) -> None:
         if self._runtime is not None:
             await self._runtime.close()
             self._runtime = None
@@ -100,7 +113,7 @@ class Runtimes:
         async with self._changing:
             if self._runtime is not None and self._source == source:
                 return self._runtime
-            await self.close()
+            await self._end_runtime()
             runtime = await self._make(source)
             await runtime.start()
             self._runtime, self._source = runtime, source
@@ -116,9 +129,9 @@ class Runtimes:
                     client=self._settings.name,
                     data_path=self._settings.data_path,
                     work_dir=self._work_dir,
-                    memory_bytes=self._settings.memory_bytes,
                     output_bytes=self._settings.output_bytes,
-                )
+                ),
+                ProcessPlace(Path(sys.executable), self._settings.memory_bytes),
             )
         if source == "local":
             return await self._packages.local(Path(self._settings.package), self._work_dir)

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def take_model(
         TaskFailed: (`bad_output`) there is no such file, it holds no model, or one that is not like the task's.
         LimitExceeded: (`disk_full`, `write_failed`).
     """
-    if not made.is_file():
+    if not _is_plain(made):
         raise _bad_output(f"the {call.kind} step ended without writing {made.name}")
     try:
         tensors = read_tensors(made)
@@ -104,7 +105,7 @@ def read_training(result: Path, made: Path) -> dict[str, Any]:
 
     Numbers that are no such field count as metrics.
     """
-    path = next((path for path in (result, made.with_name(f"{made.name}-metadata")) if path.is_file()), result)
+    path = next((path for path in (result, made.with_name(f"{made.name}-metadata")) if _is_plain(path)), result)
     content = _read_json(path, "the train step")
     if "num_examples" not in content:
         raise TaskFailed(
@@ -142,16 +143,26 @@ def _milliseconds(value: Any, name: str) -> float:
 
 def _read_json(path: Path, step: str) -> dict[str, Any]:
     try:
+        if not _is_plain(path):
+            raise _bad_output(f"{step} ended without writing {path.name}")
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise _bad_output(f"{step} wrote more than {_MAX_JSON_BYTES} bytes of JSON")
         content = json.loads(path.read_bytes())
-    except FileNotFoundError as error:
-        raise _bad_output(f"{step} ended without writing {path.name}") from error
+    except OSError as error:
+        raise _bad_output(f"what {step} wrote, {path.name}, cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise _bad_output(f"{step} wrote {path.name}, which is no JSON: {error}") from error
     if not isinstance(content, dict):
         raise _bad_output(f"{step} wrote {path.name}, which is no JSON object")
     return content
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a command wrote a file there: not a link, which could lead to files that it may not see itself."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _bad_output(message: str) -> TaskFailed:

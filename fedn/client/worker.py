@@ -145,7 +145,7 @@ class Worker:
 
     def _send_failed(self, task_id: str, error: FednError) -> None:
         self._channel.send(
-            {"op": "failed", "task_id": task_id, "code": error.code, "message": error.message, "fix": error.fix}
+            {"op": "failed", "task_id": task_id, "code": error.code, "message": error.placed, "fix": error.fix}
         )
 
 

@@ -140,6 +140,11 @@ class AgentEnd(asyncio.BufferedProtocol):
             self._transport.resume_reading()
         return message
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the worker has gone."""
+        return self._lost is not None
+
     async def close(self) -> None:
         if self._transport is not None:
             self._transport.close()

@@ -2,7 +2,8 @@
 
 gRPC buffers every stream that is merely not read, so only a grant bounds memory. Large uploads at once gain nothing,
 so each size class has a number of slots; memory is a credit that an update takes with its grant and gives back when
-it is in the sum. An upload that is under way for long (a slow link) leaves its slot to another and keeps its memory.
+it is in the sum. An upload that is under way for long (a slow link) leaves its slot to another and keeps its memory;
+one to a file then takes credit for its stream's buffers, of which forty would be more than the model.
 """
 
 import asyncio
@@ -20,6 +21,11 @@ _SLOTS = ((8 * MIB, 2), (MIB, 4), (0, 64))
 _AHEAD_BYTES = MIB
 """Uploads up to that size may be granted with their task: one turn less each, and small rounds are made of turns."""
 
+_STREAM_BYTES = 20 * MIB
+"""What gRPC holds of an upload to a file while it is under way, as measured on fast links."""
+_STREAMS_PART = 4
+"""All uploads to files that have left their slots may hold this part of the memory: a fourth of it."""
+
 _EXPECTED_BYTES_PER_S = 200e6
 """An upload slower than that is one over a slow link."""
 
@@ -35,6 +41,8 @@ class Ticket:
     number: int = -1
     wants_file: bool = False
     slow: asyncio.TimerHandle | None = None
+    under_way_bytes: int = 0
+    """Credit for its stream, of an upload to a file that has left its slot."""
 
 
 @dataclass
@@ -70,6 +78,8 @@ class Admission:
 
     def __init__(self, memory_bytes: int, spool: Spool, slow_after_s: float) -> None:
         self._total_bytes = self._free_bytes = memory_bytes
+        self._streams_bytes = 0
+        """Of that, for streams of uploads to files that have left their slots."""
         self._spool = spool
         self._slow_after_s = slow_after_s
         self._classes = tuple(_SizeClass(size, slots) for size, slots in _SLOTS)
@@ -106,6 +116,7 @@ class Admission:
             ticket.slow.cancel()
         self._class_of(ticket).waiting.pop(ticket, None)
         self._free_slot(ticket)
+        self._take_for_stream(ticket, -ticket.under_way_bytes)
         self._advance()
 
     async def close(self) -> None:
@@ -171,8 +182,23 @@ class Admission:
             ticket.on_grant(ticket.storage)
 
     def _leave_slot(self, ticket: Ticket) -> None:
+        if not isinstance(ticket.storage, MemoryStorage):
+            under_way_bytes = min(_STREAM_BYTES, ticket.size_bytes)
+            room_bytes = self._total_bytes // _STREAMS_PART - self._streams_bytes
+            if under_way_bytes > min(room_bytes, self._free_bytes):
+                # Others would hold more than there is room for: it stays until they are done, or it is.
+                loop = asyncio.get_running_loop()
+                ticket.slow = loop.call_later(self._allowance_s(ticket), self._leave_slot, ticket)
+                return
+            self._take_for_stream(ticket, under_way_bytes)
         self._free_slot(ticket)
         self._advance()
+
+    def _take_for_stream(self, ticket: Ticket, size_bytes: int) -> None:
+        """Credit, or, where it is less than nothing, credit back."""
+        ticket.under_way_bytes += size_bytes
+        self._streams_bytes += size_bytes
+        self._free_bytes -= size_bytes
 
     async def _make_file(self, ticket: Ticket) -> None:
         try:

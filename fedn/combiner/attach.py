@@ -28,6 +28,7 @@ from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
 from fedn.combiner.sending import SendGate
 from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.combiner.traffic import Traffic
 from fedn.combiner.uploads import UploadLane
 from fedn.network.convert import reason_to_wire
 from fedn.network.frames import CHUNK_BYTES, Buffer, decode_control, decode_piece
@@ -89,11 +90,11 @@ class ClientStream:
     def send_lazily(self, frame: wire.CombinerFrame) -> None:
         self._outbox.put_lazily(frame.SerializeToString())
 
-    def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject]) -> None:
+    def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject], traffic: Traffic) -> None:
         for stored in objects:
             if stored.object_id not in self._held:
                 self._note_held(stored.object_id)
-                self._put_object(stored, self._partial.pop(stored.object_id, 0))
+                self._put_object(stored, self._partial.pop(stored.object_id, 0), traffic)
         self._outbox.put_in_order(frame.SerializeToString())
 
     def end(self, error: FednError, retry_after_s: float) -> None:
@@ -187,22 +188,25 @@ class ClientStream:
     def _fetch(self, object_id: str, offset: int) -> None:
         """A client gets what its open tasks name, and nothing else."""
         stored = self._services.objects.get(object_id)
-        wanted = any(running.wants(self.info.client, object_id) for running in self._services.rounds)
-        if stored is None or not wanted or offset > stored.size_bytes:
+        found = (running.wanted(self.info.client, object_id) for running in self._services.rounds)
+        wanted = next((task for task in found if task is not None), None)
+        if stored is None or wanted is None or offset > stored.size_bytes:
             self.send(wire.CombinerFrame(missing={"object_id": object_id}))
         else:
             self._note_held(object_id)
-            self._put_object(stored, offset)
+            self._put_object(stored, offset, wanted.traffic)
 
     def _note_held(self, object_id: str) -> None:
         if len(self._held) >= MAX_HELLO_OBJECTS:
             self._held.clear()  # a model that is sent once more than needed costs less than a list without end
         self._held.add(object_id)
 
-    def _put_object(self, stored: StoredObject, offset: int) -> None:
+    def _put_object(self, stored: StoredObject, offset: int, traffic: Traffic) -> None:
         def messages() -> Iterator[bytes]:
             yield wire.CombinerFrame(object=stored.begin(offset)).SerializeToString()
-            yield from stored.messages(offset)
+            for size_bytes, message in stored.sized_messages(offset):
+                traffic.down_bytes += size_bytes
+                yield message
 
         self._outbox.put_object(messages())
 

@@ -93,6 +93,10 @@ class Spool:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, SpoolStorage, self._folder, size_bytes, self._thread)
 
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
     def close(self) -> None:
         self._thread.shutdown()
 
@@ -110,7 +114,7 @@ class SpoolStorage:
             self._map = mmap.mmap(self._file.fileno(), size_bytes, prot=mmap.PROT_READ)
         except OSError as error:
             self._file.close()
-            raise _spool_full(size_bytes, error) from error
+            raise spool_full(size_bytes, error) from error
 
     def write(self, offset: int, data: memoryview) -> asyncio.Future[None]:
         return asyncio.get_running_loop().run_in_executor(self._thread, self._write, offset, data)
@@ -121,7 +125,7 @@ class SpoolStorage:
                 written = os.pwrite(self._file.fileno(), data, offset)
                 offset, data = offset + written, data[written:]
         except OSError as error:
-            raise _spool_full(self.size_bytes, error) from error
+            raise spool_full(self.size_bytes, error) from error
 
     def pieces(self) -> Pieces:
         if self._map is None:
@@ -145,7 +149,7 @@ class SpoolStorage:
         self._map = None  # unmapped when the last view is gone
 
 
-def _spool_full(size_bytes: int, error: OSError) -> LimitExceeded:
+def spool_full(size_bytes: int, error: OSError) -> LimitExceeded:
     return LimitExceeded(
         "spool_full",
         f"there is no room for an update of {size_bytes} bytes on the combiner's disk: {error.strerror}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fedn.combiner.objects import StoredObject
+from fedn.combiner.traffic import Traffic
 from fedn.combiner.uploads import UploadLane
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import combiner_pb2 as link
@@ -51,8 +52,8 @@ class Peer(Protocol):
     def send_lazily(self, frame: wire.CombinerFrame) -> None:
         """A control message that the client does not wait for: it may come a moment later, together with others."""
 
-    def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject]) -> None:
-        """A message, after those of the objects that the client does not hold."""
+    def push(self, frame: wire.CombinerFrame, objects: Sequence[StoredObject], traffic: Traffic) -> None:
+        """A message, after those of the objects that the client does not hold; their bytes are counted as they go."""
 
     def end(self, error: FednError, retry_after_s: float) -> None:
         """Says Bye, and ends the stream."""

@@ -79,7 +79,8 @@ class Dispatch:
         frame = wire.CombinerFrame(task=message)
         spooled = task.spec.task_id in peer.info.spooled_tasks
         task.sent_to = peer
-        peer.push(frame, [] if spooled else objects)
+        task.begin(asyncio.get_running_loop().time())
+        peer.push(frame, [] if spooled else objects, task.traffic)
 
     def let_go(self) -> None:
         """Nothing is sent any more."""

@@ -9,21 +9,28 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
 
 from fedn.aggregation.base import Aggregate, Rule
+from fedn.aggregation.gathering.base import Gathered, GatheringRule
 from fedn.combiner.buffers import Storage
 from fedn.combiner.coding import read_update
 from fedn.combiner.objects import StoredObject, cut
+from fedn.combiner.spill import SpillFile, bundle
 from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
+from fedn.plan.allocator import return_freed_memory
 from fedn.protocol.errors import FednError
 from fedn.protocol.names import check_digest
 from fedn.protocol.tasks import UpdateMetadata
 
 _INLINE_BYTES = 1 << 20
 """Models up to that size are summed on the event loop."""
+GIGANTIC_BYTES = 512 << 20
+"""With models of that size, memory that was freed is given back to the system before much is needed at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,7 @@ class Fold:
         on_folded: called on the loop for each update, in the order of `put`.
         on_crash: called on the loop where adding failed in a way that leaves the sum unknown.
         weight_of: what an update with such metadata weighs.
+        spill_folder: where updates wait for a rule that gathers them.
     """
 
     def __init__(
@@ -78,9 +86,14 @@ class Fold:
         on_crash: Callable[[BaseException], None],
         *,
         weight_of: Callable[[UpdateMetadata], float],
+        spill_folder: Path | None = None,
     ) -> None:
         self._rule = rule
         self._weight_of = weight_of
+        self._spill_folder = spill_folder
+        self._spill: SpillFile | None = None
+        self._gathered: list[tuple[str, str]] = []
+        """(client, task) of the updates that a rule gathers, in their order."""
         self._sum_dtype = sum_dtype
         self._base: StoredObject | None = base
         self._algorithm = check_digest(base.object_id)[0]
@@ -114,13 +127,13 @@ class Fold:
         InvalidInput (`sum_overflow`) where the mean is not finite.
         """
         await self.settled()
-        if self._spec.size_bytes <= _INLINE_BYTES:
+        if self._spec.size_bytes <= _INLINE_BYTES and not self._rule.gathers:
             return self._seal()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._seal)
 
     def let_base_go(self) -> bool:
         """Drops the base model where the sealed model does not need its bytes; whether it did."""
-        if "delta" in self._aggregates:
+        if "delta" in self._aggregates or self._rule.needs_base:
             return False
         self._base = None
         return True
@@ -129,6 +142,12 @@ class Fold:
         """Throws away what waits, when the update being added is in."""
         self._drop_waiting()
         await self._idle.wait()
+        self._close_spill()
+
+    def _close_spill(self) -> None:
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
 
     def _drop_waiting(self) -> None:
         while self._waiting:
@@ -136,7 +155,8 @@ class Fold:
         self._waiting_bytes = 0
 
     def _start(self) -> None:
-        batch, small = list(self._waiting), self._waiting_bytes <= _INLINE_BYTES
+        batch = list(self._waiting)
+        small = self._waiting_bytes <= _INLINE_BYTES and not self._rule.gathers
         self._waiting.clear()
         self._waiting_bytes = 0
         if small:
@@ -176,27 +196,65 @@ class Fold:
                 self._add_one(arrived, weight)
             except FednError as refusal:
                 error = refusal
+            else:
+                if self._rule.gathers:
+                    self._gathered.append((arrived.client, arrived.task_id))
             done.append(Folded(arrived, weight, error))
         self._spent_s += time.perf_counter() - started
         return done
 
     def _add_one(self, arrived: Arrived, weight: float) -> None:
         form, data = arrived.metadata.form, arrived.storage.pieces()
+        share = self._rule.share_of(arrived.metadata)
         if arrived.encoding is not None:
             payload = read_update(arrived.encoding, data)
-            self._aggregate(form).add_encoded(payload, weight, form=form)
+            self._aggregate(form).add_encoded(payload, weight, form=form, share=share)
             return
         assert arrived.spec is not None  # only packed bytes have none, and those are encoded
-        self._aggregate(form).add(data, arrived.spec, weight, form=form)
+        self._aggregate(form).add(data, arrived.spec, weight, form=form, share=share)
 
     def _aggregate(self, form: str) -> Aggregate:
         """Models and deltas are summed apart: only deltas need the base model's bytes."""
+        if self._rule.gathers:
+            return self._gathering()
         if form not in self._aggregates:
-            base_model = self._base.bytes_in_pieces() if form == "delta" and self._base is not None else None
+            needed = form == "delta" or self._rule.needs_base
+            base_model = self._base.bytes_in_pieces() if needed and self._base is not None else None
+            if self._spec.size_bytes >= GIGANTIC_BYTES:
+                # Messages on their way to clients left hundreds of megabytes that the sum cannot use.
+                return_freed_memory()
             self._aggregates[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         return self._aggregates[form]
 
+    def _gathering(self) -> Aggregate:
+        if "" not in self._aggregates:
+            assert self._base is not None and self._spill_folder is not None  # the rule needs both
+            self._spill = SpillFile(self._spill_folder)
+            rule = cast(GatheringRule, self._rule)
+            self._aggregates[""] = rule.gather(self._spec, self._base.bytes_in_pieces(), self._spill)
+        return self._aggregates[""]
+
+    def _seal_gathered(self) -> tuple[StoredObject | None, float, float]:
+        """The rule over the updates, or with the scope `global` all of them, in the order of their clients."""
+        started = time.perf_counter()
+        gathered = cast(Gathered, self._aggregates.pop("", None))
+        try:
+            if gathered is None or not gathered.count:
+                return None, 0.0, self._spent_s * 1000
+            if cast(GatheringRule, self._rule).scope == "global":
+                rows = gathered.rows()
+                order = sorted(range(len(rows)), key=lambda at: self._gathered[at])
+                stored = bundle([rows[at] for at in order], self._algorithm)
+            else:
+                stored = cut(wire.OBJECT_KIND_MODEL, gathered.result(CHUNK_BYTES), self._algorithm)
+        finally:
+            self._close_spill()
+        self._spent_s += time.perf_counter() - started
+        return stored, gathered.weight, self._spent_s * 1000
+
     def _seal(self) -> tuple[StoredObject | None, float, float]:
+        if self._rule.gathers:
+            return self._seal_gathered()
         started = time.perf_counter()
         # Deltas last: their aggregate has the base that the merged result needs.
         sums = [self._aggregates[form] for form in ("delta", "model") if form in self._aggregates]

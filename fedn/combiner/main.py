@@ -82,7 +82,7 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
         try:
             await registration.enrol()
             combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint))
-            with _metrics_server(settings.metrics_port, combiner.metrics):
+            with _metrics_server(settings.metrics_bind, settings.metrics_port, combiner.metrics):
                 async with combiner, garbage_schedule(lambda: combiner.turnover):
                     announcement = Announcement(
                         combiner.instance,
@@ -116,19 +116,19 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool)
 
 
 @contextmanager
-def _metrics_server(port: int, metrics: CombinerMetrics) -> Iterator[None]:
-    """Serves metrics on loopback; port 0: nowhere."""
+def _metrics_server(bind: str, port: int, metrics: CombinerMetrics) -> Iterator[None]:
+    """Serves metrics; port 0: nowhere."""
     if port == 0:
         yield
         return
     try:
-        server, thread = start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
+        server, thread = start_http_server(port, addr=bind, registry=metrics.registry)
     except OSError as error:
         raise Conflict(
             "port_taken",
-            f"metrics cannot be served on port {port}: {error.strerror}",
-            fix="Choose another metrics_port, or 0 for none.",
-            where={"port": port},
+            f"metrics cannot be served at {bind}, port {port}: {error.strerror}",
+            fix="Choose another metrics_port (0 for none), or an address of this machine as metrics_bind.",
+            where={"bind": bind, "port": port},
         ) from error
     try:
         yield

@@ -31,11 +31,19 @@ class StoredObject:
 
     def messages(self, offset: int = 0) -> Iterator[bytes]:
         """The messages of the bytes from `offset` on. All but perhaps the first are those that everybody gets."""
-        for start, message in self.pieces:
+        return (message for _, message in self.sized_messages(offset))
+
+    def sized_messages(self, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+        """As `messages`, each with how many of the object's bytes it carries."""
+        pieces = iter(self.pieces)
+        piece = next(pieces, None)
+        while piece is not None:
+            (start, message), piece = piece, next(pieces, None)
+            end = self.size_bytes if piece is None else piece[0]
             if start >= offset:
-                yield message
-            elif start + _data_of(message).nbytes > offset:
-                yield encode_piece(offset, _data_of(message)[offset - start :])
+                yield end - start, message
+            elif end > offset:
+                yield end - offset, encode_piece(offset, _data_of(message)[offset - start :])
 
     def bytes_in_pieces(self) -> Pieces:
         """The object's bytes, where they lie in the messages."""

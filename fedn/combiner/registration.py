@@ -112,12 +112,15 @@ class Registration:
         )
 
     def _beat(self, instance: str, clients: int, rounds: int) -> None:
+        process = psutil.Process()
+        times = process.cpu_times()
         self._membership.api.heartbeat(
             self._name,
             instance=instance,
             attached_clients=clients,
             rounds=rounds,
-            rss_bytes=psutil.Process().memory_info().rss,
+            rss_bytes=process.memory_info().rss,
+            cpu_s=times.user + times.system,
         )
 
 

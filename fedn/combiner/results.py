@@ -8,16 +8,17 @@ import json
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, cast
 
 from fedn.aggregation.base import Rule, get_rule
+from fedn.aggregation.gathering.base import GatheringRule
 from fedn.aggregation.scaling.base import ScalingFactor, get_scaling_factor
 from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
 from fedn.combiner.coding import spec_of
 from fedn.combiner.encoded import EncodedModels
-from fedn.combiner.fold import Arrived, Fold, Folded
+from fedn.combiner.fold import GIGANTIC_BYTES, Arrived, Fold, Folded
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
@@ -32,9 +33,6 @@ from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import CodecChain, TaskKind
-
-_GIGANTIC_BYTES = 512 << 20
-"""The memory of a base model of that size is given back to the system before its successor is made."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,8 @@ class Results:
         self._contributions: dict[str, link.Contribution] = {}
         self._first: StoredObject | None = None
         """The model of an init task."""
+        self._bundle_id = ""
+        """The updates that are forwarded, as one object."""
         self._closed = False
         self._jobs = Jobs(owner.results_lost)
 
@@ -118,6 +118,7 @@ class Results:
             self._folded,
             self._owner.results_lost,
             weight_of=self._scaling.weight_of,
+            spill_folder=self._services.spool.folder,
         )
 
     def encoding(self, chain: CodecChain) -> Encoding:
@@ -154,13 +155,15 @@ class Results:
             await self._fold.settled()
             if self._fold.let_base_go():
                 self._services.objects.let_go(self.base_id, self._spec.name)
-                if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
+                if self.base is not None and self.base.size_bytes >= GIGANTIC_BYTES:
                     run = asyncio.get_running_loop().run_in_executor
                     await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()
         if stored is None or self._closed:
             return link.RoundDone(reason=reason)
         self._hold(stored)
+        if self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
+            self._bundle_id = stored.object_id
         return link.RoundDone(
             reason=reason,
             model_id=stored.object_id,
@@ -182,6 +185,11 @@ class Results:
         if self._fold is not None:
             self._jobs.start(self._fold.abandon())
             self._fold = None
+
+    def let_go(self) -> None:
+        """Nobody will fetch forwarded updates any more: they make room at once."""
+        if self._bundle_id:
+            self._services.objects.let_go(self._bundle_id, self._spec.name)
 
     async def wait_closed(self) -> None:
         await self._jobs.wait()

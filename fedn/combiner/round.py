@@ -117,6 +117,7 @@ class Round:
             self._abort("cancelled", "the reducer gave this attempt up")
         self.stage = Stage.RELEASED
         self._results.close()
+        self._results.let_go()
         self._services.objects.unpin(self.name)
 
     async def wait_closed(self) -> None:
@@ -157,11 +158,10 @@ class Round:
     def detached(self, client: str) -> None:
         self._miss(client)
 
-    def wants(self, client: str, object_id: str) -> bool:
-        """Whether an open task of this client names the object."""
-        return not self.done and any(
-            task.names(object_id) for task in self._by_client.get(client, ()) if not task.answered
-        )
+    def wanted(self, client: str, object_id: str) -> OpenTask | None:
+        """The open task of this client that names the object."""
+        open_tasks = () if self.done else self._by_client.get(client, ())
+        return next((task for task in open_tasks if not task.answered and task.names(object_id)), None)
 
     # What clients say.
 
@@ -202,6 +202,7 @@ class Round:
         room = task.take_credit()
         self._drop_upload(task)
         task.metadata = metadata
+        task.done(self._loop.time())
         if ready.size_bytes == 0:
             if room is not None:
                 room.release()
@@ -213,7 +214,9 @@ class Round:
             room = None
         spec = task.spec
         encoding = self._results.encoding(metadata.update_chain) if metadata.update_chain else None
-        task.upload = Upload(self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room, encoding)
+        task.upload = Upload(
+            self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room, encoding, task.traffic
+        )
         if room is not None:
             peer.lane.add_granted(task.upload)
         else:
@@ -362,6 +365,7 @@ class Round:
         task.rest()
         task.drop_credit()
         task.state, task.answered = state, True
+        task.done(self._loop.time())
         self._open -= 1
         self.events.ledger(task.entry(reason, size_bytes))
         if state is not LedgerState.UPDATED:

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fedn.combiner.buffers import Storage
 from fedn.combiner.clients import Peer
+from fedn.combiner.traffic import Traffic
 from fedn.combiner.uploads import Upload
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import FednError, UpdateRefused
@@ -34,6 +35,12 @@ class OpenTask:
     """The stream that the task went out on last."""
     credit: Storage | None = None
     """Room for the result, which the client was told of with the task."""
+    traffic: Traffic = field(default_factory=Traffic)
+    """What its objects and its result took on the client's link."""
+    busy_since: float | None = None
+    """Loop time at which the client was first told of it."""
+    busy_ms: float = 0.0
+    """From then to the result's announcement, or the end."""
     absent: asyncio.TimerHandle | None = None
     """Runs while the client is away."""
 
@@ -43,6 +50,16 @@ class OpenTask:
             return False
         self.state = state
         return True
+
+    def begin(self, now: float) -> None:
+        """The client was told of it, at this loop time."""
+        if self.busy_since is None:
+            self.busy_since = now
+
+    def done(self, now: float) -> None:
+        """The work is over, as far as can be seen from here. Only the first time counts."""
+        if self.busy_since is not None and not self.busy_ms:
+            self.busy_ms = (now - self.busy_since) * 1e3
 
     def rest(self) -> None:
         """The client is back, or no longer waited for."""
@@ -98,6 +115,9 @@ class OpenTask:
             update_id=self.update_id if updated else "",
             size_bytes=size_bytes,
             metadata=self.metadata if updated else None,
+            down_bytes=self.traffic.down_bytes,
+            up_bytes=self.traffic.up_bytes,
+            busy_ms=self.busy_ms,
             updated_at=time.time(),
         )
 

@@ -16,6 +16,7 @@ from fedn.combiner.buffers import Spool, SpoolStorage, Storage
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.options import MIB
 from fedn.combiner.timers import ProgressWatch
+from fedn.combiner.traffic import Traffic
 from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import client_pb2 as wire
@@ -64,7 +65,10 @@ class Upload:
         base: ModelSpec | None,
         storage: Storage | None = None,
         encoding: Encoding | None = None,
+        traffic: Traffic | None = None,
     ) -> None:
+        self.traffic = traffic if traffic is not None else Traffic()
+        """Of its task: all that came counts, whatever became of it."""
         self.client = client
         self.task_id = task_id
         self.object_id = object_id
@@ -193,6 +197,7 @@ class UploadLane:
         if upload is None or upload.phase is not Phase.RECEIVING:
             return
         self._watch.touch()
+        upload.traffic.up_bytes += len(data)
         try:
             await upload.take(offset, data)
             if upload is self._current and upload.received == upload.size_bytes:

@@ -138,7 +138,7 @@ def load_images(name: str, *, data_path: Path | None = None, environ: Mapping[st
     if folder is not None:
         arrays = [read_idx(_file(folder, file)) for file in _FILES]
     elif stated:
-        raise _bad(f"{FOLDER_VARIABLE} names a folder that has it not", shared, f"Put {', '.join(_FILES)} there.")
+        raise _bad(f"{FOLDER_VARIABLE} names a folder without its files", shared, f"Put {', '.join(_FILES)} there.")
     else:
         cache = cache_folder(environ) / name
         urls = known.urls if not environ.get(URL_VARIABLE) else (f"{environ[URL_VARIABLE].rstrip('/')}/{name}",)

@@ -223,6 +223,9 @@ def ledger_to_wire(entry: LedgerEntry) -> link.LedgerChange:
         metadata=metadata_to_wire(entry.metadata) if entry.metadata else None,
         object_id=entry.update_id,
         size_bytes=entry.size_bytes,
+        down_bytes=entry.down_bytes,
+        up_bytes=entry.up_bytes,
+        busy_ms=entry.busy_ms,
     )
 
 
@@ -240,6 +243,9 @@ def ledger_from_wire(message: link.LedgerChange, *, combiner: str, updated_at: f
         update_id=message.object_id,
         size_bytes=message.size_bytes,
         metadata=metadata_from_wire(message.metadata) if message.HasField("metadata") else None,
+        down_bytes=message.down_bytes,
+        up_bytes=message.up_bytes,
+        busy_ms=message.busy_ms,
         updated_at=updated_at,
     )
 

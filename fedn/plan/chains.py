@@ -40,6 +40,12 @@ def known_codecs() -> list[str]:
     return usable
 
 
+def sparse_codecs() -> frozenset[str]:
+    """Names of the codecs that leave most values out."""
+    usable = known_codecs()
+    return frozenset(name for name in usable if issubclass(load_option(CODECS, name), Selection))
+
+
 def check_chains(plan: SessionPlan, needs: Iterable[Check] = ()) -> SessionPlan:
     """The plan with all options of its codecs filled in, so that every site reads the same chains.
 

@@ -4,10 +4,10 @@ What is checked here is checked before a session starts, and by `fedn plan check
 are found by name through entry points and asked for what concerns the plan, never imported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fedn.plan.chains import check_chains
+from fedn.plan.chains import check_chains, sparse_codecs
 from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
@@ -30,6 +30,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         plan = check_chains(plan, getattr(rule, "needs", ()))
     except InvalidSettings as error:
         faults += error.problems
+    if rule is not None:
+        faults += _rule_faults(rule, plan)
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(
@@ -42,6 +44,46 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     if faults:
         raise InvalidSettings(faults, what="The plan")
     return plan
+
+
+def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """What of the plan the rule makes nothing of."""
+    if plan.reducer_mean == "plain" and rule.weighted_only:
+        yield _fault(
+            "reducer_mean",
+            f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
+            "Leave reducer_mean at weighted.",
+        )
+    if getattr(rule, "scope", "combiner") == "global":
+        yield from _global_faults(rule, plan)
+    if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
+        yield _fault(
+            "update_chain",
+            f"the rule {rule.name} compares updates value by value, and most of theirs would be left out",
+            "Leave topk out of update_chain.",
+        )
+
+
+def _global_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule over the updates of all clients, which combiners forward."""
+    if plan.keep_combiner_models:
+        yield _fault(
+            "keep_combiner_models",
+            f"with the rule {rule.name} of scope global there are no combiner models, only the updates of clients",
+            "Leave keep_combiner_models out, or choose the scope combiner.",
+        )
+    if plan.clients_required < rule.min_updates:
+        yield _fault(
+            "clients_required",
+            f"the rule {rule.name} needs {rule.min_updates} updates, and {plan.clients_required} may close a round",
+            f"Set clients_required to {rule.min_updates} at least.",
+        )
+    if not rule.weighs and plan.scaling_factor != Choice(name="NumTrainingExamples"):
+        yield _fault(
+            "scaling_factor",
+            f"the rule {rule.name} of scope global counts every update the same",
+            "Leave scaling_factor out.",
+        )
 
 
 def _made(group: str, field: str, choice: Choice, faults: list[FednError]) -> Any:

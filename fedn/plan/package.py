@@ -198,6 +198,9 @@ def unpack_package(source: bytes | memoryview | Path, target: Path, limits: Pack
     try:
         with _opened(source) as packed:
             inner = _unpack(ArchiveReader(packed, limits or PackageLimits()), temporary)
+        # As its files: who may come near is up to the folder around it. A container's user is not the client's.
+        for folder in (temporary, *(path for path in temporary.rglob("*") if path.is_dir())):
+            folder.chmod(0o755)
         os.replace(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -114,6 +114,9 @@ class ReducerSettings(LogSettings):
     """Server-sent event streams open at once."""
     digest: Literal["blake3", "sha256"] = "blake3"
     """Algorithm of the digests that name models and packages."""
+    docs_url: str = Field(default="", pattern="^(https?://[^ ?#]+)?$")
+    """Address of the documentation: the `type` of errors is its page reference/errors/#CODE. Empty: the reducer's own
+    pages /errors/CODE, which need no network."""
     allow_example_secrets: bool = False
     """Starts with the secrets of .env.example; for a sandbox on one machine only."""
     published_at: str | None = None
@@ -249,7 +252,9 @@ class CombinerSettings(SiteSettings):
     keep_result_s: Seconds = 600.0
     """Seconds that a round's result is kept for a reducer that went away."""
     metrics_port: Port = 0
-    """Where Prometheus metrics are served, on 127.0.0.1; 0: nowhere."""
+    """Where Prometheus metrics are served; 0: nowhere."""
+    metrics_bind: str = Field(default="127.0.0.1", min_length=1)
+    """Address at which they are served, to whoever can reach it: without TLS and without a token."""
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds between signs of life to the reducer."""
 
@@ -280,11 +285,22 @@ class ClientSettings(SiteSettings):
     task_timeout_s: Seconds = 3600.0
     """Seconds after which a task's process is ended."""
     memory_bytes: Size | None = None
-    """Address space of a task's process; None: no limit."""
+    """Memory of a task: address space of its process (None: no limit), or all that its container may use (None: three
+    quarters of the machine's)."""
     output_bytes: Size = ByteSize(10 * MIB)
     """So much of what a task prints goes to the client's log; the rest is dropped."""
     package_pins: list[Digest] = Field(default_factory=list)
     """Digests of the compute packages that may run here; empty: any that the federation chose."""
+    isolation: Literal["process", "docker"] = "process"
+    """What a compute package's code runs in: a subprocess with this user's rights, or a locked-down container."""
+    isolation_image: str | None = Field(default=None, min_length=1)
+    """Image of the container, which must be on this machine: with python3, fedn, and what packages need."""
+    isolation_cpus: Annotated[float, Field(ge=0.01, le=4096)] | None = None
+    """Processors that the container may use; None: all."""
+    isolation_pids: int = Field(default=512, ge=16, le=1 << 22)
+    """Processes and threads that the container may have."""
+    data_folders: list[Path] = Field(default_factory=list)
+    """Folders beside data_path that the container may read."""
     attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """What the federation may know of this client."""
     progress_s: Seconds = 30.0
@@ -293,7 +309,10 @@ class ClientSettings(SiteSettings):
     def anchored(self) -> "ClientSettings":
         """The same with absolute paths: a client's code runs in folders of its own."""
         data_path = self.data_path.absolute() if self.data_path is not None else None
-        return self.model_copy(update={"data_dir": self.data_dir.absolute(), "data_path": data_path})
+        folders = [folder.absolute() for folder in self.data_folders]
+        return self.model_copy(
+            update={"data_dir": self.data_dir.absolute(), "data_path": data_path, "data_folders": folders}
+        )
 
     @field_validator("name", mode="before")
     @classmethod
@@ -314,6 +333,44 @@ class ClientSettings(SiteSettings):
             yield Fault(
                 "learner", "missing_setting", "without a compute package there must be a learner", "Give --learner."
             )
+        yield from self._isolation_faults()
+
+    def _isolation_faults(self) -> Iterator[Fault]:
+        if self.isolation == "process":
+            for name in ("isolation_image", "isolation_cpus", "isolation_pids", "data_folders"):
+                if getattr(self, name) != type(self).model_fields[name].get_default(call_default_factory=True):
+                    yield Fault(
+                        name,
+                        "unused_setting",
+                        f"{name} is about containers, but packages would run as processes",
+                        "Set isolation to docker, or leave it out.",
+                    )
+            return
+        if self.isolation_image is None:
+            yield Fault(
+                "isolation_image",
+                "missing_setting",
+                "nothing says which image packages run in",
+                "Name one that is on this machine: with python3, fedn, and what the packages need.",
+            )
+        if self.learner is not None:
+            yield Fault(
+                "isolation",
+                "unused_setting",
+                "the site's own learner runs as a process, never in a container",
+                "Leave isolation out, or make a compute package of the learner (package: its folder).",
+            )
+        seen = [("data_folders", folder) for folder in self.data_folders]
+        seen += [("data_path", self.data_path)] if self.data_path is not None else []
+        seen += [("package", Path(self.package))] if self.package not in {"remote", "none"} else []
+        for name, folder in seen:
+            if self.data_dir.resolve().is_relative_to(folder.resolve()):
+                yield Fault(
+                    name,
+                    "keys_exposed",
+                    f"{folder} holds data_dir with this client's key, so packages could read it",
+                    "Give a data_dir elsewhere.",
+                )
 
 
 def _database_name(federation: str) -> str:

@@ -12,7 +12,7 @@ class FednError(Exception):
     """Base of all errors of fedn.
 
     Args:
-        code: the case, in lower_snake_case; explained in docs/reference/errors.md.
+        code: the case, in lower_snake_case; explained in docs/reference/errors.md, and by `fedn explain CODE`.
         message: what happened, in one sentence.
         fix: what to do about it, in one sentence; empty where nothing can be done.
         where: names of things the error is about: session, round, client, field, file and the like.
@@ -29,9 +29,14 @@ class FednError(Exception):
         self.fix = fix
         self.where = {key: str(value) for key, value in (where or {}).items()}
 
-    def __str__(self) -> str:
+    @property
+    def placed(self) -> str:
+        """What happened, and where."""
         place = ", ".join(f"{key} {value}" for key, value in self.where.items())
-        text = f"{self.message} ({place})" if place else self.message
+        return f"{self.message} ({place})" if place else self.message
+
+    def __str__(self) -> str:
+        text = self.placed
         text = text if text.endswith((".", "!", "?")) else text + "."
         return f"{text} {self.fix}".rstrip() + f" [{self.code}]"
 
@@ -41,9 +46,9 @@ class FednError(Exception):
         return self
 
     def as_problem(self) -> dict[str, Any]:
-        """The error as problem+json (RFC 9457)."""
+        """The error as problem+json (RFC 9457). `type` is a page that every reducer serves."""
         return {
-            "type": f"about:fedn/errors/{self.code}",
+            "type": f"/errors/{self.code}",
             "title": self.message,
             "status": self.http_status,
             "code": self.code,
@@ -122,6 +127,12 @@ class IntegrityError(FednError):
 
     http_status = 500
     grpc_status = "DATA_LOSS"
+
+
+class TrailCut(IntegrityError):
+    """A trail does not hold an entry that is known to have been written: it contradicts what the caller knows."""
+
+    http_status = 409
 
 
 class UpdateRefused(InvalidInput):

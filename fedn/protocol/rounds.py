@@ -46,8 +46,54 @@ class LedgerEntry(Frozen):
     """Digest of the update's bytes."""
     size_bytes: int = 0
     metadata: UpdateMetadata | None = None
+    down_bytes: int = Field(default=0, ge=0)
+    """Of models and packages that went to the client for this task, what was sent again included."""
+    up_bytes: int = Field(default=0, ge=0)
+    """Of its result that came from the client, what came again or in vain included."""
+    busy_ms: float = Field(default=0.0, ge=0)
+    """From the sending of the task to the announcement of its result, or its end: by the combiner's clock."""
     updated_at: float = 0.0
     """Unix time, in seconds, of the last change."""
+
+
+class Usage(Frozen):
+    """What work took: of a client in a round, or summed over clients and rounds. Sums of two are exact."""
+
+    tasks: int = 0
+    """Tasks that clients were asked to do, each attempt at a round anew."""
+    updates: int = 0
+    """Of these, the ones whose result counted."""
+    down_bytes: int = 0
+    """Of models and packages that went to clients, what was sent again included."""
+    up_bytes: int = 0
+    """Of results that came from clients, what came again or in vain included."""
+    task_ms: float = 0.0
+    """Work as the clients report it, of results that counted."""
+    busy_ms: float = 0.0
+    """From the sending of a task to its result's announcement or its end, by the combiners' clocks."""
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            tasks=self.tasks + other.tasks,
+            updates=self.updates + other.updates,
+            down_bytes=self.down_bytes + other.down_bytes,
+            up_bytes=self.up_bytes + other.up_bytes,
+            task_ms=self.task_ms + other.task_ms,
+            busy_ms=self.busy_ms + other.busy_ms,
+        )
+
+
+def usage_of(entry: LedgerEntry) -> Usage:
+    """What a client's task took; nothing for a client that was not asked."""
+    updated = entry.state is LedgerState.UPDATED
+    return Usage(
+        tasks=int(bool(entry.task_id)),
+        updates=int(updated),
+        down_bytes=entry.down_bytes,
+        up_bytes=entry.up_bytes,
+        task_ms=entry.metadata.task_ms if updated and entry.metadata is not None else 0.0,
+        busy_ms=entry.busy_ms,
+    )
 
 
 class RoundSpec(Frozen):

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fedn.protocol.errors import IntegrityError
+from fedn.protocol.errors import IntegrityError, TrailCut
 from fedn.protocol.rounds import CombinerModel
 from fedn.protocol.tasks import Frozen
 
@@ -126,7 +126,7 @@ def verify_chain(
         previous, model_id, length = entry.hash, entry.model_id, position + 1
         seen_head = seen_head or entry.hash == expected_head
     if not seen_head:
-        raise IntegrityError(
+        raise TrailCut(
             "trail_cut",
             f"the trail of {length} entries does not hold the entry {expected_head}",
             fix="Entries were cut off or replaced: restore the state store from a backup that has it.",

@@ -5,8 +5,25 @@ import time
 from flask import Flask, Response, g, request
 
 from fedn.protocol.rest import API_PREFIX
-from fedn.reducer.pages import login, old_names, views
+from fedn.reducer.pages import (
+    clients,
+    events,
+    login,
+    metrics,
+    network,
+    old_names,
+    overview,
+    probes,
+    reference,
+    session,
+    vendor,
+)
+from fedn.reducer.pages import models as model_pages
+from fedn.reducer.pages import packages as package_pages
+from fedn.reducer.pages.render import install_templates
+from fedn.reducer.pages.serve import live_renderer
 from fedn.reducer.rest import joining, models, openapi, packages, sessions, status
+from fedn.reducer.rest.describe import install_argument_check
 from fedn.reducer.rest.errors import install_errors
 from fedn.reducer.rest.gate import install_gate
 from fedn.reducer.services import Services, register_services, services
@@ -16,6 +33,7 @@ _POLICY = (
     "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
 _MAX_FORM_BYTES = 1 << 20
+_MAY_BE_KEPT = frozenset({"static", "vendor.plotly"})
 
 
 def create_app(parts: Services) -> Flask:
@@ -29,11 +47,28 @@ def create_app(parts: Services) -> Flask:
     register_services(app.extensions, parts)
     app.before_request(_note_start)
     install_gate(app)
+    install_argument_check(app)
     install_errors(app)
     for subject in (joining, sessions, models, packages, status, openapi):
         app.register_blueprint(subject.blueprint, url_prefix=API_PREFIX)
-    for pages in (views, login, old_names):
+    install_templates(app)
+    for pages in (
+        probes,
+        login,
+        overview,
+        session,
+        clients,
+        network,
+        model_pages,
+        metrics,
+        events,
+        package_pages,
+        old_names,
+        vendor,
+        reference,
+    ):
         app.register_blueprint(pages.blueprint)
+    parts.live.use(live_renderer(app))
     app.after_request(_finish)
     return app
 
@@ -47,8 +82,14 @@ def _finish(answer: Response) -> Response:
     headers["Content-Security-Policy"] = _POLICY
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "same-origin"
-    if request.endpoint != "static":
-        headers["Cache-Control"] = "no-store"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Permissions-Policy"] = "camera=(), geolocation=(), microphone=()"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
+    # No Strict-Transport-Security: this port speaks nothing but HTTPS, and the header would bind every other port of
+    # the host too, `localhost` among them.
+    if request.endpoint not in _MAY_BE_KEPT:
+        headers.setdefault("Cache-Control", "no-store")
     rule = request.url_rule.rule if request.url_rule is not None else "(none)"
     method = request.method if request.method in {"GET", "HEAD", "POST", "PUT", "DELETE"} else "(other)"
     services().metrics.note_request(

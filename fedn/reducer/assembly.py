@@ -16,8 +16,10 @@ from fedn.reducer.guard import SecretGuard
 from fedn.reducer.health import StoreHealth
 from fedn.reducer.keys import Keys, Secrets
 from fedn.reducer.metrics import Metrics
+from fedn.reducer.pages.live import LiveViews
+from fedn.reducer.pages.topics import topics_of
 from fedn.reducer.registry import Registry
-from fedn.reducer.services import Services
+from fedn.reducer.services import Services, start_watching
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
 from fedn.stores.base import ModelStore, StateStore
@@ -127,6 +129,8 @@ def make_services(
         health=StoreHealth(core.state, core.models),
         metrics=metrics,
         spool=Spool(settings.data_dir / "spool"),
+        watching=start_watching(core.events, sessions, core.trail),
+        live=LiveViews(core.events, topics_of),
         epoch=core.epoch,
         started_at=time.time(),
         url=url,

@@ -5,7 +5,7 @@ Bytes go to the model store, named by their digest; a seed gets its trail entry,
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,7 +20,7 @@ from fedn.protocol.trail import TrailEntry
 from fedn.reducer.events import EventLog
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import pieces_of
-from fedn.stores.base import ModelStore, StateStore
+from fedn.stores.base import ModelStore, Scalar, StateStore
 
 PACKAGES = "packages"
 _CHOICES = "choices"
@@ -164,15 +164,23 @@ class Catalog:
         self._events.publish("package_uploaded", package_id=package_id, name=view.name, active=activate)
         return view.model_copy(update={"active": activate})
 
-    def packages(self, limit: int | None = None, offset: int = 0) -> list[PackageView]:
-        """The latest first."""
+    def packages(
+        self,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Mapping[str, Scalar] | None = None,
+        order_by: str = "uploaded_at",
+        descending: bool = True,
+    ) -> list[PackageView]:
+        """Packages whose fields equal `where`; the latest first, unless asked otherwise."""
         active = self.active()
-        found = self._state.find(PACKAGES, order_by="uploaded_at", descending=True, limit=limit, offset=offset)
+        found = self._state.find(PACKAGES, where, order_by=order_by, descending=descending, limit=limit, offset=offset)
         views = [PackageView.model_validate(document) for document in found]
         return [active if active is not None and view.package_id == active.package_id else view for view in views]
 
-    def count_packages(self) -> int:
-        return self._state.count(PACKAGES)
+    def count_packages(self, where: Mapping[str, Scalar] | None = None) -> int:
+        return self._state.count(PACKAGES, where)
 
     def package(self, package_id: str) -> PackageView:
         """NotFound (`no_such_package`)."""
@@ -195,6 +203,7 @@ class Catalog:
         self._state.put(_CHOICES, _ACTIVE, {"package_id": package_id})
         self._active = None if chosen is None else chosen.model_copy(update={"active": True})
         self._active_known = True
+        self._events.publish("package_activated", package_id=package_id or "", name=chosen.name if chosen else "")
 
     def active(self) -> PackageView | None:
         """The package that new sessions use."""

@@ -54,6 +54,8 @@ class EventLog:
         self._changed = threading.Condition()
         self._ring: deque[EventView] = deque(maxlen=kept)
         self._unwritten: deque[EventView] = deque()
+        self._messages: dict[int, bytes] = {}
+        """Of the events that were told last, by their numbers."""
         self._dropped = 0
         self._last = 0
         self._listeners: tuple[Listener, ...] = ()
@@ -110,7 +112,7 @@ class EventLog:
 
     @property
     def subscriptions(self) -> int:
-        """Open ones."""
+        """Open streams, live pages included."""
         with self._changed:
             return self._subscriptions
 
@@ -130,8 +132,26 @@ class EventLog:
         with self._changed:
             return list(itertools.islice(self._ring, max(0, len(self._ring) - limit), None))
 
+    def message(self, event: EventView) -> bytes:
+        """The event as a server-sent one; made once for all who are told it about now."""
+        with self._changed:
+            made = self._messages.get(event.number)
+        if made is None:
+            made = f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+            with self._changed:
+                self._messages[event.number] = made
+                while len(self._messages) > _BATCH:
+                    del self._messages[next(iter(self._messages))]
+        return made
+
     def subscribe(self, after: int | None = None) -> "Subscription":
-        """Events with a number greater than `after` (None: from now on).
+        """Events with a number greater than `after` (None: from now on). Unavailable as `take_place`."""
+        self.take_place()
+        with self._changed:
+            return Subscription(self, self._last if after is None else after)
+
+    def take_place(self) -> None:
+        """Counts one more open stream, to be given back with `leave_place`: live pages and subscriptions share them.
 
         Raises:
             Unavailable: (`too_many_streams`) `max_subscriptions` are open.
@@ -144,7 +164,10 @@ class EventLog:
                     fix="Close pages that are not needed, or raise max_event_streams.",
                 )
             self._subscriptions += 1
-            return Subscription(self, self._last if after is None else after)
+
+    def leave_place(self) -> None:
+        with self._changed:
+            self._subscriptions -= 1
 
     def _from(self, number: int, limit: int) -> list[EventView]:
         """With the lock held. Looks from the newest back: watchers mostly want the last few."""
@@ -166,10 +189,6 @@ class EventLog:
             self._unreadable.wait(_GATHER_FOR_WATCHERS_S)
         with self._changed:
             return self._from(number, _BATCH) if not self._unreadable.is_set() else None
-
-    def _unsubscribe(self) -> None:
-        with self._changed:
-            self._subscriptions -= 1
 
     def _write_all(self) -> None:
         """Writes events in order, each until the store has it; those that come at about the same time at once."""
@@ -247,7 +266,7 @@ class Subscription:
         """Makes room for another subscription; may be called twice."""
         if self._open:
             self._open = False
-            self._events._unsubscribe()
+            self._events.leave_place()
 
     def __enter__(self) -> Self:
         return self

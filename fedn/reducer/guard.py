@@ -49,25 +49,43 @@ class SecretGuard:
             TooManyTries: (`too_many_tries`) whatever was given.
         """
         with self._lock:
-            since, count = self._wrong.get(address, (self._clock(), 0))
-            left = since + WINDOW_S - self._clock()
-            if left <= 0:
-                since, count = self._clock(), 0
-            if count >= MAX_WRONG:
-                raise TooManyTries(
-                    "too_many_tries",
-                    f"the {self._what} was wrong {count} times",
-                    fix=f"Wait {math.ceil(left)} seconds. {self._fix}",
-                    where={"address": address},
-                )
+            since, count = self._tries(address)
             if hmac.compare_digest(self._digest, _digest(given)):
                 self._wrong.pop(address, None)
                 return
-            self._wrong[address] = (since, count + 1)
-            self._wrong.move_to_end(address)
-            if len(self._wrong) > _MAX_ADDRESSES:
-                self._wrong.popitem(last=False)
+            self._note(address, since, count)
         raise Unauthenticated("secret_wrong", f"this is not the {self._what}", fix=self._fix)
+
+    def allow(self, address: str) -> None:
+        """Returns where the address may try something else that stands for the secret. TooManyTries as `check`."""
+        with self._lock:
+            self._tries(address)
+
+    def note_wrong(self, address: str) -> None:
+        """Counts a wrong try of something else that stands for the secret."""
+        with self._lock:
+            self._note(address, *self._tries(address))
+
+    def _tries(self, address: str) -> tuple[float, int]:
+        """(since when, how often) the address was wrong. TooManyTries where that is enough."""
+        since, count = self._wrong.get(address, (self._clock(), 0))
+        left = since + WINDOW_S - self._clock()
+        if left <= 0:
+            since, count = self._clock(), 0
+        if count >= MAX_WRONG:
+            raise TooManyTries(
+                "too_many_tries",
+                f"the {self._what} was wrong {count} times",
+                fix=f"Wait {math.ceil(left)} seconds. {self._fix}",
+                where={"address": address},
+            )
+        return since, count
+
+    def _note(self, address: str, since: float, count: int) -> None:
+        self._wrong[address] = (since, count + 1)
+        self._wrong.move_to_end(address)
+        if len(self._wrong) > _MAX_ADDRESSES:
+            self._wrong.popitem(last=False)
 
 
 def _digest(text: str) -> bytes:

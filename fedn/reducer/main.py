@@ -112,6 +112,7 @@ class Reducer:
         server.start()
         exits.callback(server.stop)
         exits.callback(core.events.end_subscriptions)
+        exits.callback(parts.live.stop)
         context = Context(_local_url(settings, server.port), own.ca_path if settings.tls else None, secrets.admin)
         write_context(settings.data_dir / "admin.json", context)
         log.info("the reducer of %s listens at %s (epoch %d)", settings.federation, self.url, epoch)

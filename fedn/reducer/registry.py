@@ -120,8 +120,12 @@ class Registry:
         with self._changed:
             before = self._records.get(registration.name)
             record = replace(_record(registration, registered_at=now, heard_at=now), alive=True)
-            if before is not None and before.instance == registration.instance:
-                record = replace(record, linked=before.linked, attached=before.attached, rounds=before.rounds)
+            if before is not None:
+                # The engine alone knows of the link. It may have found a process that was started anew before that
+                # one registers; it says so once, when the link opens.
+                record = replace(record, linked=before.linked, attached=before.attached)
+                if before.instance == registration.instance:
+                    record = replace(record, rounds=before.rounds)
             self._records[record.name] = record
             self._changed.notify_all()
         return before, record

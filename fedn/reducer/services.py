@@ -14,13 +14,36 @@ from fedn.reducer.garbage import GarbageCollector
 from fedn.reducer.guard import SecretGuard
 from fedn.reducer.health import StoreHealth
 from fedn.reducer.metrics import Metrics
+from fedn.reducer.pages.live import LiveViews
 from fedn.reducer.registry import Registry
 from fedn.reducer.sessions import Sessions
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
+from fedn.reducer.watching.history import History
+from fedn.reducer.watching.marks import RoundMarks
+from fedn.reducer.watching.visitors import Visitors
+from fedn.reducer.watching.vitals import Vitals
 from fedn.stores.base import ModelStore
 
 _KEY = "fedn"
+
+
+@dataclass(frozen=True)
+class Watching:
+    """What only pages want to know."""
+
+    visitors: Visitors
+    marks: RoundMarks
+    vitals: Vitals
+    history: History
+
+
+def start_watching(events: EventLog, sessions: Sessions, trail: Trail) -> Watching:
+    """Listens to the event log from now on."""
+    watching = Watching(Visitors(), RoundMarks(), Vitals(), History(sessions, trail))
+    events.add_listener(watching.visitors.note_event)
+    events.add_listener(watching.marks.note_event)
+    return watching
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,8 @@ class Services:
     health: StoreHealth
     metrics: Metrics
     spool: Spool
+    watching: Watching
+    live: LiveViews
     epoch: int
     started_at: float
     """Unix time in seconds."""

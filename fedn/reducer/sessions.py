@@ -1,16 +1,18 @@
 """Sessions as the REST API sees them: start, stop, resume, and views of what is and what was. Thread-safe."""
 
 import secrets
+import threading
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.names import check_name
-from fedn.protocol.rest import PredictionView, RoundView, SessionView
+from fedn.protocol.rest import Accounting, PredictionView, RoundView, SessionView, account, as_json
 from fedn.protocol.rounds import RoundKind
+from fedn.protocol.trail import digest_json
 from fedn.reducer.catalog import Catalog
 from fedn.reducer.engine.records import (
     ROUNDS,
@@ -25,9 +27,14 @@ from fedn.reducer.engine.records import (
 from fedn.reducer.engine.roster import Roster
 from fedn.reducer.engine.session_run import PREDICTIONS, SessionRun
 from fedn.reducer.trail import Trail
-from fedn.stores.base import StateStore
+from fedn.stores.base import Scalar, StateStore
 
 T = TypeVar("T")
+
+KEYS = "session_keys"
+"""Collection of the state store: what callers named their requests for sessions."""
+_PART_OF_ROUNDS = 16
+"""Rounds in memory at once, where all of a session are read."""
 
 
 class SessionEngine(Protocol):
@@ -54,21 +61,53 @@ class Sessions:
         self._state = state
         self._trail = trail
         self._catalog = catalog
+        self._keyed = threading.Lock()
+        """Held while a request with a key is answered: one of two that come at once waits, and finds the session."""
 
-    def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
+    def start(
+        self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN, *, key: str = ""
+    ) -> SessionView:
         """Starts a session and answers at once.
 
         Args:
             plan: validated; what it names is looked up here.
             name: for people; need not be unique.
             kind: `train`, or `validate` or `predict` for a session of one such round.
+            key: the caller's own name for this request, unique among callers. Asked again with the same key, the
+                session that it made is returned, whatever became of it meanwhile; also by a later reducer process.
 
         Raises:
             Conflict: `session_running`, or `no_seed_model`.
-            InvalidInput: the plan names what is not there, or what does not fit together (`check_plan`).
+            InvalidInput: the plan names what is not there, or what does not fit together (`check_plan`);
+                `idempotency_key_reused`: the key was used for another request.
         """
+        if not key:
+            return self._start(plan, name, kind, _new_identity())
+        asked = {"plan": plan.model_dump(mode="json", by_alias=True), "name": name, "kind": kind.value}
+        with self._keyed:
+            # Which session the key stands for is written down before that session begins.
+            identity = self._session_of(key, digest_json(as_json(asked)))
+            known = self._state.get(SESSIONS, identity) is not None
+            return self.get(identity) if known else self._start(plan, name, kind, identity)
+
+    def _session_of(self, key: str, request: str) -> str:
+        """The identity of the session that a key stands for; a new one for a new key."""
+        name = digest_json(key)
+        noted = self._state.get(KEYS, name)
+        if noted is None:
+            noted = {"request": request, "session": _new_identity()}
+            self._state.put(KEYS, name, noted)
+        if noted["request"] != request:
+            raise InvalidInput(
+                "idempotency_key_reused",
+                "the Idempotency-Key was used before, for another request",
+                fix="Make a new key for each session; use it again only to repeat the same request.",
+                where={"session": noted["session"]},
+            )
+        return str(noted["session"])
+
+    def _start(self, plan: SessionPlan, name: str | None, kind: RoundKind, identity: str) -> SessionView:
         plan = self._checked(self._with_package(plan), kind)
-        identity = f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         record = SessionRecord(
             id=identity,
             name=check_name(name, what="session") if name else identity,
@@ -130,13 +169,23 @@ class Sessions:
         self._engine.call(self._engine.start_session(again))
         return session_view(again)
 
-    def list(self, limit: int | None = None, offset: int = 0) -> list[SessionView]:
-        """The latest first."""
-        documents = self._state.find(SESSIONS, order_by="created_at", descending=True, limit=limit, offset=offset)
+    def list(
+        self,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Mapping[str, Scalar] | None = None,
+        order_by: str = "created_at",
+        descending: bool = True,
+    ) -> list[SessionView]:
+        """Sessions whose fields equal `where`; the latest first, unless asked otherwise."""
+        documents = self._state.find(
+            SESSIONS, where, order_by=order_by, descending=descending, limit=limit, offset=offset
+        )
         return [session_view(self._newest(read_session(document))) for document in documents]
 
-    def count(self) -> int:
-        return self._state.count(SESSIONS)
+    def count(self, where: Mapping[str, Scalar] | None = None) -> int:
+        return self._state.count(SESSIONS, where)
 
     def get(self, session: str) -> SessionView:
         return session_view(self._record(session))
@@ -147,15 +196,38 @@ class Sessions:
             return None
         return session_view(current.record)
 
-    def rounds(self, session: str, limit: int | None = None, offset: int = 0) -> Sequence[RoundView]:
-        """In order; the running one as it is now."""
+    def rounds(
+        self,
+        session: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Mapping[str, Scalar] | None = None,
+        order_by: str = "index",
+        descending: bool = False,
+    ) -> Sequence[RoundView]:
+        """Rounds whose fields equal `where`, in order unless asked otherwise; the running one as it is now."""
         self._record(session)
-        documents = self._state.find(ROUNDS, {"session": session}, order_by="index", limit=limit, offset=offset)
+        wanted = {**(where or {}), "session": session}
+        documents = self._state.find(
+            ROUNDS, wanted, order_by=order_by, descending=descending, limit=limit, offset=offset
+        )
         stored = [read_round(self._state, document) for document in documents]
         return [round_view(self._live_round(session, record.name.index) or record) for record in stored]
 
-    def count_rounds(self, session: str) -> int:
-        return self._state.count(ROUNDS, {"session": session})
+    def count_rounds(self, session: str, where: Mapping[str, Scalar] | None = None) -> int:
+        return self._state.count(ROUNDS, {**(where or {}), "session": session})
+
+    def accounting(self, session: str) -> Accounting:
+        """What the session took up to now; its rounds are read in parts."""
+        self._record(session)
+        return account(session, self._all_rounds(session))
+
+    def _all_rounds(self, session: str) -> Iterator[RoundView]:
+        offset = 0
+        while part := self.rounds(session, _PART_OF_ROUNDS, offset):
+            yield from part
+            offset += len(part)
 
     def round(self, session: str, index: int) -> RoundView:
         """NotFound (`no_such_round`) for a round that was not begun."""
@@ -219,6 +291,10 @@ class Sessions:
         return run.record.model_copy(update={"ledger": run.ledger})
 
 
+def _new_identity() -> str:
+    return f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+
 def _in_field(field: str, error: NotFound) -> InvalidInput:
     """What a plan names is not there: a fault of the plan."""
     return InvalidInput(error.code, error.message, fix=error.fix, where={"field": field, **error.where})
@@ -255,6 +331,7 @@ def round_view(record: RoundRecord) -> RoundView:
         model_id=record.model_id,
         cohort=record.cohort,
         ledger=record.ledger,
+        spent=record.spent,
         combiner_models=record.combiner_models,
         metrics=record.metrics,
         times_ms=record.times_ms,

@@ -24,7 +24,7 @@ from fedn.protocol.trail import (
     seal,
     verify_chain,
 )
-from fedn.stores.base import Put, StateStore
+from fedn.stores.base import Put, Scalar, StateStore
 
 VALIDATIONS = "validations"
 _BATCH = 500
@@ -247,21 +247,36 @@ class Trail:
 
     def validations(
         self,
+        where: Mapping[str, Scalar] | None = None,
         *,
         entry_hash: str | None = None,
         session: str | None = None,
+        order_by: str = "time",
+        descending: bool = False,
         limit: int | None = None,
         offset: int = 0,
     ) -> list[ValidationRecord]:
-        """Of one entry, of one session, or all; by time."""
-        where = _where(entry_hash, session)
-        found = self._state.find(VALIDATIONS, where, order_by="time", limit=limit, offset=offset)
+        """Of one entry, of one session, those whose fields equal `where`, or all; by time unless asked otherwise."""
+        found = self._state.find(
+            VALIDATIONS,
+            _where(where, entry_hash, session),
+            order_by=order_by,
+            descending=descending,
+            limit=limit,
+            offset=offset,
+        )
         return [ValidationRecord.model_validate(document) for document in found]
 
-    def count_validations(self, *, entry_hash: str | None = None, session: str | None = None) -> int:
-        return self._state.count(VALIDATIONS, _where(entry_hash, session))
+    def count_validations(
+        self,
+        where: Mapping[str, Scalar] | None = None,
+        *,
+        entry_hash: str | None = None,
+        session: str | None = None,
+    ) -> int:
+        return self._state.count(VALIDATIONS, _where(where, entry_hash, session))
 
 
-def _where(entry_hash: str | None, session: str | None) -> dict[str, str | int | float | bool | None]:
+def _where(where: Mapping[str, Scalar] | None, entry_hash: str | None, session: str | None) -> dict[str, Scalar]:
     given = {"entry_hash": entry_hash, "session": session}
-    return {name: value for name, value in given.items() if value is not None}
+    return {**(where or {}), **{name: value for name, value in given.items() if value is not None}}

@@ -17,13 +17,14 @@ class BreakingProxy:
         target_port: the server's port on 127.0.0.1.
         break_after_bytes: how much a connection brings from the server before it is cut.
         times: how many connections are cut; later ones live.
+        port: to listen at; 0: any free one.
     """
 
-    def __init__(self, target_port: int, break_after_bytes: int, times: int) -> None:
+    def __init__(self, target_port: int, break_after_bytes: int, times: int, port: int = 0) -> None:
         self._target_port, self._break_after_bytes = target_port, break_after_bytes
         self._lock = threading.Lock()
         self._left = times
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self.port: int = self._listener.getsockname()[1]

@@ -273,7 +273,7 @@ class RoundEvent(_message.Message):
     def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., ledger: _Optional[_Union[LedgerChange, _Mapping]] = ..., done: _Optional[_Union[RoundDone, _Mapping]] = ...) -> None: ...
 
 class LedgerChange(_message.Message):
-    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes")
+    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -281,6 +281,9 @@ class LedgerChange(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     OBJECT_ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    UP_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUSY_MS_FIELD_NUMBER: _ClassVar[int]
     client: str
     task_id: str
     state: LedgerState
@@ -288,7 +291,10 @@ class LedgerChange(_message.Message):
     metadata: _common_pb2.UpdateMetadata
     object_id: str
     size_bytes: int
-    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ...) -> None: ...
+    down_bytes: int
+    up_bytes: int
+    busy_ms: float
+    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("client", "update_id", "num_examples", "weight")

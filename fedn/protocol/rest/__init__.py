@@ -6,6 +6,7 @@ Times are Unix seconds, sizes bytes. JSON has no NaN: a metric that is not finit
 "-Infinity", which pydantic reads back.
 """
 
+from fedn.protocol.rest.accounting import Accounting, ClientAccount, RoundAccount, account
 from fedn.protocol.rest.base import API_PREFIX, MAX_PAGE, Page, ProblemView, as_json
 from fedn.protocol.rest.federation import EventList, EventView, StatusView, StoreStatus
 from fedn.protocol.rest.joining import (
@@ -48,8 +49,10 @@ from fedn.protocol.rest.sessions import (
 __all__ = [
     "API_PREFIX",
     "MAX_PAGE",
+    "Accounting",
     "Assignment",
     "AssignmentRequest",
+    "ClientAccount",
     "ClientPage",
     "ClientView",
     "CombinerHeartbeat",
@@ -74,6 +77,7 @@ __all__ = [
     "PredictionView",
     "ProblemView",
     "RegistrationReply",
+    "RoundAccount",
     "RoundPage",
     "RoundView",
     "SessionPage",
@@ -88,5 +92,6 @@ __all__ = [
     "TrailPage",
     "TrailVerification",
     "ValidationPage",
+    "account",
     "as_json",
 ]

@@ -89,6 +89,8 @@ class CombinerHeartbeat(Frozen):
     rounds: int = Field(default=0, ge=0)
     """Rounds that it holds, running or done."""
     rss_bytes: int = Field(default=0, ge=0)
+    cpu_s: float = Field(default=0.0, ge=0)
+    """Processor time of the process since its start."""
 
 
 class RegistrationReply(Frozen):

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fedn.protocol.rest.base import Page
-from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, Usage
 from fedn.protocol.tasks import Frozen, Metrics
 
 
@@ -48,6 +48,9 @@ class RoundView(Frozen):
     model_id: str = ""
     cohort: tuple[str, ...] = ()
     ledger: tuple[LedgerEntry, ...] = ()
+    """Of the latest attempt."""
+    spent: dict[str, Usage] = Field(default_factory=dict)
+    """What clients spent on the attempts before it."""
     combiner_models: tuple[CombinerModel, ...] = ()
     metrics: Metrics = Field(default_factory=dict)
     times_ms: dict[str, float] = Field(default_factory=dict)

@@ -23,7 +23,7 @@ from fedn.reducer.engine.global_model import (
     aggregate,
     check_overlap,
     incoming_validations,
-    needs_base,
+    part_shares,
     passed_through,
     round_metrics,
 )
@@ -77,11 +77,13 @@ async def finish_round(
         if elsewhere:
             model = passed_through(elsewhere[0], base)
             return Finished(run, result, base, model, None, 0.0, context.objects.promise(model.model_id))
-        base_model = await _bytes_of(base, context) if needs_base(plan) else None
+        shares = part_shares(result.parts, result.ledger, plan)
+        from_base = plan.server_optimizer is not None or shares is not None
+        base_model = await _bytes_of(base, context) if from_base else None
         if sum(part.model.size_bytes for part in result.parts) <= _AT_ONCE_BYTES:
-            made = aggregate(result.parts, base, plan, context.algorithm, base_model)
+            made = aggregate(result.parts, base, plan, context.algorithm, base_model, shares)
         else:
-            made = await asyncio.to_thread(aggregate, result.parts, base, plan, context.algorithm, base_model)
+            made = await asyncio.to_thread(aggregate, result.parts, base, plan, context.algorithm, base_model, shares)
     except FednError as error:
         raise RoundSpoiled.by(error) from error
     if not plan.keep_combiner_models:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar
 
 from fedn.protocol.errors import FednError, StoreUnavailable
@@ -47,6 +48,7 @@ class EngineContext:
         epoch: int,
         algorithm: str,
         max_model_bytes: int,
+        spool: Path,
     ) -> None:
         self.state = state
         self.models = models
@@ -63,6 +65,8 @@ class EngineContext:
         self.epoch = epoch
         self.algorithm = algorithm
         self.max_model_bytes = max_model_bytes
+        self.spool = spool
+        """Folder for what does not fit into memory; may not be there yet."""
         self._records = ThreadPoolExecutor(1, thread_name_prefix="engine-records")
         self._models = ThreadPoolExecutor(1, thread_name_prefix="engine-models")
         self._noted: dict[str, Documents] = {}

@@ -87,6 +87,7 @@ class Engine:
             epoch=epoch,
             algorithm=settings.digest,
             max_model_bytes=settings.max_model_bytes,
+            spool=settings.data_dir / "spool",
         )
         self._small: set[asyncio.Task[None]] = set()
         self._run: SessionRun | None = None

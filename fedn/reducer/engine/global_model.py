@@ -1,11 +1,14 @@
 """Combiner models become the next global model: checked, averaged, cut into pieces. Pure, but for the time it takes."""
 
+import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, mean_layout
+from fedn.aggregation.base import Rule, get_rule
+from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
 from fedn.aggregation.optimizers.base import get_optimizer
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.aggregation.optimizers.step import OptimizerStep
@@ -18,6 +21,7 @@ from fedn.protocol.errors import Conflict, IntegrityError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
+from fedn.reducer.engine.gathered import forwards, over_all
 from fedn.reducer.engine.objects import Cutter, SharedObject
 from fedn.reducer.engine.part import PartResult
 from fedn.stores.base import ModelStore
@@ -54,9 +58,14 @@ def read_state(store: ModelStore, state_id: str) -> ServerState:
     return ServerState.read(data)
 
 
-def needs_base(plan: SessionPlan) -> bool:
-    """Whether a global model is made of more than the combiner models."""
-    return plan.server_optimizer is not None
+def rule_of(plan: SessionPlan) -> Rule:
+    return _rule(plan.rule.name, json.dumps(plan.rule.options, sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _rule(name: str, options_json: str) -> Rule:
+    """Rules have no state; to find one costs more than a small round."""
+    return get_rule(name, json.loads(options_json))
 
 
 def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool:
@@ -65,7 +74,12 @@ def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool
     Args:
         algorithm: of the digests that name global models.
     """
-    return not needs_base(plan) and base.layout.is_global and check_digest(base.model_id)[0] == algorithm
+    return (
+        plan.server_optimizer is None
+        and not forwards(rule_of(plan))
+        and base.layout.is_global
+        and check_digest(base.model_id)[0] == algorithm
+    )
 
 
 def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
@@ -108,21 +122,26 @@ def check_overlap(parts: Sequence[PartResult]) -> None:
 
 
 def aggregate(
-    parts: Sequence[PartResult], base: GlobalModel, plan: SessionPlan, algorithm: str, base_model: Pieces | None = None
+    parts: Sequence[PartResult],
+    base: GlobalModel,
+    plan: SessionPlan,
+    algorithm: str,
+    base_model: Pieces | None = None,
+    shares: Sequence[float] | None = None,
 ) -> Aggregated:
     """The global model of a round; runs for as long as it takes, so in a thread of its own where models are large.
 
     Args:
-        base_model: the base model's bytes, where the plan `needs_base`.
+        base_model: the base model's bytes, where the plan has a server optimizer, or there are shares.
+        shares: as `part_shares` says.
     """
     started = time.perf_counter()
-    models = [(part.tensors, part.model.weight) for part in parts if part.tensors is not None]
     cutter, hasher = Cutter(), Hasher(algorithm)
     step, from_base = None, None
     if base_model is not None:
         step = _step(base, plan)
-        from_base = FromBase(base_model, step=step)
-    for data in combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base):
+        from_base = FromBase(base_model, shares, step)
+    for data in _pieces(parts, base, plan, from_base):
         hasher.update(data)
         cutter.add(data)
     shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
@@ -130,6 +149,36 @@ def aggregate(
     state_id = digest(state.data, algorithm) if state is not None else ""
     made = replace(base, model_id=shared.object_id, state=state, state_id=state_id)
     return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
+
+
+def _pieces(
+    parts: Sequence[PartResult], base: GlobalModel, plan: SessionPlan, from_base: FromBase | None
+) -> Iterator[memoryview]:
+    """The bytes of the global model, each piece good until the next one is asked for."""
+    there = [(part.model, part.tensors) for part in parts if part.tensors is not None]
+    if forwards(rule_of(plan)):
+        values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes)
+        return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
+    models = [(tensors, model.weight) for model, tensors in there]
+    return combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
+
+
+def part_shares(
+    parts: Sequence[PartResult], ledger: Sequence[LedgerEntry], plan: SessionPlan
+) -> Sequence[float] | None:
+    """What the differences of the combiner models that are here to the base model are multiplied by; None: all by 1.
+
+    Raises:
+        InvalidInput: (`foreign_contribution`) a combiner counts an update that it never reported.
+    """
+    said = {entry.client: entry.metadata for entry in ledger if entry.metadata is not None}
+    models = [part.model for part in parts if part.tensors is not None]
+    if any(part.client not in said for model in models for part in model.contributions):
+        raise InvalidInput("foreign_contribution", "a combiner model counts an update that was not reported")
+    shares = rule_of(plan).part_shares(
+        [[(part.weight, said[part.client]) for part in model.contributions] for model in models]
+    )
+    return None if shares is None or all(share == 1.0 for share in shares) else shares
 
 
 def _step(base: GlobalModel, plan: SessionPlan) -> OptimizerStep | None:

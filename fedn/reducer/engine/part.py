@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from fedn.models.pieces import Pieces
@@ -15,6 +16,7 @@ from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, Unavai
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState, RoundSpec
 from fedn.protocol.tasks import TaskKind
 from fedn.reducer.engine.connection import Connection, LinkDown
+from fedn.reducer.engine.gathered import InFile
 from fedn.reducer.engine.link import CombinerLink
 from fedn.reducer.engine.objects import Download, InMemory, ObjectCache, check_size
 
@@ -56,6 +58,7 @@ class RoundPart:
     Args:
         instance: the combiner process that was told to start, where that is known from before a restart of the reducer.
         fetches: whether `run` fetches the combiner model too; else `fetch` does, when it is wanted.
+        forwarded_to: folder for the updates that the combiner forwards instead of a model; None: it makes a model.
         on_ledger: called for each change of a client's state.
         on_instance: called when a combiner process was told to start.
     """
@@ -71,6 +74,7 @@ class RoundPart:
         on_instance: Callable[[str, str], None],
         instance: str | None = None,
         fetches: bool = True,
+        forwarded_to: Path | None = None,
     ) -> None:
         self._link = combiner_link
         self._spec = spec
@@ -80,13 +84,14 @@ class RoundPart:
         self._on_instance = on_instance
         self._instance = instance
         self._fetches = fetches
+        self._forwarded_to = forwarded_to
         self._closes_at = time.monotonic() + spec.deadline_s
         self._next_event = 1
         self._done: link.RoundDone | None = None
         self._progress_at = 0.0
         """Monotonic time of the last sign that the result comes."""
         self._close_reason: str | None = None
-        self._downloads: dict[str, tuple[Download, InMemory]] = {}
+        self._downloads: dict[str, tuple[Download, InMemory | InFile]] = {}
         self._updates: dict[str, LedgerEntry] = {}
         self._bases = {task.client: task.model_id for task in spec.tasks}
 
@@ -195,15 +200,22 @@ class RoundPart:
                 predictions[client] = await self._fetch(connection, entry.update_id, entry.size_bytes)
         tensors = None
         if model.model_id and TaskKind.PREDICT not in kinds:
-            check_size(model.model_id, model.size_bytes, self._max_model_bytes)
+            forwarded = len(model.contributions) if self._forwarded_to is not None else 1
+            check_size(model.model_id, model.size_bytes, self._max_model_bytes * forwarded)
             if self._fetches:
-                tensors = await self._fetch(connection, model.model_id, model.size_bytes)
+                tensors = await self._fetch(connection, model.model_id, model.size_bytes, self._forwarded_to)
         return PartResult(model, tensors, predictions, done.reason)
 
-    async def _fetch(self, connection: Connection, object_id: str, size_bytes: int) -> Pieces:
+    async def _fetch(
+        self, connection: Connection, object_id: str, size_bytes: int, folder: Path | None = None
+    ) -> Pieces:
         if object_id not in self._downloads:
-            check_size(object_id, size_bytes, self._max_model_bytes)
-            sink = InMemory(object_id)
+            sink: InMemory | InFile
+            if folder is None:
+                check_size(object_id, size_bytes, self._max_model_bytes)
+                sink = InMemory(object_id)
+            else:
+                sink = InFile(object_id, size_bytes, folder)
             self._downloads[object_id] = Download(object_id, size_bytes, sink), sink
         download, sink = self._downloads[object_id]
         await self._receive(connection, download)

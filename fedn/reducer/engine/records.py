@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import as_json
-from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, Usage, usage_of
 from fedn.protocol.tasks import Frozen, RoundName, TaskKind, TaskSpec
 from fedn.stores.base import JsonText, Put, StateStore
 
@@ -71,6 +71,8 @@ class RoundRecord(Frozen):
     combiner_models: tuple[CombinerModel, ...] = ()
     model_id: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
+    spent: dict[str, Usage] = Field(default_factory=dict)
+    """What each client spent on attempts at this round before the latest; the latest is in the ledger."""
     times_ms: dict[str, float] = Field(default_factory=dict)
     """Wall time of the round's parts: waiting, training, collecting, aggregation, commit, total."""
     error: Reason | None = None
@@ -85,6 +87,15 @@ class RoundRecord(Frozen):
     def task_kinds(self) -> dict[str, TaskKind]:
         """Client name to the kind of its task."""
         return {task.client: task.kind for tasks in self.assignments.values() for task in tasks}
+
+
+def spent_so_far(record: RoundRecord) -> dict[str, Usage]:
+    """What each client spent on the round up to now, over all attempts."""
+    total = dict(record.spent)
+    for entry in record.ledger:
+        if entry.task_id:
+            total[entry.client] = total.get(entry.client, Usage()) + usage_of(entry)
+    return total
 
 
 def round_key(session: str, index: int) -> str:

@@ -10,9 +10,11 @@ from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.gathered import forwards
+from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.part import RoundPart
 from fedn.reducer.engine.past import Past
-from fedn.reducer.engine.records import RoundRecord, load_round, round_documents
+from fedn.reducer.engine.records import RoundRecord, load_round, round_documents, spent_so_far
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.reducer.engine.tasks import assign_tasks, round_spec
 from fedn.scheduling.base import Scheduler
@@ -43,6 +45,8 @@ class RoundRun:
         self._selector = selector
         self._attempt: RoundAttempt | None = None
         self._parts: dict[str, RoundPart] = {}
+        self._before: RoundRecord | None = None
+        """What an earlier process left of this round, until the first attempt of this one begins."""
         name = RoundName(session=session, index=index, attempt=0, epoch=context.epoch)
         self.record = RoundRecord(name=name, kind=kind, state=RoundState.WAITING, started_at=time.time())
 
@@ -53,7 +57,9 @@ class RoundRun:
     async def earlier(self) -> RoundRecord | None:
         """What an earlier attempt at this round, perhaps by another reducer process, left behind."""
         name = self.record.name
-        return await self._context.store(lambda: load_round(self._context.state, name.session, name.index))
+        found = await self._context.store(lambda: load_round(self._context.state, name.session, name.index))
+        self._before = found
+        return found
 
     async def attempt(
         self, number: int, base_model_id: str, *, fetches: bool = True, adopts: bool = False
@@ -77,7 +83,10 @@ class RoundRun:
             else e
             for e in record.ledger
         )
+        self._before = None
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
+        if record.kind is RoundKind.TRAIN:
+            self._past.note_cohort(record.name.index, record.cohort)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
@@ -96,9 +105,15 @@ class RoundRun:
         """Decides who does what; whether that is an attempt which runs already."""
         plan, kind = self._plan, self.record.kind
         started = time.time()
+        before, self._before = self._before or self.record.model_copy(update={"ledger": self.ledger}), None
         self._attempt = None
         self.record = RoundRecord(
-            name=name, kind=kind, state=RoundState.WAITING, base_model_id=base_model_id, started_at=started
+            name=name,
+            kind=kind,
+            state=RoundState.WAITING,
+            base_model_id=base_model_id,
+            spent=spent_so_far(before),
+            started_at=started,
         )
         chosen = await self._gather(name)
         cohort = chosen.clients
@@ -232,6 +247,8 @@ class RoundRun:
             on_ledger=self._note_ledger,
         )
         self._attempt = attempt
+        forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
+        folder = self._context.spool if forwarded else None
         self._parts = {
             combiner: RoundPart(
                 links[combiner],
@@ -243,6 +260,7 @@ class RoundRun:
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
                 fetches=fetches or len(record.assignments) > 1,
+                forwarded_to=folder,
             )
             for combiner, tasks in record.assignments.items()
         }

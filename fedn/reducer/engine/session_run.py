@@ -66,7 +66,10 @@ class SessionRun:
                 done = run.record.name.index + 1
                 if done > self.record.rounds_done:
                     self.record = self.record.model_copy(update={"rounds_done": done, "model_id": run.record.model_id})
-        await self._save(state=state, error=error, ended_at=time.time())
+        # Told when it is written: who sees the end may start the next session at once.
+        ended = self.record.model_copy(update={"state": state, "error": error, "ended_at": time.time()})
+        await self._context.store(lambda: self._context.state.put(SESSIONS, ended.id, ended.document()))
+        self.record = ended
         self._context.events.publish(f"session_{state}", session=self.record.id, reason=error.message if error else "")
 
     async def _save(self, **changes: object) -> None:

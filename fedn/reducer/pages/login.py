@@ -5,7 +5,7 @@ import time
 from flask import Blueprint, Response, request
 
 from fedn.network.tokens import Role
-from fedn.protocol.errors import FednError, InvalidInput
+from fedn.protocol.errors import FednError, InvalidInput, Unauthenticated
 from fedn.reducer.pages.render import go_to, html
 from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES
 from fedn.reducer.rest.gate import address, check_same_site, cookie_name
@@ -55,7 +55,12 @@ def _token_of(secret: str, role: str) -> tuple[str, float]:
     """(token, its end) for what was typed: a token itself, or the admin secret."""
     parts = services()
     if secret.count(".") == 2:
-        return secret, parts.enrolment.verify(secret).expires_at
+        parts.admin_guard.allow(address())
+        try:
+            return secret, parts.enrolment.verify(secret).expires_at
+        except Unauthenticated:
+            parts.admin_guard.note_wrong(address())
+            raise
     if role not in {Role.ADMIN, Role.VIEWER}:
         raise InvalidInput("bad_field", f"{role[:40]!r} is no role to log in as", fix="Use admin or viewer.")
     parts.admin_guard.check(secret, address())

@@ -1,6 +1,6 @@
 """The addresses that users of FEDn know, for curl and scripts: /add, /assign, /seed, /start, /context and others.
 
-They do what the REST API does, under their old names. A browser that sends a form is led back to its page.
+They do what the REST API does, under their old names. What a browser gets there stands with each page.
 """
 
 from collections.abc import Mapping
@@ -9,19 +9,19 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import InvalidInput, InvalidSettings, NotFound
-from fedn.protocol.rest import MAX_PAGE, AssignmentRequest, SessionStart
-from fedn.reducer.pages.render import go_to, html
+from fedn.protocol.errors import InvalidInput, InvalidSettings
+from fedn.protocol.rest import AssignmentRequest, SessionStart
+from fedn.reducer.pages.models import seed_from_form
+from fedn.reducer.pages.packages import upload_from_form
+from fedn.reducer.pages.session import start_from_form
 from fedn.reducer.rest import joining, models, packages, sessions, status
-from fedn.reducer.rest.answers import arguments, created, json_object, payload_of, reply, wants_html, whole
+from fedn.reducer.rest.answers import arguments, created, json_object, payload_of, reply, wants_html
 from fedn.reducer.rest.gate import CSRF_FIELD, claims
-from fedn.reducer.services import services
 
 blueprint = Blueprint("old_names", __name__)
 
 _OLD_FIELDS = {"round_timeout": "round_timeout_s", "timeout": "round_timeout_s"}
 """Fields of FEDn's form that have another name in a plan."""
-_SHOWN = 200
 
 
 @blueprint.post("/add")
@@ -54,59 +54,33 @@ def assign() -> Response:
 
 @blueprint.post("/seed")
 def seed() -> Response:
+    if wants_html():
+        return seed_from_form()
     view = models.receive_seed()
-    return go_to("/seed") if wants_html() else created(view, view.links["self"])
+    return created(view, view.links["self"])
 
 
 @blueprint.post("/start")
 def start() -> Response:
     """Form or JSON: the fields of a plan, FEDn's `round_timeout`, `timeout` and `task`, and `name`."""
+    if wants_html():
+        return start_from_form()
     given = _form_or_json()
     view = sessions.start_session(SessionStart(name=given.pop("name", None) or None, plan=_plan_of(given)))
-    return go_to(f"/dashboard?session={view.id}") if wants_html() else created(view, view.links["self"])
-
-
-@blueprint.get("/context")
-def context() -> Response:
-    """The active compute package; for a browser, the page about it."""
-    name = arguments("name").get("name")
-    catalog = services().catalog
-    if wants_html() and name is None:
-        return html("context.html", packages=catalog.packages(_SHOWN))
-    package = catalog.active() if name is None else next((p for p in catalog.packages() if p.name == name), None)
-    if package is None:
-        raise NotFound(
-            "no_such_package", "there is no such compute package", fix="Upload one: curl -F file=@package.tgz …/context"
-        )
-    return packages.package_file(package)
+    return created(view, view.links["self"])
 
 
 @blueprint.post("/context")
 def upload_context() -> Response:
+    if wants_html():
+        return upload_from_form()
     view = packages.receive_package()
-    location = f"/api/v1/packages/{view.package_id}/download"
-    return go_to("/context") if wants_html() else created(view, location)
+    return created(view, f"/api/v1/packages/{view.package_id}/download")
 
 
 @blueprint.get("/status")
 def old_status() -> Response:
     return status.status()
-
-
-@blueprint.get("/models")
-def old_models() -> Response:
-    if not wants_html():
-        return models.models()
-    found, total = models.latest_models(_SHOWN)
-    return html("models.html", models=found, total=total)
-
-
-@blueprint.get("/events")
-def old_events() -> Response:
-    """The latest events, in order."""
-    limit = whole(arguments("limit"), "limit", _SHOWN, least=1, most=MAX_PAGE)
-    found = services().events.latest(limit)
-    return html("events.html", events=found[::-1]) if wants_html() else reply({"events": found})
 
 
 def _form_or_json() -> dict[str, Any]:

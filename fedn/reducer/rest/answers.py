@@ -1,30 +1,59 @@
 """Between HTTP and payloads: reads arguments and bodies, writes JSON. Every fault of a request is told at once."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from flask import Response, request
 from pydantic import BaseModel, ValidationError
 
+from fedn.models.digest import digest
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
-from fedn.protocol.rest import MAX_PAGE, as_json
+from fedn.protocol.rest import as_json
+from fedn.reducer.services import services
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 MAX_JSON_BYTES = 4 << 20
 MAX_STRANGERS_BYTES = 64 << 10
 """Of a body that is read before its sender has proved who he is."""
+_JSON_TYPES = frozenset({"application/json", ""})
+"""Of a body; a caller that says nothing is taken at its bytes."""
 _MAX_JSON_DEPTH = 64
+_WHOLE = re.compile(r"-?[0-9]{1,19}")
 _LARGEST_WHOLE = (1 << 63) - 1
 """What every store can count to."""
-_DEFAULT_PAGE = 100
+
+
+class UnsupportedType(InvalidInput):
+    """A body of another type than the call takes."""
+
+    http_status = 415
 
 
 def reply(payload: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
     text = json.dumps(as_json(payload), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Response(text + "\n", status, headers, mimetype="application/json")
+
+
+def conditional(answer: Response) -> Response:
+    """The answer with its ETag, or 304 for a caller that has it already. It is asked for again each time."""
+    return tagged(answer, digest(answer.get_data()).partition(":")[2][:32], keep="no-cache")
+
+
+def tagged(answer: Response, tag: str, *, keep: str) -> Response:
+    """As `conditional`, with a tag that is known without the body, and what caches may do with it (Cache-Control)."""
+    answer.set_etag(tag)
+    answer.headers["Cache-Control"] = f"private, {keep}"
+    answer.make_conditional(request)
+    return answer
+
+
+def has(tag: str) -> bool:
+    """Whether the caller has what the tag names, and asks for anything else only."""
+    return request.method in {"GET", "HEAD"} and request.if_none_match.contains_weak(tag)
 
 
 def created(payload: Any, location: str) -> Response:
@@ -37,13 +66,25 @@ def nothing() -> Response:
 
 def problem(error: FednError) -> Response:
     """The error as problem+json."""
-    answer = reply(error.as_problem(), error.http_status)
+    answer = reply(_linked(error.as_problem(), services().settings.docs_url.rstrip("/")), error.http_status)
     answer.mimetype = "application/problem+json"
     if error.http_status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"
+    allowed: tuple[str, ...] = getattr(error, "allowed", ())
+    if allowed:
+        answer.headers["Allow"] = ", ".join(allowed)
     if error.retryable:
         answer.headers["Retry-After"] = "1"
     return answer
+
+
+def _linked(told: dict[str, Any], docs_url: str) -> dict[str, Any]:
+    """The problem, with its explanation's address in the documentation where the settings say where that is."""
+    if not docs_url:
+        return told
+    inner = [_linked(problem, docs_url) for problem in told.get("problems", ())]
+    more = {"problems": inner} if inner else {}
+    return {**told, **more, "type": f"{docs_url}/reference/errors/#{told['code']}"}
 
 
 def body(model: type[ModelT], *, max_bytes: int = MAX_JSON_BYTES) -> ModelT:
@@ -53,7 +94,15 @@ def body(model: type[ModelT], *, max_bytes: int = MAX_JSON_BYTES) -> ModelT:
         InvalidInput: (`bad_json`) it is no JSON object.
         InvalidSettings: every field that does not fit, each with code `bad_field`.
         LimitExceeded: (`upload_too_large`) more than `max_bytes`.
+        UnsupportedType: (`unsupported_media_type`) it says to be something else than JSON.
     """
+    if request.mimetype not in _JSON_TYPES:
+        raise UnsupportedType(
+            "unsupported_media_type",
+            f"the body is of type {request.mimetype[:80]!r}",
+            fix="Send JSON, with the header `Content-Type: application/json`.",
+            where={"call": request.path},
+        )
     return payload_of(model, json_object(max_bytes))
 
 
@@ -127,6 +176,8 @@ def whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, 
     if text is None:
         return default
     try:
+        if not _WHOLE.fullmatch(text):
+            raise ValueError
         value = int(text)
         if not least <= value <= most:
             raise ValueError
@@ -138,22 +189,6 @@ def whole(given: Mapping[str, str], name: str, default: int, *, least: int = 0, 
             where={"field": name},
         ) from error
     return value
-
-
-def page(*more: str) -> tuple[int, int]:
-    """(limit, offset) from the query, which may also have the arguments `more`."""
-    given = arguments("limit", "offset", *more)
-    return whole(given, "limit", _DEFAULT_PAGE, least=1, most=MAX_PAGE), whole(given, "offset", 0)
-
-
-def listing(items: Any, *, total: int, limit: int, offset: int) -> Response:
-    """One page of a list."""
-    return reply({"items": items, "total": total, "offset": offset, "limit": limit})
-
-
-def sliced(items: list[Any], limit: int, offset: int) -> Response:
-    """One page of a list that is here as a whole."""
-    return listing(items[offset : offset + limit], total=len(items), limit=limit, offset=offset)
 
 
 def wants_html() -> bool:

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 class _MethodNotAllowed(InvalidInput):
     http_status = 405
 
+    allowed: tuple[str, ...] = ()
+    """Methods that the address takes."""
+
 
 class _TimedOut(Unavailable):
     http_status = 408
@@ -72,10 +75,15 @@ def _translated(error: HTTPException) -> FednError:
                 "no_such_route", "there is nothing at this address", fix="See /api/v1/openapi.json.", where=where
             )
         case 405:
-            allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
-            return _MethodNotAllowed(
-                "method_not_allowed", "this address does not take that method", fix=f"Use {allowed}.", where=where
+            allowed = tuple(sorted(getattr(error, "valid_methods", None) or ()))
+            refused = _MethodNotAllowed(
+                "method_not_allowed",
+                "this address does not take that method",
+                fix=f"Use {', '.join(allowed)}.",
+                where=where,
             )
+            refused.allowed = allowed
+            return refused
         case 413:
             return LimitExceeded(
                 "upload_too_large", "the body is larger than what is taken here", fix="Send less.", where=where

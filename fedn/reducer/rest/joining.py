@@ -4,7 +4,7 @@ from flask import Blueprint, Response, request
 
 from fedn.network.join import JoinString
 from fedn.network.tokens import Role
-from fedn.protocol.errors import Forbidden
+from fedn.protocol.errors import FednError, Forbidden
 from fedn.protocol.rest import (
     Assignment,
     AssignmentRequest,
@@ -25,12 +25,19 @@ from fedn.protocol.rest import (
 from fedn.protocol.trail import GENESIS
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.enrolment import Site
-from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, arguments, body, listing, nothing, page, reply, sliced
+from fedn.reducer.pages.topics import CLIENTS, VITALS
+from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, body, nothing, reply
+from fedn.reducer.rest.describe import describe
 from fedn.reducer.rest.gate import address, bearer, claims
-from fedn.reducer.rest.openapi import describe
+from fedn.reducer.rest.lists import Listing, listed, read_query
 from fedn.reducer.services import services
 
 blueprint = Blueprint("joining", __name__)
+
+_COMBINERS = Listing(
+    ("name", "attached_clients", "last_heartbeat", "registered_at"), "name", {"alive": bool, "linked": bool}
+)
+_CLIENTS = Listing(("name", "enrolled_at", "last_seen"), "name", {"attached": bool, "combiner": str})
 
 
 @blueprint.get("/ca")
@@ -40,9 +47,19 @@ def ca() -> Response:
 
 
 @blueprint.post("/enrol")
-@describe("Enrol a site", request=EnrolRequest, reply=EnrolReply)
+@describe("Enrol a site", request=EnrolRequest, reply=EnrolReply, errors=(409,))
 def enrol() -> Response:
-    return reply(services().enrolment.enrol(body(EnrolRequest, max_bytes=MAX_STRANGERS_BYTES)))
+    wanted, parts = body(EnrolRequest, max_bytes=MAX_STRANGERS_BYTES), services()
+    visitors = parts.watching.visitors
+    try:
+        answer = parts.enrolment.enrol(wanted)
+    except FednError as error:
+        visitors.turn_away(wanted.name, error, role=wanted.role)
+        parts.live.change(CLIENTS)
+        raise
+    visitors.let_in(wanted.name, role=wanted.role)
+    parts.live.change(CLIENTS)
+    return reply(answer)
 
 
 @blueprint.post("/token")
@@ -70,7 +87,7 @@ def join_string() -> Response:
 
 
 @blueprint.post("/combiners")
-@describe("Add a combiner", request=CombinerRegistration, reply=RegistrationReply)
+@describe("Add a combiner", request=CombinerRegistration, reply=RegistrationReply, errors=(409,))
 def add_combiner() -> Response:
     registration, parts = body(CombinerRegistration), services()
     _check_own(registration.name)
@@ -79,29 +96,34 @@ def add_combiner() -> Response:
 
 
 @blueprint.post("/combiners/<name>/heartbeat")
-@describe("Say that a combiner lives", request=CombinerHeartbeat, reply=RegistrationReply)
+@describe("Say that a combiner lives", request=CombinerHeartbeat, reply=RegistrationReply, errors=(409,))
 def heartbeat(name: str) -> Response:
     _check_own(name)
-    services().registry.heartbeat(name, body(CombinerHeartbeat))
+    said, parts = body(CombinerHeartbeat), services()
+    parts.registry.heartbeat(name, said)
+    vitals = parts.watching.vitals
+    vitals.note(name, said.instance, said.cpu_s, said.rss_bytes)
+    vitals.measure()
+    parts.live.change(VITALS)
     return reply(_registered())
 
 
 @blueprint.get("/combiners")
-@describe("List combiners", reply=CombinerPage, query=("limit", "offset"))
+@describe("List combiners", reply=CombinerPage, listing=_COMBINERS)
 def combiners() -> Response:
-    limit, offset = page()
-    return sliced([record.view() for record in services().registry.combiners()], limit, offset)
+    query = read_query(_COMBINERS)
+    found, total = query.page_of(record.view() for record in services().registry.combiners())
+    return listed(found, total, query)
 
 
 @blueprint.get("/combiners/<name>")
 @describe("Show a combiner", reply=CombinerView)
 def combiner(name: str) -> Response:
-    arguments()
     return reply(services().registry.get(name).view())
 
 
 @blueprint.delete("/combiners/<name>")
-@describe("Remove a combiner and free its name")
+@describe("Remove a combiner and free its name", status=204)
 def remove_combiner(name: str) -> Response:
     parts = services()
     registered = any(record.name == name for record in parts.registry.combiners())
@@ -146,6 +168,9 @@ def assignment(wanted: AssignmentRequest) -> Assignment:
     trail_head, trail_length = (GENESIS, 0) if head is None else (head.hash, head.index + 1)
     found = parts.assigner.assign(caller.subject, wanted.preferred, wanted.avoid, promise=request.method == "POST")
     if isinstance(found, Refusal):
+        if request.method == "POST":
+            parts.watching.visitors.refuse(caller.subject, found.code, found.reason)
+            parts.live.change(CLIENTS)
         return Assignment(
             status="retry",
             code=found.code,
@@ -172,31 +197,40 @@ def assignment(wanted: AssignmentRequest) -> Assignment:
 
 
 @blueprint.get("/clients")
-@describe("List clients", reply=ClientPage, query=("limit", "offset"))
+@describe("List clients", reply=ClientPage, listing=_CLIENTS)
 def clients() -> Response:
-    limit, offset = page()
-    return listing(client_views(limit, offset), total=count_clients(), limit=limit, offset=offset)
+    query = read_query(_CLIENTS)
+    if not query.where and (query.order_by, query.descending) == ("name", False):  # the enrolled ones are kept so
+        return listed(client_views(query.limit, query.offset), count_clients(), query)
+    found, total = query.page_of(client_views(count_clients()))
+    return listed(found, total, query)
 
 
 @blueprint.get("/clients/<name>")
 @describe("Show a client", reply=ClientView)
 def client(name: str) -> Response:
-    arguments()
     site = services().enrolment.site(Role.CLIENT, name)
-    return reply(_client_view(site))
+    return reply(client_view(site))
 
 
 @blueprint.delete("/clients/<name>")
-@describe("Forget a client and free its name")
+@describe("Forget a client and free its name", status=204)
 def remove_client(name: str) -> Response:
-    services().enrolment.forget(Role.CLIENT, name)
-    services().sessions.detach_client(name, "site_forgotten", "an admin removed this client from the federation")
+    forget_client(name)
     return nothing()
+
+
+def forget_client(name: str) -> None:
+    """Frees a client's name, and ends its stream if it has one. NotFound (`no_such_site`)."""
+    parts = services()
+    parts.enrolment.forget(Role.CLIENT, name)
+    parts.sessions.detach_client(name, "site_forgotten", "an admin removed this client from the federation")
+    parts.live.change(CLIENTS)
 
 
 def client_views(limit: int, offset: int = 0) -> list[ClientView]:
     """A part of the enrolled clients, by name, with where they are attached."""
-    return [_client_view(site) for site in services().enrolment.sites(Role.CLIENT)[offset : offset + limit]]
+    return [client_view(site) for site in services().enrolment.sites(Role.CLIENT)[offset : offset + limit]]
 
 
 def count_clients() -> int:
@@ -204,7 +238,7 @@ def count_clients() -> int:
     return services().enrolment.count(Role.CLIENT)
 
 
-def _client_view(site: Site) -> ClientView:
+def client_view(site: Site) -> ClientView:
     place = services().sessions.roster.get(site.name)
     seen = max(services().enrolment.last_seen(Role.CLIENT, site.name), site.enrolled_at)
     view = ClientView(name=site.name, key_id=site.key_id, enrolled_at=site.enrolled_at, last_seen=seen)

@@ -20,24 +20,52 @@ from fedn.protocol.rest import (
     ValidationPage,
 )
 from fedn.protocol.tasks import weighted_mean
-from fedn.protocol.trail import TrailEntry
-from fedn.reducer.rest.answers import arguments, created, listing, page, reply, whole
-from fedn.reducer.rest.openapi import describe
-from fedn.reducer.rest.transfers import stored_object, uploaded
+from fedn.protocol.trail import EntryKind, TrailEntry
+from fedn.reducer.rest.answers import arguments, conditional, created, has, reply, tagged
+from fedn.reducer.rest.describe import TEXT, Argument, describe
+from fedn.reducer.rest.lists import Listing, ListQuery, listed, read_query
+from fedn.reducer.rest.transfers import KEPT_FOR_EVER, stored_object, uploaded
 from fedn.reducer.services import services
 
 blueprint = Blueprint("models", __name__)
+
+_MODELS = Listing(("index",), "-index", {"session": str, "kind": EntryKind})
+_TRAIL = Listing(("index",), "index", {"session": str, "kind": EntryKind})
+_VALIDATIONS = Listing(("time", "client"), "time", {"session": str, "client": str, "model_id": str})
+_FORMAT = Argument("Of the file.", {"type": "string", "enum": ["safetensors", "npz"], "default": "safetensors"})
+_HEAD = Argument("Hash of an entry seen earlier, which must be there still.", TEXT)
 
 _converting = threading.Lock()
 """One model at a time is held in memory for its conversion to npz."""
 
 
 @blueprint.get("/models")
-@describe("List global models, the latest first", reply=ModelPage, query=("limit", "offset"))
+@describe("List global models, the latest first", reply=ModelPage, listing=_MODELS)
 def models() -> Response:
-    limit, offset = page()
-    views, total = latest_models(limit, offset)
-    return listing(views, total=total, limit=limit, offset=offset)
+    query, chain = read_query(_MODELS), services().trail
+    found, total = _entries(query)
+    head = chain.head()
+    return listed([_view(entry, head=head is not None and entry.hash == head.hash) for entry in found], total, query)
+
+
+def _entries(query: ListQuery) -> tuple[list[TrailEntry], int]:
+    """(a page of the trail's entries, number of all that fit)."""
+    chain = services().trail
+    head = chain.head()
+    length = 0 if head is None else head.index + 1
+    if query.where:
+        fitting = [
+            entry.index
+            for entry in chain.iterate()
+            if all(getattr(entry, name) == value for name, value in query.where.items())
+        ]
+        wanted = (fitting[::-1] if query.descending else fitting)[query.offset : query.offset + query.limit]
+        return [chain.entries(index, 1)[0] for index in wanted], len(fitting)
+    first = query.offset
+    count = max(0, min(query.limit, length - first))
+    if query.descending:
+        return chain.entries(length - first - count, count)[::-1] if count else [], length
+    return chain.entries(first, count) if count else [], length
 
 
 def latest_models(limit: int, offset: int = 0) -> tuple[list[ModelView], int]:
@@ -54,9 +82,10 @@ def latest_models(limit: int, offset: int = 0) -> tuple[list[ModelView], int]:
 @blueprint.post("/models")
 @describe(
     "Seed: upload a model (safetensors or npz) that becomes the global model",
-    upload="application/octet-stream",
+    upload=("application/octet-stream",),
     reply=ModelView,
     status=201,
+    errors=(409,),
 )
 def seed() -> Response:
     view = receive_seed()
@@ -81,18 +110,17 @@ def receive_seed() -> ModelView:
         )
     with uploaded("seed", what="model", max_bytes=int(parts.settings.max_model_bytes)) as path:
         entry = parts.catalog.add_seed_file(path)
-    return _shown(entry)
+    return shown(entry)
 
 
 @blueprint.get("/models/<model_id>")
-@describe("Show a model: its tensors, and what clients found of it", reply=ModelView)
+@describe("Show a model: its tensors, and what clients found of it", reply=ModelView, tagged=True)
 def show(model_id: str) -> Response:
-    arguments()
-    return reply(_shown(services().trail.entry_of(model_id)))
+    return conditional(reply(shown(services().trail.entry_of(model_id))))
 
 
 @blueprint.get("/models/<model_id>/download")
-@describe("Download a model", text="application/octet-stream", query=("format",))
+@describe("Download a model", text="application/octet-stream", query={"format": _FORMAT}, tagged=True)
 def download(model_id: str) -> Response:
     wanted = arguments("format").get("format", "safetensors")
     services().trail.entry_of(model_id)
@@ -100,7 +128,9 @@ def download(model_id: str) -> Response:
     if wanted == "safetensors":
         return stored_object(model_id, file_name)
     if wanted == "npz":
-        return _as_npz(model_id, file_name)
+        tag = f"{model_id}.npz"
+        answer = Response() if has(tag) else _as_npz(model_id, file_name)
+        return tagged(answer, tag, keep=KEPT_FOR_EVER)
     raise InvalidInput(
         "bad_argument",
         f"there is no model format {wanted[:40]!r}",
@@ -141,7 +171,14 @@ def _view(entry: TrailEntry, *, head: bool) -> ModelView:
     )
 
 
-def _shown(entry: TrailEntry) -> ModelView:
+def validation_mean(entry_hash: str) -> dict[str, float]:
+    """What clients found of a trail entry's model: means by examples."""
+    records = services().trail.validations(entry_hash=entry_hash, limit=MAX_PAGE)
+    return weighted_mean([(record.num_examples or 1, record.metrics) for record in records])
+
+
+def shown(entry: TrailEntry) -> ModelView:
+    """A model with its tensors, and what clients found of it."""
     parts = services()
     latest = parts.trail.head()
     validations = parts.trail.validations(entry_hash=entry.hash, limit=MAX_PAGE)
@@ -163,19 +200,14 @@ def _shown(entry: TrailEntry) -> ModelView:
 
 
 @blueprint.get("/trail")
-@describe("Entries of the trail, by index", reply=TrailPage, query=("start", "limit"))
+@describe("Entries of the trail, by index", reply=TrailPage, listing=_TRAIL)
 def trail() -> Response:
-    given = arguments("start", "limit")
-    start = whole(given, "start", 0)
-    limit = whole(given, "limit", MAX_PAGE, least=1, most=MAX_PAGE)
-    chain = services().trail
-    head = chain.head()
-    total = 0 if head is None else head.index + 1
-    return listing(chain.entries(start, limit), total=total, limit=limit, offset=start)
+    query = read_query(_TRAIL)
+    return listed(*_entries(query), query)
 
 
 @blueprint.get("/trail/verify")
-@describe("Check the whole trail", reply=TrailVerification, query=("head",))
+@describe("Check the whole trail", reply=TrailVerification, query={"head": _HEAD}, errors=(409,))
 def verify() -> Response:
     head = arguments("head").get("head")
     chain = services().trail
@@ -188,16 +220,13 @@ def verify() -> Response:
 @blueprint.get("/trail/key")
 @describe("Whose signatures the trail bears", reply=TrailKey)
 def trail_key() -> Response:
-    arguments()
     chain = services().trail
     public_key = chain.public_key_pem.decode("ascii")
     return reply(TrailKey(federation=chain.federation, key_id=chain.key_id, public_key=public_key))
 
 
 @blueprint.get("/validations")
-@describe("List what clients found of the models, by time", reply=ValidationPage, query=("limit", "offset"))
+@describe("List what clients found of the models, by time", reply=ValidationPage, listing=_VALIDATIONS)
 def validations() -> Response:
-    limit, offset = page()
-    chain = services().trail
-    found = chain.validations(limit=limit, offset=offset)
-    return listing(found, total=chain.count_validations(), limit=limit, offset=offset)
+    query, chain = read_query(_VALIDATIONS), services().trail
+    return listed(chain.validations(query.where, **query.window), chain.count_validations(query.where), query)

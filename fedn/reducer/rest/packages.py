@@ -3,25 +3,30 @@
 from flask import Blueprint, Response, request
 
 from fedn.protocol.rest import GcReply, GcRequest, PackageActivation, PackagePage, PackageView
-from fedn.reducer.rest.answers import body, created, listing, nothing, page, reply
-from fedn.reducer.rest.openapi import describe
+from fedn.reducer.rest.answers import body, created, nothing, reply
+from fedn.reducer.rest.describe import describe
+from fedn.reducer.rest.lists import Listing, listed, read_query
 from fedn.reducer.rest.transfers import stored_object, uploaded
 from fedn.reducer.services import services
 
 blueprint = Blueprint("packages", __name__)
 
+_PACKAGES = Listing(("uploaded_at", "name", "size_bytes"), "-uploaded_at", {"name": str, "helper": str, "format": str})
+
 
 @blueprint.get("/packages")
-@describe("List compute packages, the latest first", reply=PackagePage, query=("limit", "offset"))
+@describe("List compute packages, the latest first", reply=PackagePage, listing=_PACKAGES)
 def packages() -> Response:
-    limit, offset = page()
-    catalog = services().catalog
-    return listing(catalog.packages(limit, offset), total=catalog.count_packages(), limit=limit, offset=offset)
+    query, catalog = read_query(_PACKAGES), services().catalog
+    return listed(catalog.packages(where=query.where, **query.window), catalog.count_packages(query.where), query)
 
 
 @blueprint.post("/packages")
 @describe(
-    "Upload a compute package and make it the active one", upload="application/gzip", reply=PackageView, status=201
+    "Upload a compute package and make it the active one. The same package again is the same package",
+    upload=("application/gzip", "application/octet-stream"),
+    reply=PackageView,
+    status=201,
 )
 def upload() -> Response:
     view = receive_package()
@@ -36,7 +41,7 @@ def receive_package() -> PackageView:
 
 
 @blueprint.get("/packages/<package_id>/download")
-@describe("Download a compute package", text="application/gzip")
+@describe("Download a compute package", text="application/octet-stream", tagged=True)
 def download(package_id: str) -> Response:
     return package_file(services().catalog.package(package_id))
 
@@ -47,14 +52,14 @@ def package_file(package: PackageView) -> Response:
 
 
 @blueprint.put("/packages/active")
-@describe("Choose the package that new sessions use", request=PackageActivation)
+@describe("Choose the package that new sessions use", request=PackageActivation, status=204, errors=(404,))
 def activate() -> Response:
     services().catalog.activate(body(PackageActivation).package_id)
     return nothing()
 
 
 @blueprint.post("/store/gc")
-@describe("Remove objects that nothing names", request=GcRequest, reply=GcReply)
+@describe("Remove objects that nothing names", request=GcRequest, reply=GcReply, errors=(409,))
 def collect() -> Response:
     wanted = body(GcRequest)
     return reply(services().garbage.collect(wanted.older_than_s, dry_run=wanted.dry_run))

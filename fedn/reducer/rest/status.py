@@ -7,15 +7,21 @@ from flask import Blueprint, Response, request
 
 from fedn import __version__
 from fedn.network.tokens import Role
-from fedn.protocol.rest import MAX_PAGE, EventList, EventView, StatusView
+from fedn.protocol.rest import MAX_PAGE, EventList, StatusView
 from fedn.protocol.trail import GENESIS
-from fedn.reducer.events import Subscription
+from fedn.reducer.events import EventLog, Subscription
 from fedn.reducer.rest.answers import arguments, reply, whole
+from fedn.reducer.rest.describe import TEXT, WHOLE, Argument, describe
 from fedn.reducer.rest.gate import claims
-from fedn.reducer.rest.openapi import describe
 from fedn.reducer.services import services
 
 blueprint = Blueprint("status", __name__)
+
+_AFTER = Argument("Only events with a greater number: `last` of the answer before.", WHOLE)
+_LIMIT = Argument(
+    "Events looked at, at the most.", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": MAX_PAGE}
+)
+_KIND = Argument("Only events of this kind, of those looked at.", TEXT, example="round_committed")
 
 KEEP_ALIVE_S = 15.0
 """A stream without events says so at this interval, so that both ends notice when the other is gone."""
@@ -24,7 +30,6 @@ KEEP_ALIVE_S = 15.0
 @blueprint.get("/status")
 @describe("What the federation does now", reply=StatusView)
 def status() -> Response:
-    arguments()
     return reply(status_view())
 
 
@@ -55,38 +60,38 @@ def status_view() -> StatusView:
 
 @blueprint.get("/events")
 @describe(
-    "Events after a number; with `Accept: text/event-stream`, as they happen", reply=EventList, query=("after", "limit")
+    "Events after a number; with `Accept: text/event-stream`, as they happen",
+    reply=EventList,
+    query={"after": _AFTER, "limit": _LIMIT, "kind": _KIND},
 )
 def events() -> Response:
-    given = arguments("after", "limit")
+    given = arguments("after", "limit", "kind")
     last_seen = request.headers.get("Last-Event-ID") or given.get("after")
     after = whole({"after": last_seen} if last_seen else {}, "after", -1)
     if request.accept_mimetypes.best == "text/event-stream" and request.method == "GET":
         return _stream(after)
     limit = whole(given, "limit", MAX_PAGE, least=1, most=MAX_PAGE)
     found = services().events.after(max(after, 0), limit)
-    return reply(EventList(events=tuple(found), last=found[-1].number if found else max(after, 0)))
+    last = found[-1].number if found else max(after, 0)
+    kind = given.get("kind")
+    return reply(EventList(events=tuple(event for event in found if kind in {None, event.kind}), last=last))
 
 
 def _stream(after: int) -> Response:
     """Server-sent events; without a place to go on from, those from now on."""
     parts = services()
     subscription = parts.events.subscribe(None if after < 0 else after)
-    answer = Response(_messages(subscription, claims().expires_at), mimetype="text/event-stream")
+    answer = Response(_messages(parts.events, subscription, claims().expires_at), mimetype="text/event-stream")
     answer.call_on_close(subscription.close)
     parts.make_room(parts.events.subscriptions)
     return answer
 
 
-def _messages(subscription: Subscription, until: float) -> Iterator[bytes]:
+def _messages(log: EventLog, subscription: Subscription, until: float) -> Iterator[bytes]:
     """Until the token expires (Unix time `until`), the log stops, or the reader is gone."""
     yield b"retry: 1000\n\n"
     while (left := until - time.time()) > 0:
         found = subscription.next(min(KEEP_ALIVE_S, left))
         if found is None:
             return
-        yield b"".join(map(_message, found)) or b": nothing new\n\n"
-
-
-def _message(event: EventView) -> bytes:
-    return f"id: {event.number}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
+        yield b"".join(map(log.message, found)) or b": nothing new\n\n"

@@ -8,9 +8,13 @@ from typing import cast
 from flask import Response, request
 
 from fedn.protocol.errors import InvalidInput
+from fedn.reducer.rest.answers import has, tagged
 from fedn.reducer.rest.gate import FORM_OVERHEAD_BYTES
 from fedn.reducer.services import services
 from fedn.reducer.uploads import Readable
+
+KEPT_FOR_EVER = "max-age=31536000, immutable"
+"""What is named by its digest never changes."""
 
 
 @contextlib.contextmanager
@@ -40,8 +44,10 @@ def uploaded(field: str, *, what: str, max_bytes: int) -> Iterator[Path]:
 def stored_object(object_id: str, file_name: str) -> Response:
     """An object of the model store as a download. NotFound (`no_such_object`)."""
     models = services().models
+    if has(object_id):
+        return tagged(Response(), object_id, keep=KEPT_FOR_EVER)
     size = models.stat(object_id).size_bytes
     answer = Response(models.read(object_id), mimetype="application/octet-stream")
     answer.content_length = size
     answer.headers.set("Content-Disposition", "attachment", filename=file_name)
-    return answer
+    return tagged(answer, object_id, keep=KEPT_FOR_EVER)

@@ -9,8 +9,7 @@ from fedn.protocol.errors import InvalidInput
 from fedn.workers.backends.base import BACKENDS, Backend
 
 BACKEND = "FEDN_WORKER_BACKEND"
-_MPI_MARKS = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
-"""What `mpiexec` of MPICH and Open MPI sets."""
+"""Name of the back end in the environment that a launcher makes for a worker's process."""
 
 
 class _Attached(threading.local):
@@ -32,12 +31,12 @@ def attach(name: str | None = None, environment: Mapping[str, str] = os.environ)
     """
     if _of_thread.backend is not None:
         return _of_thread.backend
-    name = name or environment.get(BACKEND) or ("mpi" if any(mark in environment for mark in _MPI_MARKS) else None)
+    name = name or environment.get(BACKEND)
     if name is None:
         raise InvalidInput(
             "no_worker_backend",
             "This process was not launched as a worker",
-            fix="Start it with: fedn worker run SCRIPT -n 4; or in one process with fedn.workers.run_workers.",
+            fix="Start workers with fedn.workers.run_workers, or as processes with what Local.start gives.",
         )
     name = name.lower()
     if name not in _of_process:

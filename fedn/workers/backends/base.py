@@ -73,8 +73,8 @@ class Backend(abc.ABC):
         """
         raise InvalidInput(
             "cannot_launch",
-            f"Workers over {cls.__name__} are not started by fedn worker run",
-            fix=f"{(cls.__doc__ or '').strip().splitlines()[0] or 'See its documentation.'}",
+            f"Workers over {cls.__name__} are not started as processes",
+            fix=(cls.__doc__ or "See its documentation.").partition("\n")[0],
         )
 
     @abc.abstractmethod

@@ -22,7 +22,7 @@ class InProcess(Backend):
         raise InvalidInput(
             "no_worker_backend",
             "A worker in a process of its own cannot be attached in-process",
-            fix="Start workers with fedn.workers.run_workers, or with fedn worker run over another back end.",
+            fix="Start workers with fedn.workers.run_workers, or processes over the back end local.",
         )
 
     def send(self, receiver: int, frame: Buffer) -> None:

@@ -67,7 +67,7 @@ class Local(Backend):
             raise InvalidInput(
                 "no_worker_backend",
                 f"This process is not attached as a worker: {type(error).__name__} {error}",
-                fix="Start the script with: fedn worker run SCRIPT -n 4",
+                fix="Start it with the environment and the open files that Local.start gives.",
             ) from error
         for end in peers.values():
             end.set_inheritable(False)

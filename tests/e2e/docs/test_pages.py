@@ -21,6 +21,7 @@ PAGES = [
     "explanation/rounds.md",
     "explanation/aggregation.md",
     "explanation/trail.md",
+    "explanation/workers.md",
     "reference/plan.md",
     "reference/rest.md",
     "reference/cli.md",
@@ -29,10 +30,12 @@ PAGES = [
     "how-to/send-fewer-bytes.md",
     "how-to/add-a-site.md",
     "how-to/run-in-production.md",
+    "how-to/account-and-export.md",
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
     "how-to/write-a-compute-package.md",
+    "how-to/load-a-federation.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 

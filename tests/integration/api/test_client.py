@@ -109,9 +109,21 @@ def test_a_get_whose_connection_was_closed_is_sent_again(stub: Stub, api: APICli
 def test_a_post_whose_connection_was_closed_is_not_sent_again(stub: Stub, api: APIClient) -> None:
     stub.answers = [Answer(close_without_answer=True)]
     with pytest.raises(Unavailable) as caught:
-        api.start_session({"rounds": 3})
+        api.stop_session("s-1")
     assert caught.value.code == "connection_broken"
     assert len(stub.asked) == 1
+
+
+def test_a_request_for_a_session_is_sent_again_under_the_same_key(stub: Stub, api: APIClient) -> None:
+    stub.answers = [Answer(close_without_answer=True), Answer(close_without_answer=True)]
+    with pytest.raises(Unavailable):
+        api.start_session({"rounds": 3})
+    first, second = (asked.headers["Idempotency-Key"] for asked in stub.asked)
+    assert first == second
+    stub.answers = [Answer(close_without_answer=True)] * 2
+    with pytest.raises(Unavailable):
+        api.start_session({"rounds": 3})
+    assert stub.asked[2].headers["Idempotency-Key"] != first
 
 
 def test_an_error_answer_is_raised(stub: Stub, api: APIClient) -> None:

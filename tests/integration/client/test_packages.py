@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from fedn.client.calls import TaskCall, TaskOutcome
+from fedn.client.isolation.choice import isolation_of
 from fedn.client.objects import HeldFile
 from fedn.client.packages import PackageRuntimes
 from fedn.client.spool import Spool
@@ -112,7 +113,8 @@ def run_in(package: Path, tmp_path: Path, *calls: TaskCall, **changes: Any) -> l
     work_dir.mkdir(exist_ok=True)
 
     async def scenario() -> list[TaskOutcome]:
-        runtime = await PackageRuntimes(settings, tmp_path / "data").local(package, work_dir)
+        isolation = isolation_of(settings, tmp_path / "data")
+        runtime = await PackageRuntimes(settings, tmp_path / "data", isolation).local(package, work_dir)
         try:
             await runtime.start()
             return [await runtime.run(call, lambda fraction, metrics: None) for call in calls]

@@ -41,6 +41,7 @@ def test_everything_is_well(reducer: FakeReducer, settings: MakeSettings, tmp_pa
         "enrolment",
         "assignment",
         "combiner",
+        "isolation",
         "code",
     ]
     assert "train" in checks["code"].detail
@@ -54,7 +55,8 @@ def test_faults_are_named_each_by_itself(reducer: FakeReducer, settings: MakeSet
     assert "data_path_unreadable" in checks["data_path"].detail
     assert "no_such_module" in checks["code"].detail
     assert checks["enrolment"].skipped and "reducer" in checks["enrolment"].detail
-    assert [name for name, check in checks.items() if check.ok] == ["join_string", "data_dir", "disk_space"]
+    well = [name for name, check in checks.items() if check.ok]
+    assert well == ["join_string", "data_dir", "disk_space", "isolation"]
 
 
 def test_combiner_behind_a_wall_is_named(reducer: FakeReducer, settings: MakeSettings) -> None:

@@ -213,15 +213,15 @@ def test_a_name_that_another_key_holds_ends_the_program_with_the_reason(trust: T
 def test_metrics_are_served_where_they_are_asked_for(trust: Trust, tmp_path: Path) -> None:
     stand_in = StandIn(trust)
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("127.0.0.2", 0))
         port = probe.getsockname()[1]
 
     def scrape() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+        with urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics") as reply:
             return str(reply.read(), "utf-8")
 
     async def run(url: str) -> None:
-        settings = settings_for(tmp_path, url).model_copy(update={"metrics_port": port})
+        settings = settings_for(tmp_path, url).model_copy(update={"metrics_port": port, "metrics_bind": "127.0.0.2"})
         with identity_of(settings) as identity:
             task = asyncio.create_task(serve(settings, identity, JoinString(url, "", "the secret")))
             await stand_in.next("combiners")

@@ -87,6 +87,10 @@ def test_a_round_without_quorum_is_tried_again_with_the_clients_that_are_left(tm
             assert done.state == "finished", done.error
             assert scene.tier1.sessions.round(view.id, 0).attempt == 1
             assert again.trained == 1
+            # What the first attempt took is accounted too.
+            accounting = scene.tier1.sessions.accounting(view.id)
+            assert [(each.attempts, each.usage.tasks, each.usage.updates) for each in accounting.rounds] == [(2, 4, 3)]
+            assert {each.client: each.usage.tasks for each in accounting.clients} == {"a": 2, "b": 2}
 
     asyncio.run(scenario())
 

@@ -18,9 +18,19 @@ def test_in_turn_everybody_works_once_and_the_turn_goes_on_after_a_restart(tmp_p
                 await scene.site(name, "c1", step=10.0**number)
             await scene.attached(5)
             plan = {"validate": False, "selection": {"name": "round_robin", "options": {"count": 2}}}
-            view = await asyncio.to_thread(scene.tier1.sessions.start, SessionPlan(rounds=5, **plan))
-            await scene.until(lambda: scene.tier1.sessions.get(view.id).rounds_done >= 2, "two rounds are done")
+            view = await asyncio.to_thread(scene.tier1.sessions.start, SessionPlan(rounds=50, **plan))
+            await scene.until(lambda: scene.tier1.sessions.get(view.id).rounds_done >= 1, "a round is done")
+            for site in scene.sites.values():
+                site.answers.clear()
+
+            def trains() -> bool:
+                latest = scene.tier1.sessions.rounds(view.id)[-1]
+                return any(entry.state == "training" for entry in latest.ledger)
+
+            await scene.until(trains, "a round is running")
             await asyncio.to_thread(scene.tier1.stop)
+            for site in scene.sites.values():
+                site.answers.set()
             await asyncio.to_thread(scene.tier1.start)
             (c1,) = scene.combiners.values()
             await asyncio.to_thread(scene.tier1.registry.heartbeat, "c1", CombinerHeartbeat(instance=c1.instance))
@@ -28,7 +38,7 @@ def test_in_turn_everybody_works_once_and_the_turn_goes_on_after_a_restart(tmp_p
             assert done.state == "finished", done.error
             rounds = scene.tier1.sessions.rounds(view.id)
             asked = [client for one in rounds for client in one.cohort]
-            assert sorted(asked) == sorted(names * 2)  # 5 rounds of 2: everybody twice
+            assert sorted(asked) == sorted(names * 20)  # 50 rounds of 2
             reason = next(entry.reason for entry in rounds[0].ledger if entry.reason is not None)
             assert reason.code == "not_in_cohort" and "turn" in reason.message
 

@@ -280,5 +280,5 @@ def test_a_type_is_handled_or_collected_but_not_both() -> None:
 def test_a_wrong_rank_and_an_unattached_process_are_told() -> None:
     with pytest.raises(InvalidInput, match="rank is 0"):
         run_workers(1, lambda rank: WorkerManager(rank=3))
-    with pytest.raises(InvalidInput, match="fedn worker run"):
+    with pytest.raises(InvalidInput, match="run_workers"):
         WorkerManager()

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+import fedn
 from fedn.api.client import APIClient
+from fedn.api.fedn_names import FednNames
 from fedn.network.access import ROUTE_ACCESS
 from fedn.protocol.rest import PredictionView
 
@@ -38,6 +40,7 @@ CALLS: dict[str, Callable[[APIClient, Path], Any]] = {
     "resume_session": lambda api, file: api.resume_session("s"),
     "rounds": lambda api, file: api.rounds("s"),
     "round": lambda api, file: api.round("s", 0),
+    "accounting": lambda api, file: api.accounting("s"),
     "validations": lambda api, file: api.validations(),
     "validations of a session": lambda api, file: api.validations("s"),
     "start_predictions": lambda api, file: api.start_predictions(),
@@ -61,6 +64,9 @@ CALLS: dict[str, Callable[[APIClient, Path], Any]] = {
     "watch": lambda api, file: next(api.watch()),
     "openapi": lambda api, file: api.openapi(),
 }
+
+
+FEDN_NAMES = {name for name, _ in inspect.getmembers(FednNames, inspect.isfunction) if not name.startswith("_")}
 
 
 class Asked(Exception):
@@ -110,4 +116,23 @@ def test_every_route_has_a_method_and_every_method_a_route(tmp_path: Path) -> No
 
 def test_every_public_method_is_in_this_test() -> None:
     public = {name for name, _ in inspect.getmembers(APIClient, inspect.isfunction) if not name.startswith("_")}
-    assert public - {"close"} == {name for name in CALLS if " " not in name}
+    assert public - {"close"} - FEDN_NAMES == {name for name in CALLS if " " not in name}
+
+
+@pytest.mark.parametrize("name", sorted(FEDN_NAMES))
+def test_every_name_of_fedns_sdk_asks_a_route(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    api = APIClient("https://localhost", admin_secret="s")
+    recorder = Recorder()
+    api._http = recorder  # type: ignore[assignment]
+    method = getattr(api, name)
+    given = {"index": 0, "path": file}
+    with pytest.raises(Asked):
+        method(**{argument: given.get(argument, "x") for argument in inspect.signature(method).parameters})
+    assert route_of(*recorder.asked[0]) in ROUTE_ACCESS
+
+
+def test_every_name_of_fedns_sdk_stands_in_the_table_of_the_reference() -> None:
+    page = (Path(fedn.__file__).resolve().parent.parent / "docs" / "reference" / "rest.md").read_text()
+    assert {name for name in FEDN_NAMES if f"`{name}`" not in page} == set()

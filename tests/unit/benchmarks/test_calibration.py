@@ -1,19 +1,20 @@
 """Costs are found again from rounds that were made with them, and the commands say what they cannot find."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.calibration import compare, federation_of, fit, line_through
+from benchmarks.calibration import compare, cpu_of_combiners, federation_of, fit, line_through
 from benchmarks.results import Row
 from benchmarks.simulate import RECORD, bytes_of_client, main, predict, runs_of
 from benchmarks.simulator import Costs, Federation, simulate
 
 TRUE = Costs(
     combiner_s=0.1, combiner_client_s=2e-3, reducer_s=0.05, reducer_client_s=4e-4, client_s=1.5e-3, stretch=1.3,
-    reducer_model_s=4e-4,
+    reducer_model_s=4e-4, combiner_idle=1e-5,
 )  # fmt: skip
 
 
@@ -21,16 +22,25 @@ def run(clients: int, combiners: int = 1) -> Row:
     """What `scale` would have measured, were the simulator the truth."""
     row: Row = {
         "bench": "scale", "clients": clients, "combiners": combiners, "params": 100_000, "processes": 2, "cores": 2,
-        "other_cores": 0.5, "kb_per_client": 100.0, "combiner_mb": {"empty": 90.0},
+        "other_cores": 0.5, "idle_cpu_percent": 1e-3 * clients, "kb_per_client": 100.0, "combiner_mb": {"empty": 90.0},
     }  # fmt: skip
     outcome = simulate(federation_of(row), TRUE)
-    cpu = {"combiners": outcome.busy_s["combiners"], "reducer": outcome.busy_s["reducer"], "swarm": clients * 1.5e-3}
-    return row | {"round_s": outcome.round_s, "cpu_s": cpu}
+    combiners_s = cpu_of_combiners(outcome, TRUE, clients)
+    cpu = {"combiners": combiners_s, "reducer": outcome.busy_s["reducer"], "swarm": clients * 1.5e-3}
+    return row | {"round_s": outcome.round_s, "all_rounds": [outcome.round_s], "cpu_s": cpu}
 
 
 def test_costs_are_found_again() -> None:
     found = fit([run(1_000), run(5_000)])
-    for name in ("combiner_s", "combiner_client_s", "reducer_s", "reducer_client_s", "client_s", "stretch"):
+    for name in (
+        "combiner_s",
+        "combiner_client_s",
+        "combiner_idle",
+        "reducer_s",
+        "reducer_client_s",
+        "client_s",
+        "stretch",
+    ):
         assert getattr(found, name) == pytest.approx(getattr(TRUE, name), rel=1e-6), name
 
 
@@ -52,9 +62,11 @@ def test_a_line_costs_nothing_negative() -> None:
 
 
 def test_limits_are_named_where_a_round_passes_them() -> None:
+    costs = dataclasses.replace(TRUE, combiner_idle=0.0)
+
     def limits(clients: int, combiners: int) -> list[str]:
         found: list[str] = predict(
-            Federation(clients=clients, combiners=combiners), TRUE, attached_kb=100.0, empty_mb=90.0
+            Federation(clients=clients, combiners=combiners), costs, attached_kb=100.0, empty_mb=90.0
         )["limits"]
         return found
 

@@ -118,6 +118,17 @@ def test_twice_the_combiners_on_hosts_of_their_own_halve_the_time_until_the_redu
     assert 32_000 * 5e-4 < rounds[3].round_s < 1.2 * 32_000 * 5e-4
 
 
+def test_heartbeats_take_their_part_of_a_combiner_and_no_more_than_all() -> None:
+    federation = Federation(clients=10_000, latency_s=0.0, model_bytes=0.0)
+    plain = simulate(federation, COSTS)
+    busy = simulate(federation, dataclasses.replace(COSTS, combiner_idle=0.25 / 10_000))
+    assert busy.busy_s["combiners"] == pytest.approx(plain.busy_s["combiners"] / 0.75)
+    assert busy.work_s == pytest.approx(plain.work_s) == pytest.approx(plain.busy_s["combiners"])
+    assert busy.round_s == pytest.approx(plain.round_s / 0.75, rel=0.1)
+    with pytest.raises(ValueError, match="10000 idle clients"):
+        simulate(federation, dataclasses.replace(COSTS, combiner_idle=1.1 / 10_000))
+
+
 def test_a_stretch_lengthens_the_round_and_nothing_else() -> None:
     federation = Federation(clients=100)
     plain, longer = simulate(federation, COSTS), simulate(federation, dataclasses.replace(COSTS, stretch=1.5))

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.soak import LIMITS, judge
+from benchmarks.soak import LIMITS, judge, table
 from benchmarks.watching import Sample, Watch, of_folder, of_process, of_program
 
 STEADY = {"rss_bytes": 100e6, "threads": 10.0, "open_files": 50.0, "nameless_files": 0.0, "nameless_bytes": 0.0}
@@ -58,11 +58,12 @@ def test_a_process_tells_what_it_holds(tmp_path: Path) -> None:
     try:
         os.write(descriptors[0], bytes(1 << 20))
         (tmp_path / "0").unlink()
+        descriptors.append(os.dup(descriptors[0]))  # the same file once more
         now = of_process(psutil.Process())
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    assert now["open_files"] - before["open_files"] == 3
+    assert now["open_files"] - before["open_files"] == 4
     assert now["nameless_files"] - before["nameless_files"] == 1
     assert now["nameless_bytes"] - before["nameless_bytes"] >= 1 << 20
     assert now["rss_bytes"] > 0 and now["threads"] >= 1
@@ -86,3 +87,19 @@ def test_a_watch_samples_until_it_ends(tmp_path: Path) -> None:
     assert {"me", "here"} <= names
     assert set(watch.done) == {7.0}
     assert not watch._thread.is_alive()
+
+
+def test_the_table_shows_what_grew_first_and_every_program_and_folder() -> None:
+    folder = {"files": 2.0, "bytes": 1e6}
+    samples: list[dict[str, Sample]] = [
+        {"combiner-1": {**STEADY, "open_files": 50.0 + 2 * place}, "reducer": STEADY, "logs": folder}
+        for place in range(20)
+    ]
+    verdicts = judge(watched(samples), BY_ROUND)
+    grew, programs, folders = table([{"verdicts": verdicts}]).split("\n\n")
+    assert len(grew.splitlines()) == 3 and "open files" in grew and "| 18.0" in grew
+    assert [line.split("|")[1].strip() for line in programs.splitlines()[2:]] == ["combiner-1", "reducer"]
+    assert [line.split("|")[-2].strip() for line in programs.splitlines()[2:]] == ["no", "yes"]
+    assert [line.split("|")[1].strip() for line in folders.splitlines()[2:]] == ["logs"]
+    steady = judge(watched([{"combiner-1": STEADY, "logs": folder}] * 20), BY_ROUND)
+    assert len(table([{"verdicts": steady}]).split("\n\n")) == 2

@@ -16,6 +16,7 @@ from fedn.client.worker import Worker
 from fedn.client.worker_channel import INLINE_BYTES, Message
 from fedn.models.digest import digest
 from fedn.models.wire import decode, encode
+from fedn.protocol.errors import InvalidInput
 
 LARGE = 50_000
 
@@ -41,6 +42,8 @@ class Plus(Learner):
         return weights, {}, {"num_examples": 3}
 
     def predict(self, weights: Any, context: TaskContext) -> Any:
+        if "without" in context:
+            raise InvalidInput("bad_dataset", "files are missing", fix="Put them there.", where={"folder": "/here"})
         return {"made": np.ones(context["size"], np.float32)}
 
 
@@ -105,6 +108,12 @@ def test_result_that_is_larger_than_its_file_makes_it_longer(tmp_path: Path) -> 
     said = place.do("predict", size=1_000_000)
     made = place.result(said)
     assert digest(made) == said["object_id"] and decode(made)["made"].shape == (1_000_000,)
+
+
+def test_an_error_of_fedn_in_a_learners_code_says_what_where_and_what_to_do(tmp_path: Path) -> None:
+    said = Place(tmp_path).do("predict", without="data")
+    assert (said["code"], said["fix"]) == ("bad_dataset", "Put them there.")
+    assert said["message"] == "files are missing (folder /here)"
 
 
 def test_full_disk_is_one_clear_error_and_the_next_task_is_done(

@@ -124,6 +124,30 @@ def test_a_slow_upload_leaves_its_slot_to_another(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_slow_uploads_to_files_leave_their_slots_as_long_as_there_is_memory_for_their_streams(tmp_path: Path) -> None:
+    async def run() -> None:
+        memory = 280 * MIB
+        uploads = Uploads(tmp_path, memory, slow_after_s=0.0)
+        for number in range(8):
+            uploads.ask(f"{number}", memory + 1)  # to a file; 1.5 s at the speed that is expected
+        await uploads.until_granted("4")
+        # Three have left their slots, with 20 MiB each; two hold the slots: nobody else until one is done.
+        assert uploads.admission.statistics.under_way == 2
+        assert uploads.admission.statistics.free_bytes == 220 * MIB
+        await asyncio.sleep(2.0)  # as long as a slow one would wait: that nothing happens cannot be waited for
+        assert sorted(uploads.granted) == ["0", "1", "2", "3", "4"]
+        uploads.leave("0")
+        await uploads.until_granted("5")
+        assert uploads.admission.statistics.free_bytes == 220 * MIB
+        for number in range(1, 8):
+            await uploads.until_granted(f"{number}")
+            uploads.leave(f"{number}")
+        assert uploads.admission.statistics.free_bytes == memory
+        await uploads.close()
+
+    asyncio.run(run())
+
+
 def test_an_upload_that_goes_on_needs_a_slot_and_no_memory(tmp_path: Path) -> None:
     async def run() -> None:
         uploads = Uploads(tmp_path, 10)

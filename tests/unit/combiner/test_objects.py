@@ -129,3 +129,13 @@ def test_a_small_object_that_is_let_go_stays_at_hand() -> None:
     cache.pin(object_id, "a")
     cache.let_go(object_id, "a")
     assert object_id in cache
+
+
+@given(st.binary(max_size=64), st.lists(st.integers(1, 9)), st.integers(0, 64))
+def test_messages_say_how_many_of_the_objects_bytes_they_carry(data: bytes, sizes: list[int], offset: int) -> None:
+    stored = received(data, sizes)
+    offset = min(offset, len(data))
+    told = [size for size, _ in stored.sized_messages(offset)]
+    carried = [piece[1].nbytes for message in stored.messages(offset) if (piece := decode_piece(message))]
+    assert told == carried
+    assert sum(told) == len(data) - offset

@@ -13,6 +13,7 @@ import yaml
 import fedn
 from fedn.cli.main import root
 from fedn.protocol import errors
+from fedn.protocol.explain import explanations
 
 ROOT = Path(fedn.__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -32,6 +33,12 @@ def generate() -> ModuleType:
 def test_what_is_generated_is_up_to_date(generate: ModuleType, page: str) -> None:
     text = (DOCS / "reference" / page).read_text()
     assert generate.fresh(text) == text, "run: python docs/generate.py"
+
+
+def test_the_packaged_explanations_are_up_to_date(generate: ModuleType) -> None:
+    packaged = ROOT / "fedn" / "protocol" / "error_codes.json"
+    assert packaged.read_text() == generate.error_file(), "run: python docs/generate.py"
+    assert set(explanations()) == set(generate.error_codes())
 
 
 def test_every_code_that_is_raised_has_a_section(generate: ModuleType) -> None:

@@ -27,7 +27,7 @@ def test_every_fault_is_told_with_its_field():
         update_chain=["top"],
     )
     assert set(found) == {
-        "rule",
+        "rule.options.speed",
         "scheduler",
         "selection.options.fraction",
         "selection.options.size",
@@ -39,3 +39,26 @@ def test_every_fault_is_told_with_its_field():
 def test_a_selection_that_can_never_reach_the_quorum_is_refused():
     found = faults(clients_required=3, selection={"name": "count", "options": {"count": 2}})
     assert "3 updates are required" in found["selection"]
+
+
+def test_a_rule_over_all_clients_refuses_a_mean_that_counts_combiners():
+    assert "fednova" in faults(rule="fednova", reducer_mean="plain")["reducer_mean"]
+
+
+def test_a_rule_over_all_clients_says_what_of_the_plan_it_makes_nothing_of():
+    krum = {"name": "krum", "options": {"scope": "global", "byzantine": 2}}
+    found = faults(rule=krum, reducer_mean="plain", keep_combiner_models=True, scaling_factor="NumParticipants")
+    assert set(found) == {"reducer_mean", "keep_combiner_models", "clients_required", "scaling_factor"}
+    assert "7" in found["clients_required"]
+    inside = {"name": "krum", "options": {"scope": "combiner", "byzantine": 2}}
+    check_plan(SessionPlan(rule=inside, reducer_mean="plain", scaling_factor="NumParticipants"))
+
+
+def test_rules_that_compare_value_by_value_refuse_updates_that_leave_values_out():
+    sparse = ["delta", {"name": "topk", "options": {"fraction": 0.1}}]
+    for name, options in (("median", {}), ("trimmed_mean", {"trim": 0.1})):
+        rule = {"name": name, "options": {"scope": "global", **options}}
+        assert "topk" in faults(rule=rule, update_chain=sparse)["update_chain"]
+        check_plan(SessionPlan(rule=rule, update_chain=["delta", "int8"]))
+    for rule in ("fedavg", {"name": "geometric_median", "options": {"scope": "global"}}):
+        check_plan(SessionPlan(rule=rule, update_chain=sparse))

@@ -339,3 +339,16 @@ def test_python_env_must_be_in_the_package(tmp_path: Path) -> None:
 
 def test_manifest_is_frozen() -> None:
     assert PackageManifest.model_config["frozen"] is True
+
+
+def test_unpacked_folders_and_files_may_be_read_by_whoever_may_come_near(tmp_path: Path) -> None:
+    folder = project(tmp_path / "a", **{"fedn.yaml": "learner: a:B\n", "inner/deep.py": "x = 1\n"})
+    packed = build_package(folder)
+    mask = os.umask(0o077)
+    try:
+        unpack_package(packed, tmp_path / "unpacked")
+    finally:
+        os.umask(mask)
+    out = tmp_path / "unpacked"
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (out, *out.rglob("*"))}
+    assert modes == {"unpacked": 0o755, "inner": 0o755, "deep.py": 0o644, "fedn.yaml": 0o644, "train.py": 0o644}

@@ -1,7 +1,7 @@
 """A reducer's parts without server and engine: real stores and keys, sessions that only remember."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, NotFound
-from fedn.protocol.rest import EnrolRequest, PredictionView, RoundView, SessionView
+from fedn.protocol.rest import Accounting, EnrolRequest, PredictionView, RoundView, SessionView, account
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
@@ -25,15 +25,21 @@ from fedn.reducer.guard import SecretGuard
 from fedn.reducer.health import StoreHealth
 from fedn.reducer.keys import load_keys
 from fedn.reducer.metrics import Metrics
+from fedn.reducer.pages.live import LiveViews
+from fedn.reducer.pages.topics import topics_of
 from fedn.reducer.registry import Registry
-from fedn.reducer.services import Services
+from fedn.reducer.services import Services, start_watching
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
+from fedn.stores.base import Scalar
 from fedn.stores.memory import MemoryModelStore
 from fedn.stores.sqlite import SqliteStateStore
 
 ADMIN_SECRET = "an admin secret of the tests"
 ENROLMENT_SECRET = "an enrolment secret of the tests"
+
+
+Where = Mapping[str, Scalar] | None
 
 
 @dataclass
@@ -46,7 +52,9 @@ class FakeSessions:
     plans: list[SessionPlan] = field(default_factory=list)
     detached: list[tuple[str, str]] = field(default_factory=list)
 
-    def start(self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN) -> SessionView:
+    def start(
+        self, plan: SessionPlan, name: str | None = None, kind: RoundKind = RoundKind.TRAIN, *, key: str = ""
+    ) -> SessionView:
         if self.running() is not None:
             raise Conflict("session_running", "a session is running already")
         session = f"s-{len(self.views)}"
@@ -73,11 +81,26 @@ class FakeSessions:
         view = self.views[session] = self.get(session).model_copy(update={"state": "running"})
         return view
 
-    def list(self, limit: int | None = None, offset: int = 0) -> list[SessionView]:
-        return list(self.views.values())[::-1][offset:][:limit]
+    def _fitting(self, where: Where) -> list[SessionView]:
+        return [
+            view
+            for view in self.views.values()
+            if all(getattr(view, name) == value for name, value in (where or {}).items())
+        ]
 
-    def count(self) -> int:
-        return len(self.views)
+    def list(
+        self,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Where = None,
+        order_by: str = "",
+        descending: bool = True,
+    ) -> list[SessionView]:
+        return self._fitting(where)[::-1][offset:][:limit]
+
+    def count(self, where: Where = None) -> int:
+        return len(self._fitting(where))
 
     def get(self, session: str) -> SessionView:
         if session not in self.views:
@@ -87,12 +110,25 @@ class FakeSessions:
     def running(self) -> SessionView | None:
         return next((view for view in self.views.values() if view.state == "running"), None)
 
-    def rounds(self, session: str, limit: int | None = None, offset: int = 0) -> Sequence[RoundView]:
+    def rounds(
+        self,
+        session: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        where: Where = None,
+        order_by: str = "index",
+        descending: bool = False,
+    ) -> Sequence[RoundView]:
         self.get(session)
         return self.views_of_rounds[offset:][:limit]
 
-    def count_rounds(self, session: str) -> int:
+    def count_rounds(self, session: str, where: Where = None) -> int:
         return len(self.views_of_rounds)
+
+    def accounting(self, session: str) -> Accounting:
+        self.get(session)
+        return account(session, self.views_of_rounds)
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         self.detached.append((client, code))
@@ -133,6 +169,7 @@ class Parts:
         return {"Authorization": f"Bearer {self.token(role, name)}"}
 
     def close(self) -> None:
+        self.services.live.stop()
         self.services.events.stop()
         self.services.registry.stop()
         self.state.close()
@@ -185,6 +222,8 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         health=StoreHealth(state, models),
         metrics=metrics,
         spool=Spool(folder / "spool"),
+        watching=start_watching(events, sessions, trail),  # type: ignore[arg-type]
+        live=LiveViews(events, topics_of),
         epoch=1,
         started_at=time.time(),
         url=lambda: "https://reducer.example.org:8090",

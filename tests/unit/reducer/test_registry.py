@@ -135,3 +135,14 @@ def test_a_removed_combiner_is_forgotten(registry: Registry, state: SqliteStateS
         registry.remove("eins")
     registry.set_link("eins", False, 0)  # the link that breaks after it
     assert registry.combiners() == []
+
+
+def test_a_link_that_found_the_new_process_before_it_registered_stays_a_link(registry: Registry) -> None:
+    registry.register(announce(instance="i1"))
+    registry.set_link("eins", up=True, attached=4)
+    registry.set_link("eins", up=False, attached=0)  # killed …
+    registry.set_link("eins", up=True, attached=2)  # … and found again at the same address
+    record = registry.register(announce(instance="i2"))
+    assert (record.linked, record.attached, record.instance) == (True, 2, "i2")
+    registry.set_link("eins", up=False, attached=0)
+    assert not registry.register(announce(instance="i3")).linked

@@ -4,9 +4,11 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from fedn.sandbox.processes import Program, end_all
+from tests.support.federation import wait_for
 
 
 def run(tmp_path: Path, *arguments: str, environ: dict[str, str] | None = None) -> tuple[Program, threading.Event]:
@@ -33,6 +35,17 @@ def test_settings_of_this_environment_do_not_reach_a_program(tmp_path: Path, mon
     program, ended = run(tmp_path, "status")
     assert ended.wait(60)
     assert "no_reducer_named" in program.tail()
+
+
+def test_where_data_sets_are_does_reach_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDN_DATASETS_DIR", "/data/sets")
+    monkeypatch.setenv("FEDN_DATA_DIR", "/data/other")
+    program, _ = run(tmp_path, "events", "--follow", "--url", "https://127.0.0.1:9", "--token", "t")
+    # It becomes another program more than once, and in those moments its environment reads as empty.
+    environ = wait_for(lambda: psutil.Process(program.pid).environ(), "the program's environment can be read")
+    program.end(time.monotonic())
+    assert environ["FEDN_DATASETS_DIR"] == "/data/sets"
+    assert "FEDN_DATA_DIR" not in environ
 
 
 def test_ending_a_program_twice_does_no_harm(tmp_path: Path) -> None:

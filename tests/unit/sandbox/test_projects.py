@@ -20,7 +20,9 @@ ALL = ("data-center", "digits", "mnist-keras", "mnist-pytorch")
 
 
 def test_every_project_is_tested_here() -> None:
-    assert sorted(path.name for path in PROJECTS.iterdir() if path.is_dir()) == list(ALL)
+    # Links are names of FEDn for the same projects.
+    folders = [path.name for path in PROJECTS.iterdir() if path.is_dir() and not path.is_symlink()]
+    assert sorted(folders) == list(ALL)
 
 
 @pytest.mark.parametrize("project", ALL)
