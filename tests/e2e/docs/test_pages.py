@@ -21,6 +21,7 @@ PAGES = [
     "explanation/rounds.md",
     "explanation/aggregation.md",
     "explanation/trail.md",
+    "explanation/workers.md",
     "reference/plan.md",
     "reference/rest.md",
     "reference/cli.md",
