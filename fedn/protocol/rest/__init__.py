@@ -45,6 +45,14 @@ from fedn.protocol.rest.sessions import (
     SessionStart,
     SessionView,
 )
+from fedn.protocol.rest.workers import (
+    WorkerAssignment,
+    WorkerGroupPage,
+    WorkerGroupRequest,
+    WorkerGroupView,
+    WorkerJoin,
+    WorkerMember,
+)
 
 __all__ = [
     "API_PREFIX",
@@ -92,6 +100,12 @@ __all__ = [
     "TrailPage",
     "TrailVerification",
     "ValidationPage",
+    "WorkerAssignment",
+    "WorkerGroupPage",
+    "WorkerGroupRequest",
+    "WorkerGroupView",
+    "WorkerJoin",
+    "WorkerMember",
     "account",
     "as_json",
 ]

@@ -27,12 +27,14 @@ def local(size: int, stall_s: float) -> Sequence[Backend]:
     return [Local(rank, size, mine, stall_s=stall_s) for rank, mine in enumerate(ends)]
 
 
-@pytest.fixture(params=[in_process, local], ids=["in-process", "local"])
+@pytest.fixture(params=["in-process", "local", "grpc"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    makers = {"in-process": in_process, "local": local}
+    make = makers.get(request.param) or request.getfixturevalue("relayed").connect
     made: list[Backend] = []
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
-        workers: Sequence[Backend] = request.param(size, stall_s)
+        workers: Sequence[Backend] = make(size, stall_s)
         made.extend(workers)
         return workers
 
@@ -50,6 +52,7 @@ def take(backend: Backend) -> Arrival:
 def test_they_are_found_by_their_names() -> None:
     assert load_backend("in-process") is backends.InProcess
     assert load_backend("local") is backends.Local
+    assert load_backend("GRPC").__name__ == "Grpc"
     with pytest.raises(InvalidInput, match="in-process"):
         load_backend("pigeon")
 
