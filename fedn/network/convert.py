@@ -149,6 +149,8 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         decoded_bytes=metadata.decoded_bytes,
         model_chain=chain_to_wire(metadata.model_chain),
         model_bytes=metadata.model_bytes,
+        cpu_ms=metadata.cpu_ms,
+        memory_bytes=metadata.memory_bytes,
     )
 
 
@@ -173,6 +175,8 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             decoded_bytes=message.decoded_bytes,
             model_chain=chain_from_wire(message.model_chain),
             model_bytes=message.model_bytes,
+            cpu_ms=message.cpu_ms,
+            memory_bytes=message.memory_bytes,
         )
     except ValidationError as error:
         raise _bad("update metadata", error) from error

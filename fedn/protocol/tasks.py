@@ -109,6 +109,10 @@ class UpdateMetadata(Frozen):
     """What the model went through that the client worked on."""
     model_bytes: int = Field(default=0, ge=0)
     """Size of that model as it came to the client; 0 where there is none."""
+    cpu_ms: float = Field(default=0.0, ge=0)
+    """Processor time of the step, over all its threads."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """The most memory that the process of the step has held up to then; 0 where not measured."""
 
 
 def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
