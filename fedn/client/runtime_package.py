@@ -113,6 +113,13 @@ class PackageRuntime:
                     fix="Give it such an entry point, or a learner, in fedn.yaml.",
                 )
             return await self._learner.run(call, progress)
+        if call.extras and call.kind is TaskKind.TRAIN:
+            raise TaskFailed(
+                "extra_needs_learner",
+                f"the plan's rule carries {', '.join(one.name for one in call.extras)} beside the model, and commands "
+                "of a compute package are given the model alone",
+                fix="Let the package name a learner in fedn.yaml, or choose a rule without extra state.",
+            )
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._running, self._cancelled = call.task_id, False
         try:

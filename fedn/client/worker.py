@@ -104,7 +104,9 @@ class Worker:
             if result.tensors is None:
                 self._channel.send(answer)
                 return
-            with memory.written(result.tensors) as tensors:
+            sections = memory.written(result.tensors, result.extras)
+            result.numbers["extras"] = sections.extras
+            with sections.data as tensors:
                 if not result.numbers.get("coded"):
                     result.numbers["decoded_bytes"] = len(tensors)
                 answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
@@ -131,6 +133,7 @@ class Worker:
             parameters=head["parameters"],
             step_budget=head["step_budget"],
             seed=head["seed"],
+            last_counted=head["last_counted"],
             data_path=None if data_path is None else Path(data_path),
             work_dir=Path(self._settings["work_dir"]),
             is_cancelled=lambda: self._is_cancelled(task_id),

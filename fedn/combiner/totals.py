@@ -3,17 +3,20 @@
 Not here: in which thread (fedn.combiner.fold), and the arithmetic (fedn.aggregation).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
 from fedn.aggregation.base import Aggregate, Rule
+from fedn.aggregation.extra import ExtraSums, extra_specs, sections_of
 from fedn.aggregation.gathering.base import Gathered, GatheringRule
 from fedn.combiner.buffers import Storage
 from fedn.combiner.coding import read_update
-from fedn.combiner.objects import StoredObject, cut
+from fedn.combiner.objects import StoredObject, cut, evenly
 from fedn.combiner.spill import SpillFile, bundle
 from fedn.models.codecs.chain import Encoding
+from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
@@ -72,7 +75,8 @@ def total_of(rule: Rule, sum_dtype: str, base: StoredObject, spec: ModelSpec, fo
     """
     if rule.gathers:
         return GatheredTotal(cast(GatheringRule, rule), base, spec, folder)
-    return SummedTotal(rule, sum_dtype, base, spec)
+    total = SummedTotal(rule, sum_dtype, base, spec)
+    return TotalWithExtras(total, extra_specs(rule, spec)) if rule.extras else total
 
 
 class SummedTotal:
@@ -117,6 +121,36 @@ class SummedTotal:
 
     def close(self) -> None:
         self._sums.clear()
+
+
+class TotalWithExtras:
+    """A total, and apart from it the sums of what updates carry beside their tensors; together they are one object."""
+
+    def __init__(self, total: Total, specs: Mapping[str, ModelSpec]) -> None:
+        self._total = total
+        self._extras = ExtraSums(specs)
+        self.inline_bytes = total.inline_bytes
+
+    def add(self, arrived: Arrived, weight: float) -> None:
+        sizes = {section.name: section.size_bytes for section in arrived.metadata.extras}
+        _, sections = sections_of(arrived.storage.pieces(), sizes)
+        self._total.add(arrived, weight)
+        self._extras.add(sections)  # checked when they arrived: it fits whatever fits the total
+
+    def let_base_go(self) -> bool:
+        return self._total.let_base_go()
+
+    def seal(self) -> tuple[StoredObject | None, float]:
+        stored, weight = self._total.seal()
+        if stored is None:
+            return None, weight
+        views = [*stored.bytes_in_pieces().views()]
+        for mean in self._extras.means():
+            views += mean.views()
+        return cut(stored.kind, evenly(Pieces(views)), check_digest(stored.object_id)[0]), weight
+
+    def close(self) -> None:
+        self._total.close()
 
 
 class GatheredTotal:

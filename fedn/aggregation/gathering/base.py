@@ -14,6 +14,7 @@ import numpy as np
 from fedn.aggregation.base import Rule
 from fedn.aggregation.checks import check_header, of_base_widths
 from fedn.aggregation.combine import does_not_fit, mean_layout
+from fedn.aggregation.extra import Extra
 from fedn.aggregation.numerics import is_floating, store_mean
 from fedn.aggregation.values import PayloadValues, PlainValues, UpdateValues
 from fedn.models.codecs.base import PIECE, Check, Flat
@@ -125,6 +126,7 @@ class Gathering(ABC):
     needs_base = True
     gathers = True
     takes_sparse = True
+    extras: Sequence[Extra] = ()
     weighs = False
     min_updates = 1
     scope: Scope
