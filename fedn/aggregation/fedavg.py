@@ -20,6 +20,7 @@ class Linear:
     required: frozenset[str] = frozenset()
     needs_base = False
     gathers = False
+    lineage = 0
     takes_sparse = True
     weighted_only = False
 
