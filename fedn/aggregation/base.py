@@ -97,6 +97,9 @@ class Rule(Protocol):
     """Whether its aggregates need the base model's bytes for every update, not only for those of the form "delta"."""
     gathers: bool
     """Whether it looks at all updates at once: then it is a `fedn.aggregation.gathering.base.GatheringRule`."""
+    lineage: int
+    """How many of each client's latest updates it goes by, of this round and earlier ones. 0: it goes by this round's
+    alone; else it is a `fedn.aggregation.lineage.LineageRule`."""
     takes_sparse: bool
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
     extras: Sequence[Extra]

@@ -21,6 +21,7 @@ class Linear:
     required: frozenset[str] = frozenset()
     needs_base = False
     gathers = False
+    lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
     weighted_only = False

@@ -215,6 +215,7 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
+        members=None if spec.members is None else link.Members(clients=spec.members),
     )
 
 
@@ -233,6 +234,7 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
+            members=tuple(message.members.clients) if message.HasField("members") else None,
         )
     except ValidationError as error:
         raise _bad("round", error) from error

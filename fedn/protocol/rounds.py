@@ -119,10 +119,16 @@ class RoundSpec(Frozen):
     scaling_options: dict[str, Any] = Field(default_factory=dict)
     sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
     deterministic: bool = False
+    members: tuple[str, ...] | None = None
+    """Clients whose earlier updates count at this combiner, where the rule goes by such. None: it does not, or the
+    round makes no model."""
 
 
 class Contribution(Frozen):
-    """A client's part in a combiner model. `weight` is what its update was multiplied by in the sum."""
+    """A client's part in a combiner model. `weight` is what its update was multiplied by in the sum.
+
+    With a rule that goes by earlier updates, the client may have sent it in an earlier round of the session.
+    """
 
     client: str
     update_id: str

@@ -143,6 +143,9 @@ class RoundRun:
             left_out=chosen.left_out,
             carrier=carrier,
         )
+        members = self._members()
+        for combiner in members or ():
+            assignments.setdefault(combiner, ())
         now = time.time()
         self.record = self.record.model_copy(
             update={
@@ -150,6 +153,7 @@ class RoundRun:
                 "state": RoundState.RUNNING,
                 "cohort": cohort,
                 "assignments": assignments,
+                "members": members,
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -166,6 +170,14 @@ class RoundRun:
             clients=len(cohort),
         )
         return held is not None
+
+    def _members(self) -> dict[str, tuple[str, ...]] | None:
+        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time."""
+        if self.record.kind is not RoundKind.TRAIN or not rule_of(self._plan).lineage:
+            return None
+        linked = self._context.linked()
+        found = self._context.roster.members(TaskKind.TRAIN)
+        return {combiner: tuple(found[combiner]) for combiner in linked if combiner in found}
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -261,7 +273,13 @@ class RoundRun:
         self._parts = {
             combiner: RoundPart(
                 links[combiner],
-                round_spec(self._plan, record.name, tasks, max(1.0, record.deadline_at - time.time())),
+                round_spec(
+                    self._plan,
+                    record.name,
+                    tasks,
+                    max(1.0, record.deadline_at - time.time()),
+                    None if record.members is None else record.members.get(combiner, ()),
+                ),
                 self._context.objects,
                 max_model_bytes=self._context.max_model_bytes,
                 on_ledger=attempt.note,

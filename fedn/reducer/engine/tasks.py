@@ -108,7 +108,13 @@ def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind, left_
     return LedgerEntry(client=client.client, combiner=client.combiner, state=LedgerState.NOT_SELECTED, reason=reason)
 
 
-def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], deadline_s: float) -> RoundSpec:
+def round_spec(
+    plan: SessionPlan,
+    name: RoundName,
+    tasks: tuple[TaskSpec, ...],
+    deadline_s: float,
+    members: tuple[str, ...] | None = None,
+) -> RoundSpec:
     """What one combiner is told; `deadline_s` is seconds from now."""
     return RoundSpec(
         name=name,
@@ -122,4 +128,5 @@ def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], 
         scaling_options=plan.scaling_factor.options,
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
+        members=members,
     )
