@@ -117,6 +117,7 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool,
             grace_s=settings.worker_grace_s,
             max_groups=settings.max_worker_groups,
         ),
+        updates=settings.updates,
     )
     verifier = TokenVerifier(identity.token_key_pem, identity.federation)
     tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None

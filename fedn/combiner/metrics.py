@@ -37,3 +37,5 @@ class CombinerMetrics:
         self.worker_streams_forwarded = Gauge(
             "fedn_combiner_worker_streams_forwarded", "Workers handed on to homes elsewhere", registry=self.registry
         )
+        self.kept_updates = Gauge("fedn_combiner_kept_updates", "In the update store", registry=self.registry)
+        self.kept_bytes = Gauge("fedn_combiner_kept_updates_bytes", "Of the update store", registry=self.registry)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedn.plan.settings import UpdateStoreSettings
+
 MIB = 1 << 20
 
 HELLO_TIMEOUT_S = 15.0
@@ -68,6 +70,8 @@ class CombinerOptions:
     """The result of a round that nobody watches is kept for so long."""
     mutual_tls: bool = False
     workers: WorkerLimits = field(default_factory=WorkerLimits)
+    updates: UpdateStoreSettings = field(default_factory=UpdateStoreSettings)
+    """Where clients' latest updates are kept, for rules that go by them in later rounds."""
     slow_after_s: float = 1.0
     """An upload under way for so long makes room for another; a grant that waits so long for memory gets a file."""
 

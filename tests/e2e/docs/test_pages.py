@@ -34,6 +34,7 @@ PAGES = [
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
+    "how-to/correct-client-drift.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
 ]

@@ -8,29 +8,16 @@ import numpy as np
 import pytest
 
 from fedn.protocol.errors import InvalidInput
-from fedn.workers import InProcessNetwork, PeerUnavailable, backends
+from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
+from tests.support.worker_backends import NAMES, connect_over
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-def in_process(size: int, stall_s: float) -> Sequence[Backend]:
-    network = InProcessNetwork(size, stall_s=stall_s)
-    return [network.attach(rank) for rank in range(size)]
-
-
-def local(size: int, stall_s: float) -> Sequence[Backend]:
-    ends: list[dict[int, socket.socket]] = [{} for _ in range(size)]
-    for low in range(size):
-        for high in range(low + 1, size):
-            ends[low][high], ends[high][low] = socket.socketpair()
-    return [Local(rank, size, mine, stall_s=stall_s) for rank, mine in enumerate(ends)]
-
-
-@pytest.fixture(params=["in-process", "local", "grpc"])
+@pytest.fixture(params=NAMES)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    makers = {"in-process": in_process, "local": local}
-    make = makers.get(request.param) or request.getfixturevalue("relayed").connect
+    make = connect_over(request)
     made: list[Backend] = []
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
