@@ -54,6 +54,12 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
             "Leave reducer_mean at weighted.",
         )
+    if rule.lineage and plan.sum_dtype != "float64":
+        yield _fault(
+            "sum_dtype",
+            f"the rule {rule.name} takes updates out of its sums again, and {plan.sum_dtype} is too coarse for that",
+            "Leave sum_dtype at float64.",
+        )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):

@@ -112,18 +112,20 @@ class LinkHello(_message.Message):
     def __init__(self, federation: _Optional[str] = ..., epoch: _Optional[int] = ..., bundles: _Optional[bool] = ...) -> None: ...
 
 class LinkWelcome(_message.Message):
-    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles")
+    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles", "updates_kept")
     COMBINER_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_KEPT_FIELD_NUMBER: _ClassVar[int]
     combiner: str
     instance: str
     max_clients: int
     rounds: _containers.RepeatedCompositeFieldContainer[_common_pb2.RoundName]
     bundles: bool
-    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ...) -> None: ...
+    updates_kept: int
+    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ..., updates_kept: _Optional[int] = ...) -> None: ...
 
 class AttachedClient(_message.Message):
     __slots__ = ("client", "kinds", "attributes", "since_unix_s")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import NotFound, Unavailable
+from fedn.protocol.errors import InvalidInput, NotFound, Unavailable
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
@@ -163,12 +163,27 @@ class RoundRun:
         return held is not None
 
     def _members(self) -> dict[str, tuple[str, ...]] | None:
-        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time."""
-        if self.record.kind is not RoundKind.TRAIN or not rule_of(self._plan).lineage:
+        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time.
+
+        InvalidInput (`updates_not_kept`) where a combiner keeps less of them than the rule goes by.
+        """
+        rule = rule_of(self._plan)
+        if self.record.kind is not RoundKind.TRAIN or not rule.lineage:
             return None
-        linked = self._context.linked()
         found = self._context.roster.members(TaskKind.TRAIN)
-        return {combiner: tuple(found[combiner]) for combiner in linked if combiner in found}
+        members = {combiner: tuple(found[combiner]) for combiner in self._context.linked() if combiner in found}
+        for combiner in members:
+            connection = self._context.link(combiner).connection
+            if connection is not None and connection.updates_kept < rule.lineage:
+                raise InvalidInput(
+                    "updates_not_kept",
+                    f"the rule {rule.name} goes by {rule.lineage} earlier update(s) of each client, and the combiner "
+                    f"keeps {connection.updates_kept}",
+                    fix="Give the combiner an update store (its settings updates.kind and updates.lineage_length), or "
+                    "choose another rule.",
+                    where={"combiner": combiner},
+                )
+        return members
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -257,6 +272,7 @@ class RoundRun:
             required=self._required(),
             counts=TaskKind(record.kind.value),
             on_ledger=self._note_ledger,
+            trained=frozenset(self._past.latest),
         )
         self._attempt = attempt
         forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
