@@ -88,6 +88,7 @@ class Results:
         self.required = [
             *((key, f"the rule {self._rule.name}") for key in sorted(self._rule.required)),
             *((key, f"the scaling factor {self._scaling.name}") for key in sorted(self._scaling.required)),
+            *sorted(spec.required_metadata.items()),
         ]
         """(field, who needs it) of the metadata that every update must have."""
         self._fold: Fold | None = None

@@ -191,6 +191,7 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
+        required_metadata=spec.required_metadata,
     )
 
 
@@ -209,6 +210,7 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
+            required_metadata=dict(message.required_metadata),
         )
     except ValidationError as error:
         raise _bad("round", error) from error

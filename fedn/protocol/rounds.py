@@ -96,6 +96,28 @@ def usage_of(entry: LedgerEntry) -> Usage:
     )
 
 
+class StepBudget(Frozen):
+    """The optimizer steps that a client was asked for."""
+
+    steps: int = Field(gt=0)
+    ms_per_step: float = Field(gt=0)
+    """As the client had measured it."""
+
+
+class StepBudgets(Frozen):
+    """What the step budgets of a round were made of; clients that are not named made their learner's own epochs."""
+
+    window_ms: float = Field(gt=0)
+    """The time that every client's steps were to fill."""
+    slowest: str
+    """The client whose epoch takes longest, which that time follows from."""
+    clients: dict[str, StepBudget] = Field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        return {client: budget.steps for client, budget in self.clients.items()}
+
+
 class RoundSpec(Frozen):
     """What one combiner executes: an explicit list of tasks, and when to stop waiting."""
 
@@ -110,6 +132,9 @@ class RoundSpec(Frozen):
     scaling_options: dict[str, Any] = Field(default_factory=dict)
     sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
     deterministic: bool = False
+    required_metadata: dict[str, str] = Field(default_factory=dict)
+    """Fields of an update's metadata that must be above 0, besides those that the rule and the scaling factor need;
+    each with who needs it."""
 
 
 class Contribution(Frozen):

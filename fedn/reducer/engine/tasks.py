@@ -1,6 +1,6 @@
 """Who is asked what in a round, and by which combiner. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedn.plan.session import SessionPlan
@@ -17,7 +17,7 @@ def assign_tasks(
     *,
     cohort: Sequence[str],
     attached: Sequence[AttachedClient],
-    budgets: Mapping[str, int | None],
+    budgets: Mapping[str, int],
     left_out: Mapping[str, str],
 ) -> tuple[dict[str, tuple[TaskSpec, ...]], tuple[LedgerEntry, ...]]:
     """(combiner to its tasks, ledger with every attached client) of a round.
@@ -26,6 +26,7 @@ def assign_tasks(
     clients that only validate get a task of that kind.
 
     Args:
+        budgets: client to the steps that it is asked for; as many as its learner decides where it is not named.
         left_out: client to a sentence that says why it is not in the cohort.
     """
     chosen = set(cohort)
@@ -101,8 +102,15 @@ def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind, left_
     return LedgerEntry(client=client.client, combiner=client.combiner, state=LedgerState.NOT_SELECTED, reason=reason)
 
 
-def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], deadline_s: float) -> RoundSpec:
-    """What one combiner is told; `deadline_s` is seconds from now."""
+def round_spec(
+    plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], deadline_s: float, required: Iterable[str]
+) -> RoundSpec:
+    """What one combiner is told.
+
+    Args:
+        deadline_s: seconds from now.
+        required: fields of an update's metadata that the scheduler needs.
+    """
     return RoundSpec(
         name=name,
         tasks=tasks,
@@ -115,4 +123,5 @@ def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], 
         scaling_options=plan.scaling_factor.options,
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
+        required_metadata=dict.fromkeys(sorted(required), f"the scheduler {plan.scheduler.name}"),
     )
