@@ -21,6 +21,7 @@ class Linear:
     needs_base = False
     gathers = False
     takes_sparse = True
+    takes_stale = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

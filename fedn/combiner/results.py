@@ -116,7 +116,7 @@ class Results:
         self.base = spec_of(stored.bytes_in_pieces())
         folder = self._services.spool.folder
         self._fold = Fold(
-            total_of(self._rule, self._spec.sum_dtype, stored, self.base, folder),
+            total_of(self._rule, self._spec, stored, self.base, folder),
             self.base.size_bytes,
             self._services.executor,
             self._folded,
@@ -162,13 +162,26 @@ class Results:
                     run = asyncio.get_running_loop().run_in_executor
                     await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()
-        if stored is None or self._closed:
-            return link.RoundDone(reason=reason)
-        self._hold(stored)
-        if self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
+        result = self._told(stored, weight, fold_ms)
+        result.reason = reason
+        if stored is not None and self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
             self._bundle_id = stored.object_id
+        return result
+
+    async def hand_up(self) -> link.RoundDone:
+        """What is in by now, as `seal`; what comes later is of the next one."""
+        if self._fold is None:
+            return link.RoundDone()
+        result = self._told(*await self._fold.hand_up())
+        self._by_client.clear()
+        self._contributions.clear()
+        return result
+
+    def _told(self, stored: StoredObject | None, weight: float, fold_ms: float) -> link.RoundDone:
+        if stored is None or self._closed:
+            return link.RoundDone()
+        self._hold(stored)
         return link.RoundDone(
-            reason=reason,
             model_id=stored.object_id,
             size_bytes=stored.size_bytes,
             weight=weight,

@@ -192,6 +192,7 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
         required_metadata=spec.required_metadata,
+        buffered=spec.buffered,
     )
 
 
@@ -211,6 +212,7 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
             required_metadata=dict(message.required_metadata),
+            buffered=message.buffered,
         )
     except ValidationError as error:
         raise _bad("round", error) from error

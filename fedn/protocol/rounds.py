@@ -54,6 +54,12 @@ class LedgerEntry(Frozen):
     """From the sending of the task to the announcement of its result, or its end: by the combiner's clock."""
     updated_at: float = 0.0
     """Unix time, in seconds, of the last change."""
+    base_index: int | None = None
+    """Where tasks go on over commits: index of the round whose model the client started from."""
+    staleness: int | None = None
+    """Of an update that counted there: commits between that model and the one that the update changed."""
+    weight: float | None = None
+    """What such an update was multiplied by in the sum: its scaling factor times the weight of its staleness."""
 
 
 class Usage(Frozen):
@@ -132,6 +138,9 @@ class RoundSpec(Frozen):
     scaling_options: dict[str, Any] = Field(default_factory=dict)
     sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
     deterministic: bool = False
+    buffered: bool = False
+    """Updates are summed as differences to their base model, which are handed up whenever the reducer asks; tasks may
+    be added, and the round ends only when it is closed. `deadline_s` is each task's then, from when it came."""
     required_metadata: dict[str, str] = Field(default_factory=dict)
     """Fields of an update's metadata that must be above 0, besides those that the rule and the scaling factor need;
     each with who needs it."""
@@ -155,6 +164,9 @@ class CombinerModel(Frozen):
     weight: float
     contributions: tuple[Contribution, ...]
     fold_ms: float = 0.0
+    base_index: int | None = None
+    """Where it is a mean difference to a model that is perhaps no longer the latest: index of the round whose model
+    that is."""
 
 
 class RoundState(StrEnum):

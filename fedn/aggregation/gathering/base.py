@@ -125,6 +125,7 @@ class Gathering(ABC):
     needs_base = True
     gathers = True
     takes_sparse = True
+    takes_stale = False
     weighs = False
     min_updates = 1
     scope: Scope
