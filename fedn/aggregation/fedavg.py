@@ -24,6 +24,7 @@ class Linear:
     lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
+    takes_stale = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

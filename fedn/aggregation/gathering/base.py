@@ -129,6 +129,7 @@ class Gathering(ABC):
     lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
+    takes_stale = False
     weighs = False
     min_updates = 1
     scope: Scope

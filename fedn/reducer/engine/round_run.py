@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import NotFound, Unavailable
-from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
@@ -95,6 +95,7 @@ class RoundRun:
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
         if record.kind is RoundKind.TRAIN:
             self._past.note_cohort(record.name.index, record.cohort)
+            self._past.note_budgets(record.step_budgets)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
@@ -127,10 +128,11 @@ class RoundRun:
         cohort = chosen.clients
         held = self._left_behind() if adopts else None
         name = held or name
-        budgets: Mapping[str, int | None] = {}
+        budgets: StepBudgets | None = None
         if kind is RoundKind.TRAIN:
             self._past.note_cohort(name.index, cohort)
-            budgets = self._scheduler.budgets(cohort, self._past.latest)
+            budgets = self._scheduler.budgets(cohort, self._past.latest, self._past.first_budgets)
+            self._past.note_budgets(budgets)
         attached = self._context.roster.snapshot()
         assignments, ledger = assign_tasks(
             plan,
@@ -139,7 +141,7 @@ class RoundRun:
             base_model_id,
             cohort=cohort,
             attached=attached,
-            budgets=budgets,
+            budgets=budgets.steps if budgets is not None else {},
             left_out=chosen.left_out,
             carrier=carrier,
         )
@@ -154,6 +156,7 @@ class RoundRun:
                 "cohort": cohort,
                 "assignments": assignments,
                 "members": members,
+                "step_budgets": budgets,
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -278,6 +281,7 @@ class RoundRun:
                     record.name,
                     tasks,
                     max(1.0, record.deadline_at - time.time()),
+                    self._scheduler.required if record.kind is RoundKind.TRAIN else (),
                     None if record.members is None else record.members.get(combiner, ()),
                 ),
                 self._context.objects,
