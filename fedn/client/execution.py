@@ -1,6 +1,7 @@
 """Does one task with a Learner and checks what it returns. Runs in the worker process only; knows no socket."""
 
 import math
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -74,11 +75,18 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     numbers: dict[str, Any] = {}
     if validate and TaskKind.VALIDATE in kinds_of(learner):
         validated = _evaluate(learner, context, model)
-        numbers = {"validation": validated["metrics"], "num_validation_examples": validated["num_examples"]}
+        numbers = {
+            "validation": validated["metrics"],
+            "num_validation_examples": validated["num_examples"],
+            "validate_ms": validated["validate_ms"],
+        }
     spec = spec_of(model)
+    started = time.perf_counter()
     returned = learner.train(weights_from_bytes(model, spec, writable=True), context)
+    train_ms = (time.perf_counter() - started) * 1e3
     result = _train_result(returned)
     numbers |= {
+        "train_ms": train_ms,
         "num_examples": whole(result.num_examples, "num_examples", at_least=1),
         "num_steps": whole(result.num_steps, "num_steps"),
         "ms_per_step": _time(result.ms_per_step, "ms_per_step"),
@@ -108,7 +116,9 @@ _STEPS = {
 
 
 def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, Any]:
+    started = time.perf_counter()
     returned = learner.evaluate(weights_from_bytes(model, spec_of(model), writable=False), context)
+    validate_ms = (time.perf_counter() - started) * 1e3
     values: Any
     num_examples: Any
     values, num_examples = returned if isinstance(returned, tuple) else (returned, 0)
@@ -118,7 +128,11 @@ def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, A
         )
     values = dict(values)
     num_examples = values.pop("num_examples", num_examples)
-    return {"metrics": plain_metrics(values, "evaluate"), "num_examples": whole(num_examples, "num_examples")}
+    return {
+        "metrics": plain_metrics(values, "evaluate"),
+        "num_examples": whole(num_examples, "num_examples"),
+        "validate_ms": validate_ms,
+    }
 
 
 def _train_result(returned: Any) -> TrainResult:

@@ -32,6 +32,14 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+    if plan.stop_at is not None and not plan.validate_models:
+        faults.append(
+            _fault(
+                "stop_at",
+                "a metric of validations is to end the session, and models are not validated",
+                "Set validate: true, or leave stop_at out.",
+            )
+        )
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(

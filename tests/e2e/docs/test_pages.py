@@ -30,6 +30,8 @@ PAGES = [
     "how-to/send-fewer-bytes.md",
     "how-to/add-a-site.md",
     "how-to/run-in-production.md",
+    "how-to/run-an-experiment.md",
+    "how-to/read-statistics.md",
     "how-to/account-and-export.md",
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
