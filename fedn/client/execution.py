@@ -32,7 +32,7 @@ class Execution:
 def kinds_of(learner: Learner) -> list[TaskKind]:
     """What a learner can do: evaluate and predict are optional."""
     kinds = [TaskKind.INIT, TaskKind.TRAIN]
-    if type(learner).evaluate is not Learner.evaluate:
+    if learner.validates:
         kinds.append(TaskKind.VALIDATE)
     if type(learner).predict is not Learner.predict:
         kinds.append(TaskKind.PREDICT)

@@ -35,6 +35,7 @@ PAGES = [
     "how-to/account-and-export.md",
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
+    "how-to/use-your-framework.md",
     "how-to/write-a-learner.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
