@@ -64,11 +64,27 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
+    if rule.extras:
+        yield from _extra_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
         yield _fault(
             "update_chain",
             f"the rule {rule.name} compares updates value by value, and most of theirs would be left out",
             "Leave topk out of update_chain.",
+        )
+
+
+def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule that carries extra state."""
+    beside = f"the rule {rule.name} carries {', '.join(extra.name for extra in rule.extras)} beside the model"
+    for field in ("update_chain", "model_chain"):
+        if getattr(plan, field):
+            yield _fault(field, f"{beside}, which goes as it is", f"Leave {field} out.")
+    if plan.keep_combiner_models:
+        yield _fault(
+            "keep_combiner_models",
+            f"{beside}, and combiners return both as one object",
+            "Leave keep_combiner_models out.",
         )
 
 

@@ -161,7 +161,7 @@ class ClientChanged(_message.Message):
     def __init__(self, client: _Optional[_Union[AttachedClient, _Mapping]] = ..., attached: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StartRound(_message.Message):
-    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json")
+    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "members")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +173,7 @@ class StartRound(_message.Message):
     DETERMINISTIC_FIELD_NUMBER: _ClassVar[int]
     SCALING_FACTOR_FIELD_NUMBER: _ClassVar[int]
     SCALING_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     tasks: _containers.RepeatedCompositeFieldContainer[_common_pb2.Task]
     deadline_s: float
@@ -184,7 +185,14 @@ class StartRound(_message.Message):
     deterministic: bool
     scaling_factor: str
     scaling_options_json: str
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ...) -> None: ...
+    members: Members
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
+
+class Members(_message.Message):
+    __slots__ = ("clients",)
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    clients: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, clients: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RoundStatus(_message.Message):
     __slots__ = ("round", "needed_objects", "last_event", "done")

@@ -66,6 +66,8 @@ class RoundRecord(Frozen):
     cohort: tuple[str, ...] = ()
     assignments: dict[str, tuple[TaskSpec, ...]] = Field(default_factory=dict)
     """Combiner name to the tasks that it executes."""
+    members: dict[str, tuple[str, ...]] | None = None
+    """Combiner name to the clients whose earlier updates count there; None where the rule does not go by such."""
     instances: dict[str, str] = Field(default_factory=dict)
     """Combiner name to the instance of its process that was told to start."""
     deadline_at: float = 0.0

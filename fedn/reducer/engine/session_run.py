@@ -7,24 +7,28 @@ from collections.abc import Collection, Coroutine
 from dataclasses import replace
 from typing import Any
 
+from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, Unavailable
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, mean_by_examples
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
+from fedn.reducer.engine.carrier import carry
 from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.global_model import (
     GlobalModel,
     global_model,
     incoming_validations,
-    read_state,
     round_metrics,
+    rule_of,
+    starting_states,
 )
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
+from fedn.reducer.engine.states import States, read_states
 from fedn.reducer.engine.training import Training
 from fedn.scheduling.base import get_scheduler
 from fedn.scheduling.selection.base import get_selector
@@ -171,11 +175,21 @@ class SessionRun:
 
     async def _base_of(self, entry: TrailEntry) -> GlobalModel:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
+        context, plan, rule = self._context, self._plan, rule_of(self._plan)
         model = global_model(entry.model_id, spec)
-        if self._plan.server_optimizer is None or not entry.state_id:
+        if plan.server_optimizer is None and not rule.extras:
             return model
-        state = await self._context.store_model(lambda: read_state(self._context.models, entry.state_id))
-        return replace(model, state=state, state_id=entry.state_id)
+        kept: States = {}
+        if entry.state_id:
+            kept = await context.store_model(lambda: read_states(context.models, entry.state_id))
+        goes_on = entry.session == self.record.id
+        states = starting_states(kept, spec, plan, context.algorithm, goes_on=goes_on)
+        if not rule.extras:
+            return replace(model, states=states)
+        shared = await context.objects.get(entry.model_id, wire.OBJECT_KIND_MODEL)
+        carrier = await asyncio.to_thread(carry, shared, rule, states, context.algorithm)
+        context.objects.hold(carrier.shared)
+        return replace(model, states=states, carrier=carrier)
 
     def _note_commit(self, entry: TrailEntry) -> None:
         assert entry.round is not None  # of a round

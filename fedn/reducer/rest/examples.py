@@ -100,6 +100,8 @@ def _round() -> rest.RoundView:
         task_ms=181.0,
         train_ms=160.0,
         validate_ms=9.0,
+        cpu_ms=176.0,
+        memory_bytes=93_000_000,
         metrics={"loss": 0.31, "accuracy": 0.91},
     )
     updated = LedgerEntry(

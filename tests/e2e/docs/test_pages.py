@@ -37,6 +37,7 @@ PAGES = [
     "tutorials/your-own-project.md",
     "how-to/use-your-framework.md",
     "how-to/write-a-learner.md",
+    "how-to/correct-client-drift.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
 ]
