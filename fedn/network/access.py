@@ -74,6 +74,8 @@ _API: dict[tuple[str, str], Access] = {
     ("GET", "/sessions/<session>/rounds"): READERS,
     ("GET", "/sessions/<session>/rounds/<int:index>"): READERS,
     ("GET", "/sessions/<session>/accounting"): READERS,
+    ("GET", "/sessions/<session>/statistics"): READERS,
+    ("GET", "/sessions/<session>/rounds/<int:index>/statistics"): READERS,
     ("GET", "/sessions/<session>/validations"): READERS,
     ("GET", "/sessions/<session>/predictions"): READERS,
     ("GET", "/sessions/<session>/predictions/<client>/download"): READERS,

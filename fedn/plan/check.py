@@ -34,6 +34,14 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += _rule_faults(rule, plan)
     if scheduler is not None:
         faults += scheduler.faults(plan, rule)
+    if plan.stop_at is not None and not plan.validate_models:
+        faults.append(
+            _fault(
+                "stop_at",
+                "a metric of validations is to end the session, and models are not validated",
+                "Set validate: true, or leave stop_at out.",
+            )
+        )
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(

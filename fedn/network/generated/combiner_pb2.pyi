@@ -322,7 +322,7 @@ class RoundEvent(_message.Message):
     def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., ledger: _Optional[_Union[LedgerChange, _Mapping]] = ..., done: _Optional[_Union[RoundDone, _Mapping]] = ..., handed_up: _Optional[_Union[HandedUp, _Mapping]] = ...) -> None: ...
 
 class LedgerChange(_message.Message):
-    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms")
+    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms", "sent_unix_s")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -333,6 +333,7 @@ class LedgerChange(_message.Message):
     DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     UP_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUSY_MS_FIELD_NUMBER: _ClassVar[int]
+    SENT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     client: str
     task_id: str
     state: LedgerState
@@ -343,7 +344,8 @@ class LedgerChange(_message.Message):
     down_bytes: int
     up_bytes: int
     busy_ms: float
-    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ...) -> None: ...
+    sent_unix_s: float
+    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ..., sent_unix_s: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("client", "update_id", "num_examples", "weight")

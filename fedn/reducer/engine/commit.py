@@ -14,7 +14,7 @@ from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import FednError, IntegrityError, InvalidInput
 from fedn.protocol.rounds import Reason, RoundState
-from fedn.protocol.tasks import RoundName, TaskKind, weighted_mean
+from fedn.protocol.tasks import RoundName, TaskKind, mean_by_examples
 from fedn.protocol.trail import TrailEntry, ValidationRecord
 from fedn.reducer.engine.arrival import ModelArrival
 from fedn.reducer.engine.attempt import AttemptResult
@@ -272,13 +272,7 @@ def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, 
             model_id=entry.model_id,
             index=entry.index,
             clients=len(records),
-            metrics=weighted_metrics(records),
+            metrics=mean_by_examples((record.num_examples, record.metrics) for record in records),
         )
 
     context.store_later(write)
-
-
-def weighted_metrics(records: list[ValidationRecord]) -> dict[str, float]:
-    """Mean of each metric by examples; each client counts the same where none says how many it has."""
-    from_examples = any(record.num_examples for record in records)
-    return weighted_mean([(record.num_examples if from_examples else 1, record.metrics) for record in records])
