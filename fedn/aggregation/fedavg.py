@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
+from fedn.aggregation.extra import Extra
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
@@ -22,6 +23,8 @@ class Linear:
     gathers = False
     lineage = 0
     takes_sparse = True
+    extras: Sequence[Extra] = ()
+    takes_stale = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

@@ -4,18 +4,19 @@ part of what clients sent in all rounds.
 Not here: in which thread (fedn.combiner.fold), and the arithmetic (fedn.aggregation).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from fedn.aggregation.base import Aggregate, Rule
+from fedn.aggregation.base import Aggregate, Rule, SummedAggregate
+from fedn.aggregation.extra import ExtraSums, extra_specs, sections_of
 from fedn.aggregation.gathering.base import Gathered, GatheringRule
 from fedn.aggregation.rows import RowMaker
 from fedn.combiner.buffers import Storage
 from fedn.combiner.coding import read_update
 from fedn.combiner.lineage import Lineage
-from fedn.combiner.objects import StoredObject, cut
+from fedn.combiner.objects import StoredObject, cut, evenly
 from fedn.combiner.spill import SpillFile, bundle
 from fedn.models.codecs.chain import Encoding
 from fedn.models.pieces import Pieces
@@ -23,6 +24,7 @@ from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.names import check_digest
+from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import UpdateMetadata
 from fedn.stores.updates.base import KeptUpdate, UpdateFacts
 
@@ -72,17 +74,20 @@ class Total(Protocol):
         """Lets go of everything; may follow `seal`."""
 
 
-def total_of(rule: Rule, sum_dtype: str, base: StoredObject, spec: ModelSpec, folder: Path) -> Total:
+def total_of(rule: Rule, round_spec: RoundSpec, base: StoredObject, spec: ModelSpec, folder: Path) -> Total:
     """The empty total of a round whose rule goes by the round's updates alone.
 
     Args:
-        rule, sum_dtype: of the plan.
-        base: the round's base model.
+        base: the round's base model, and `spec` what it is like.
         folder: where updates wait for a rule that gathers them.
     """
+    sum_dtype = round_spec.sum_dtype
+    if round_spec.buffered:
+        return DifferenceTotal(rule, sum_dtype, base, spec)
     if rule.gathers:
         return GatheredTotal(cast(GatheringRule, rule), base, spec, folder)
-    return SummedTotal(rule, sum_dtype, base, spec)
+    total = SummedTotal(rule, sum_dtype, base, spec)
+    return TotalWithExtras(total, extra_specs(rule, spec)) if rule.extras else total
 
 
 class SummedTotal:
@@ -102,7 +107,7 @@ class SummedTotal:
     def add(self, arrived: Arrived, weight: float) -> None:
         form = arrived.metadata.form
         if form not in self._sums:
-            needed = form == "delta" or self._rule.needs_base
+            needed = self._needs_base(form)
             base_model = self._base.bytes_in_pieces() if needed and self._base is not None else None
             self._sums[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         _add(self._sums[form], arrived, weight, self._rule.share_of(arrived.metadata))
@@ -122,12 +127,65 @@ class SummedTotal:
         for other in sums:
             if other is not total and other.count:
                 total.merge(other)
-        stored = cut(wire.OBJECT_KIND_MODEL, total.result(CHUNK_BYTES), self._algorithm)
+        stored = cut(wire.OBJECT_KIND_MODEL, self._pieces(total), self._algorithm)
         self._sums.clear()
         return stored, total.weight
 
     def close(self) -> None:
         self._sums.clear()
+
+    def _needs_base(self, form: str) -> bool:
+        return form == "delta" or self._rule.needs_base
+
+    def _pieces(self, total: Aggregate) -> Iterator[memoryview]:
+        return total.result(CHUNK_BYTES)
+
+
+class DifferenceTotal(SummedTotal):
+    """The mean's difference to the base model: what is added after `seal` goes into the next one."""
+
+    def let_base_go(self) -> bool:
+        return False
+
+    def _needs_base(self, form: str) -> bool:
+        return True
+
+    def _pieces(self, total: Aggregate) -> Iterator[memoryview]:
+        return cast(SummedAggregate, total).difference(CHUNK_BYTES)
+
+
+class TotalWithExtras:
+    """A total, and apart from it the sums of what updates carry beside their tensors; together they are one object."""
+
+    def __init__(self, total: Total, specs: Mapping[str, ModelSpec]) -> None:
+        self._total = total
+        self._extras = ExtraSums(specs)
+        self.inline_bytes = total.inline_bytes
+
+    def add(self, arrived: Arrived, weight: float) -> None:
+        sizes = {section.name: section.size_bytes for section in arrived.metadata.extras}
+        _, sections = sections_of(arrived.storage.pieces(), sizes)
+        self._total.add(arrived, weight)
+        self._extras.add(sections)  # checked when they arrived: it fits whatever fits the total
+
+    @property
+    def counted(self) -> Sequence[KeptUpdate]:
+        return self._total.counted
+
+    def let_base_go(self) -> bool:
+        return self._total.let_base_go()
+
+    def seal(self) -> tuple[StoredObject | None, float]:
+        stored, weight = self._total.seal()
+        if stored is None:
+            return None, weight
+        views = [*stored.bytes_in_pieces().views()]
+        for mean in self._extras.means():
+            views += mean.views()
+        return cut(stored.kind, evenly(Pieces(views)), check_digest(stored.object_id)[0]), weight
+
+    def close(self) -> None:
+        self._total.close()
 
 
 class GatheredTotal:

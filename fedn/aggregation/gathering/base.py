@@ -14,6 +14,7 @@ import numpy as np
 from fedn.aggregation.base import Rule
 from fedn.aggregation.checks import check_weight
 from fedn.aggregation.combine import does_not_fit, mean_layout
+from fedn.aggregation.extra import Extra
 from fedn.aggregation.numerics import is_floating, store_mean
 from fedn.aggregation.rows import RowMaker
 from fedn.aggregation.values import PlainValues, UpdateValues
@@ -127,6 +128,8 @@ class Gathering(ABC):
     gathers = True
     lineage = 0
     takes_sparse = True
+    extras: Sequence[Extra] = ()
+    takes_stale = False
     weighs = False
     min_updates = 1
     scope: Scope

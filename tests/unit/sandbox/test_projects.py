@@ -11,18 +11,22 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fedn.cli.plan_file import make_plan, read_plan
 from fedn.models.files import read_tensors
 from fedn.plan.package import build_package, inspect_package
+from fedn.plan.plan_file import make_plan, read_plan
 from tests.support.projects import PROJECTS, made_seed
 
 ALL = ("data-center", "digits", "mnist-keras", "mnist-pytorch")
+"""Those that are compute packages."""
+OTHERS = {"node-client": "tests/node"}
+"""Further ones, and where their tests are."""
 
 
 def test_every_project_is_tested_here() -> None:
     # Links are names of FEDn for the same projects.
     folders = [path.name for path in PROJECTS.iterdir() if path.is_dir() and not path.is_symlink()]
-    assert sorted(folders) == list(ALL)
+    assert sorted(folders) == sorted([*ALL, *OTHERS])
+    assert all((PROJECTS.parent / tests).exists() for tests in OTHERS.values())
 
 
 @pytest.mark.parametrize("project", ALL)
