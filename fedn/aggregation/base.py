@@ -101,6 +101,8 @@ class Rule(Protocol):
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
     extras: Sequence[Extra]
     """What it carries beside the model; empty for most."""
+    is_numeric: bool
+    """Whether models and updates are numbers to calculate with: to round, subtract, or step along."""
     weighted_only: bool
     """Whether combiner models must not count the same, whatever they stand for (`reducer_mean: plain`)."""
 

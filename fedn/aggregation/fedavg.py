@@ -23,6 +23,7 @@ class Linear:
     gathers = False
     takes_sparse = True
     extras: Sequence[Extra] = ()
+    is_numeric = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

@@ -35,6 +35,7 @@ PAGES = [
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
     "how-to/correct-client-drift.md",
+    "how-to/grow-a-forest.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
 ]
