@@ -21,9 +21,11 @@ class Linear:
     required: frozenset[str] = frozenset()
     needs_base = False
     gathers = False
+    lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
     is_numeric = True
+    takes_stale = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

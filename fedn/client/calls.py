@@ -64,6 +64,10 @@ class TaskOutcome:
     """Whether they went through the update chain."""
     decoded_bytes: int = 0
     """Their size before that; 0 where there are none."""
+    cpu_ms: float = 0.0
+    """Processor time, over all threads."""
+    memory_bytes: int = 0
+    """The most that the process has held up to now; 0 where not measured."""
     extras: Sequence[Mapping[str, Any]] = ()
     """Name and `size_bytes` of each section that follows the update's tensors."""
 

@@ -22,6 +22,7 @@ from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
 from fedn.client.slots import HeldFile
 from fedn.client.step_files import provide_model, read_metrics, read_training, take_model
+from fedn.client.usage import children_ms
 from fedn.plan.package import EntryPointName, PackageManifest
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
@@ -124,7 +125,9 @@ class PackageRuntime:
         try:
             with tempfile.TemporaryDirectory(prefix="task-", dir=self._scratch) as name:
                 self._place.hand_over(Path(name))
-                return await self._do(call, argv, Path(name))
+                used_ms = children_ms()
+                outcome = await self._do(call, argv, Path(name))
+                return replace(outcome, cpu_ms=children_ms() - used_ms)
         finally:
             self._running = None
 

@@ -347,6 +347,8 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             decoded_bytes=outcome.decoded_bytes,
             model_chain=job.task.model_chain if job.task.encoded_model_id else (),
             model_bytes=job.model_bytes,
+            cpu_ms=outcome.cpu_ms,
+            memory_bytes=outcome.memory_bytes,
             extras=tuple(Section.model_validate(section) for section in outcome.extras),
         )
     except ValidationError as error:

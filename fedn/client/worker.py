@@ -19,6 +19,7 @@ from fedn.client.execution import execute, fail, kinds_of
 from fedn.client.learner import Learner, TaskContext
 from fedn.client.loading import load_learner
 from fedn.client.slots import HeldFile
+from fedn.client.usage import peak_memory_bytes, processor_ms
 from fedn.client.worker_channel import INLINE_BYTES, Message, WorkerEnd
 from fedn.client.worker_memory import ModelMemory, ResultFiles, TaskMemory
 from fedn.models.digest import digest
@@ -90,7 +91,9 @@ class Worker:
             memory = TaskMemory(self._memory, self._results, head["result"])
             request = CodingRequest.from_json(head["coding"])
             coding = TaskCoding(request, _held(head["model"], message.payload), memory)
+            used_ms = processor_ms()
             result = execute(learner, self._context(head), coding, validate_incoming=head["validate_incoming"])
+            result.numbers.update(cpu_ms=processor_ms() - used_ms, memory_bytes=peak_memory_bytes())
             answer: dict[str, Any] = {
                 "op": "done",
                 "task_id": task_id,

@@ -13,6 +13,7 @@ from typing import Protocol, cast
 from fedn.aggregation.base import Rule, get_rule
 from fedn.aggregation.extra import extra_specs, sections_of
 from fedn.aggregation.gathering.base import GatheringRule
+from fedn.aggregation.lineage import LineageRule
 from fedn.aggregation.scaling.base import ScalingFactor, get_scaling_factor
 from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
@@ -21,11 +22,13 @@ from fedn.combiner.coding import spec_of
 from fedn.combiner.encoded import EncodedModels
 from fedn.combiner.fold import Fold, Folded
 from fedn.combiner.jobs import Jobs
+from fedn.combiner.lineage import Lineage, Lineages
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
 from fedn.combiner.ordering import InOrder
-from fedn.combiner.totals import Arrived, total_of
+from fedn.combiner.totals import Arrived, LineageTotal, Total, total_of
 from fedn.models.codecs.chain import Encoding
+from fedn.models.digest import ALGORITHM
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as common
@@ -35,6 +38,7 @@ from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import CodecChain, Sections, TaskKind
+from fedn.stores.updates.base import KeptUpdate
 
 _GIGANTIC_BYTES = 512 << 20
 """The memory of a base model of that size is given back to the system before its successor is made."""
@@ -53,6 +57,7 @@ class RoundServices:
     """Threads for sums."""
     metrics: CombinerMetrics
     max_model_bytes: int
+    lineages: Lineages
 
 
 class ResultsOwner(Protocol):
@@ -70,7 +75,8 @@ class Results:
     """One round's results. Belongs to the round's loop.
 
     Raises:
-        InvalidInput: the rule or a codec is unknown, or the train tasks start from several models.
+        InvalidInput: the rule or a codec is unknown, the train tasks start from several models, or the combiner keeps
+            less of earlier updates than the rule goes by.
     """
 
     def __init__(self, spec: RoundSpec, services: RoundServices, owner: ResultsOwner) -> None:
@@ -92,8 +98,12 @@ class Results:
         self.required = [
             *((key, f"the rule {self._rule.name}") for key in sorted(self._rule.required)),
             *((key, f"the scaling factor {self._scaling.name}") for key in sorted(self._scaling.required)),
+            *sorted(spec.required_metadata.items()),
         ]
         """(field, who needs it) of the metadata that every update must have."""
+        self._lineage: Lineage | None = None
+        if spec.members is not None:
+            self._lineage = services.lineages.of(spec.name.session, cast(LineageRule, self._rule))
         self._fold: Fold | None = None
         self._order: InOrder | None = None
         if spec.deterministic:
@@ -101,9 +111,8 @@ class Results:
             trained = [task for task in spec.tasks if task.kind is TaskKind.TRAIN]
             by_name = sorted(trained, key=lambda task: (task.client, task.task_id))
             self._order = InOrder([task.task_id for task in by_name], services.spool, self._add, owner.result_refused)
-        self._by_client: list[tuple[str, str]] = []
-        """(client, task) of the contributions."""
-        self._contributions: dict[str, link.Contribution] = {}
+        self._contributions: dict[tuple[str, str], link.Contribution] = {}
+        """By client and task."""
         self._first: StoredObject | None = None
         """The model of an init task."""
         self._bundle_id = ""
@@ -122,10 +131,29 @@ class Results:
             stored = stored.beginning(self.base_id, len(model))
         self.base = spec_of(stored.bytes_in_pieces())
         self.extras = extra_specs(self._rule, self.base)
-        folder = self._services.spool.folder
-        self._fold = Fold(
-            total_of(self._rule, self._spec.sum_dtype, stored, self.base, folder),
-            self.base.size_bytes,
+        self._fold = self._new_fold(self._total(stored, self.base), self.base.size_bytes)
+
+    def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
+        if self._lineage is None:
+            return total_of(self._rule, self._spec, stored, base, self._services.spool.folder)
+        return self._lineage_total(self._lineage, stored, base)
+
+    def _lineage_total(
+        self, lineage: Lineage, stored: StoredObject | None = None, base: ModelSpec | None = None
+    ) -> LineageTotal:
+        return LineageTotal(
+            lineage,
+            frozenset(self._spec.members or ()),
+            repeats=self._spec.deterministic,
+            algorithm=check_digest(self.base_id)[0] if self.base_id else ALGORITHM,
+            base=stored,
+            spec=base,
+        )
+
+    def _new_fold(self, total: Total, size_bytes: int) -> Fold:
+        return Fold(
+            total,
+            size_bytes,
             self._services.executor,
             self._folded,
             self._owner.results_lost,
@@ -168,7 +196,9 @@ class Results:
         """
         stored, fold_ms = self._first, 0.0
         weight = sum(part.weight for part in self._contributions.values())
-        if stored is None and self._fold is not None and self._contributions:
+        if self._lineage is not None and self._fold is None and not self._closed:
+            self._fold = self._new_fold(self._lineage_total(self._lineage), 0)
+        if stored is None and self._fold is not None and (self._contributions or self._lineage is not None):
             # Nothing is dispatched any more: the base model makes room for the one that comes of the sum.
             await self._fold.settled()
             if self._fold.let_base_go():
@@ -177,17 +207,31 @@ class Results:
                     run = asyncio.get_running_loop().run_in_executor
                     await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()
-        if stored is None or self._closed:
-            return link.RoundDone(reason=reason)
-        self._hold(stored)
-        if self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
+            if self._lineage is not None:
+                self._contributions = {(kept.client, ""): _contribution(kept) for kept in self._fold.counted}
+        result = self._told(stored, weight, fold_ms)
+        result.reason = reason
+        if stored is not None and self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
             self._bundle_id = stored.object_id
+        return result
+
+    async def hand_up(self) -> link.RoundDone:
+        """What is in by now, as `seal`; what comes later is of the next one."""
+        if self._fold is None:
+            return link.RoundDone()
+        result = self._told(*await self._fold.hand_up())
+        self._contributions.clear()
+        return result
+
+    def _told(self, stored: StoredObject | None, weight: float, fold_ms: float) -> link.RoundDone:
+        if stored is None or self._closed:
+            return link.RoundDone()
+        self._hold(stored)
         return link.RoundDone(
-            reason=reason,
             model_id=stored.object_id,
             size_bytes=stored.size_bytes,
             weight=weight,
-            contributions=[self._contributions[task_id] for _, task_id in sorted(self._by_client)],
+            contributions=[self._contributions[place] for place in sorted(self._contributions)],
             fold_ms=fold_ms,
         )
 
@@ -229,8 +273,7 @@ class Results:
         self._owner.result_counts(arrived)
 
     def _contribute(self, arrived: Arrived, weight: float) -> None:
-        self._by_client.append((arrived.client, arrived.task_id))
-        self._contributions[arrived.task_id] = link.Contribution(
+        self._contributions[arrived.client, arrived.task_id] = link.Contribution(
             client=arrived.client,
             update_id=arrived.update_id,
             num_examples=arrived.metadata.num_examples,
@@ -259,6 +302,12 @@ class Results:
     def _hold(self, stored: StoredObject) -> None:
         self._services.objects.pin(stored.object_id, self._spec.name)
         self._services.objects.add(stored)
+
+
+def _contribution(kept: KeptUpdate) -> link.Contribution:
+    return link.Contribution(
+        client=kept.client, update_id=kept.update_id, num_examples=kept.num_examples, weight=kept.weight
+    )
 
 
 @lru_cache(maxsize=16)

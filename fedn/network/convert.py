@@ -167,6 +167,8 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         decoded_bytes=metadata.decoded_bytes,
         model_chain=chain_to_wire(metadata.model_chain),
         model_bytes=metadata.model_bytes,
+        cpu_ms=metadata.cpu_ms,
+        memory_bytes=metadata.memory_bytes,
         extras=extras_to_wire(metadata.extras),
     )
 
@@ -192,6 +194,8 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             decoded_bytes=message.decoded_bytes,
             model_chain=chain_from_wire(message.model_chain),
             model_bytes=message.model_bytes,
+            cpu_ms=message.cpu_ms,
+            memory_bytes=message.memory_bytes,
             extras=extras_from_wire(message.extras),
         )
     except ValidationError as error:
@@ -211,6 +215,9 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
+        members=None if spec.members is None else link.Members(clients=spec.members),
+        required_metadata=spec.required_metadata,
+        buffered=spec.buffered,
     )
 
 
@@ -229,6 +236,9 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
+            members=tuple(message.members.clients) if message.HasField("members") else None,
+            required_metadata=dict(message.required_metadata),
+            buffered=message.buffered,
         )
     except ValidationError as error:
         raise _bad("round", error) from error

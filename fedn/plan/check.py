@@ -22,7 +22,7 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     faults: list[FednError] = []
     rule = _made(RULES, "rule", plan.rule, faults)
     _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
-    _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    scheduler = _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
     if plan.server_optimizer is not None:
         _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
@@ -32,6 +32,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+    if scheduler is not None:
+        faults += scheduler.faults(plan, rule)
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(

@@ -69,7 +69,7 @@ class TaskSpec(Frozen):
     validate_incoming: bool = False
     """A train task that also reports metrics of the model that it starts from."""
     step_budget: int | None = Field(default=None, gt=0)
-    """Optimizer steps at the most; None: as the learner decides."""
+    """Optimizer steps to make, more or fewer than an epoch; None: as the learner decides."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     package_id: str = ""
     helper: str = ""
@@ -131,6 +131,10 @@ class UpdateMetadata(Frozen):
     """What the model went through that the client worked on."""
     model_bytes: int = Field(default=0, ge=0)
     """Size of that model as it came to the client; 0 where there is none."""
+    cpu_ms: float = Field(default=0.0, ge=0)
+    """Processor time of the step, over all its threads."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """The most memory that the process of the step has held up to then; 0 where not measured."""
     extras: Sections = ()
     """What follows the update's own tensors in its bytes."""
 

@@ -66,16 +66,12 @@ class GatheredForests(Gathered):
         super().__init__(over, base, base_model, spill)
         self._shape = read_shape(whole_tensors(PlainValues.whole(base_model), base))
 
-    def _keep(self, update: UpdateValues, weight: float, form: str) -> None:
-        if form != "model":
-            raise UpdateRefused(
-                "bad_forest", "A forest has no difference to another", fix="Return the new trees, with the form model."
-            )
+    def _keep(self, row: memoryview, weight: float) -> None:
         try:
-            read_forest(whole_tensors(update, self._base), self._shape)
+            read_forest(whole_tensors(PlainValues(row, self._maker.spec), self._maker.spec), self._shape)
         except InvalidInput as error:
             raise UpdateRefused(error.code, error.message, fix=error.fix, where=error.where) from error
-        super()._keep(update, weight, form)
+        super()._keep(row, weight)
 
 
 class _Grown(NamedTuple):

@@ -55,7 +55,7 @@ class Account:
         self._session = session
         self._rounds: list[RoundAccount] = [] if before is None else list(before._rounds)
         self._clients: dict[str, tuple[int, Usage]] = {} if before is None else dict(before._clients)
-        self._total = Usage() if before is None else before._total
+        self._total: Usage = Usage() if before is None else before._total
 
     def add(self, view: RoundView) -> None:
         """One round, over all its attempts; each is to be added once."""

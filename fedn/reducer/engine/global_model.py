@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 from fedn.aggregation.base import Rule, get_rule
 from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
@@ -138,6 +139,7 @@ def aggregate(
     algorithm: str,
     base_model: Pieces | None = None,
     shares: Sequence[float] | None = None,
+    form: Literal["model", "delta"] = "model",
     *,
     round_index: int = 0,
     population: int = 0,
@@ -148,6 +150,7 @@ def aggregate(
         base_model: the base model's bytes, where there are a server optimizer or shares, or the rule looks at them.
         shares: as `part_shares` says.
         round_index, population: of the round, where the rule has extra state; see `states_after`.
+        form: of the combiner models, as in `FromBase`.
     """
     started = time.perf_counter()
     rule = rule_of(plan)
@@ -160,7 +163,7 @@ def aggregate(
     step, from_base = None, None
     if base_model is not None:
         step = _step(base, plan)
-        from_base = FromBase(base_model, shares, step)
+        from_base = FromBase(base_model, shares, step, form)
     for data in _pieces(parts, base, plan, from_base):
         hasher.update(data)
         cutter.add(data)
@@ -196,6 +199,8 @@ def part_shares(
     Raises:
         InvalidInput: (`foreign_contribution`) a combiner counts an update that it never reported.
     """
+    if rule_of(plan).lineage:
+        return None  # what counts came in several rounds, from several base models
     said = {entry.client: entry.metadata for entry in ledger if entry.metadata is not None}
     models = [part.model for part in parts if part.tensors is not None]
     if any(part.client not in said for model in models for part in model.contributions):

@@ -19,6 +19,7 @@ PAGES = [
     "tutorials/getting-started.md",
     "tutorials/fashion-mnist.md",
     "explanation/rounds.md",
+    "explanation/schedulers.md",
     "explanation/aggregation.md",
     "explanation/trail.md",
     "explanation/workers.md",

@@ -8,26 +8,14 @@ import numpy as np
 import pytest
 
 from fedn.protocol.errors import InvalidInput
-from fedn.workers import InProcessNetwork, PeerUnavailable, backends
+from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
+from tests.support.worker_backends import CONNECTS
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-def in_process(size: int, stall_s: float) -> Sequence[Backend]:
-    network = InProcessNetwork(size, stall_s=stall_s)
-    return [network.attach(rank) for rank in range(size)]
-
-
-def local(size: int, stall_s: float) -> Sequence[Backend]:
-    ends: list[dict[int, socket.socket]] = [{} for _ in range(size)]
-    for low in range(size):
-        for high in range(low + 1, size):
-            ends[low][high], ends[high][low] = socket.socketpair()
-    return [Local(rank, size, mine, stall_s=stall_s) for rank, mine in enumerate(ends)]
-
-
-@pytest.fixture(params=[in_process, local], ids=["in-process", "local"])
+@pytest.fixture(params=CONNECTS.values(), ids=CONNECTS.keys())
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     made: list[Backend] = []
 

@@ -225,8 +225,6 @@ def test_an_update_that_is_no_forest_is_refused_before_it_is_kept() -> None:
     hostile = bytes(encode(broken("left", 0, 0)))
     with pytest.raises(UpdateRefused, match="no later node"):
         rows.add(hostile, read_spec(hostile), 1.0)
-    with pytest.raises(UpdateRefused, match="no difference"):
-        rows.add(model, read_spec(model), 1.0, form="delta")
     assert rows.count == 0
     other = bytes(encode({"w": np.zeros(3)}))
     with pytest.raises(InvalidInput, match="no forest"):

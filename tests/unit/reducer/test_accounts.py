@@ -9,6 +9,7 @@ from fedn.protocol.tasks import RoundName, UpdateMetadata
 from tests.unit.reducer.parts import ADMIN_SECRET, Parts
 
 HTML = {"Accept": "text/html,*/*;q=0.8"}
+STREAM = {"Accept": "text/event-stream"}
 SECURE = "https://localhost"
 FUNNY = "<script>alert(1)"
 
@@ -87,4 +88,7 @@ def test_the_page_says_who_caused_how_much(parts: Parts, client: FlaskClient) ->
     assert "5.9 KiB" in text  # 2 x (1000 + 1001 + 1002) + 7 bytes
     assert "246 ms" in text  # 2 x (40 + 41 + 42)
     assert FUNNY not in text and "&lt;script&gt;alert(1)" in text
+    with client.get("/accounting", headers=STREAM, base_url=SECURE, buffered=False) as stream:
+        next(stream.response)
+        assert b"5.9 KiB" in next(stream.response)
     assert text.index("eins") < text.index("&lt;script&gt;")  # the most traffic first

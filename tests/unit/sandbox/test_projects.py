@@ -17,6 +17,9 @@ from fedn.plan.package import build_package, inspect_package
 from tests.support.projects import PROJECTS, made_seed
 
 ALL = ("data-center", "digits", "digits-forest", "mnist-keras", "mnist-pytorch")
+"""Those that are compute packages."""
+OTHERS = {"node-client": "tests/node"}
+"""Further ones, and where their tests are."""
 SEED_BYTES = {"digits-forest": 1_000_000}
 """A forest without trees is room for them, all zero: a repository keeps it in a few kilobytes."""
 
@@ -24,7 +27,8 @@ SEED_BYTES = {"digits-forest": 1_000_000}
 def test_every_project_is_tested_here() -> None:
     # Links are names of FEDn for the same projects.
     folders = [path.name for path in PROJECTS.iterdir() if path.is_dir() and not path.is_symlink()]
-    assert sorted(folders) == list(ALL)
+    assert sorted(folders) == sorted([*ALL, *OTHERS])
+    assert all((PROJECTS.parent / tests).exists() for tests in OTHERS.values())
 
 
 @pytest.mark.parametrize("project", ALL)

@@ -1,0 +1,20 @@
+"""Algorithms written on the worker API, a module each. They take functions and arrays, of NumPy or any framework.
+
+Not here: how messages move (fedn.workers.backends), and training by rounds of the three tiers.
+"""
+
+from fedn.workers.algorithms.base_framework import BaseClient, BaseServer
+from fedn.workers.algorithms.dsgd import DsgdWorker
+from fedn.workers.algorithms.fedavg import FedAvgClient, FedAvgServer
+from fedn.workers.algorithms.push_sum import PushSumWorker
+from fedn.workers.algorithms.rounds import RoundWorker
+
+__all__ = [
+    "BaseClient",
+    "BaseServer",
+    "DsgdWorker",
+    "FedAvgClient",
+    "FedAvgServer",
+    "PushSumWorker",
+    "RoundWorker",
+]
