@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from fedn.client.learner import Learner as Learner
     from fedn.client.learner import TaskContext as TaskContext
     from fedn.client.proximal import Proximal as Proximal
+    from fedn.client.scaffold import Scaffold as Scaffold
     from fedn.protocol.errors import FednError as FednError
 
 __version__ = "0.1.0"
@@ -21,10 +22,11 @@ _HOMES = {
     "FednError": "fedn.protocol.errors",
     "Learner": "fedn.client.learner",
     "Proximal": "fedn.client.proximal",
+    "Scaffold": "fedn.client.scaffold",
     "TaskContext": "fedn.client.learner",
 }
 
-__all__ = ["APIClient", "FednError", "Learner", "Proximal", "TaskContext", "__version__"]
+__all__ = ["APIClient", "FednError", "Learner", "Proximal", "Scaffold", "TaskContext", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 import math
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from fedn.client.coding import TaskCoding
 from fedn.client.learner import Learner, TaskContext, TrainResult
 from fedn.client.weights import spec_of, weights_from_bytes, weights_to_tensors
-from fedn.models.wire import Tensors
+from fedn.models.wire import Tensors, layout
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -26,6 +26,8 @@ class Execution:
     tensors: Tensors | bytes | bytearray | memoryview | None = None
     """The bytes that go out, where a chain made them; else the tensors, which may be the learner's own arrays: it may
     change them in its next task."""
+    extras: dict[str, Tensors] = field(default_factory=dict)
+    """What follows them, by name and in this order."""
 
 
 def kinds_of(learner: Learner) -> list[TaskKind]:
@@ -76,8 +78,9 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
         validated = _evaluate(learner, context, model)
         numbers = {"validation": validated["metrics"], "num_validation_examples": validated["num_examples"]}
     spec = spec_of(model)
-    returned = learner.train(weights_from_bytes(model, spec, writable=True), context)
+    returned = learner.train(weights_from_bytes(model, spec, writable=True), replace(context, extra=coding.extras))
     result = _train_result(returned)
+    extras = _extras(result.extra, coding.extras)
     numbers |= {
         "num_examples": whole(result.num_examples, "num_examples", at_least=1),
         "num_steps": whole(result.num_steps, "num_steps"),
@@ -87,7 +90,24 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     }
     encoded = coding.encode(weights_to_tensors(result.weights, spec, what="train"), spec, result.form)
     numbers |= {"form": encoded.form, "coded": encoded.coded, "decoded_bytes": encoded.decoded_bytes}
-    return Execution(numbers=numbers, tensors=encoded.data)
+    return Execution(numbers=numbers, tensors=encoded.data, extras=extras)
+
+
+def _extras(given: Mapping[str, Any], wanted: Mapping[str, Tensors]) -> dict[str, Tensors]:
+    """What goes behind an update: for each set that came, tensors that fit it. TaskFailed (`bad_result`)."""
+    if set(given) != set(wanted):
+        raise TaskFailed(
+            "bad_result",
+            f"train returned as extra {', '.join(sorted(given)) or 'nothing'}, and the plan's rule needs "
+            f"{', '.join(sorted(wanted)) or 'nothing'}",
+            fix="Return as TrainResult.extra a change for each set of TaskContext.extra; fedn.Scaffold makes one.",
+        )
+    return {
+        name: weights_to_tensors(
+            given[name], layout((key, one.dtype, one.shape) for key, one in tensors.items())[1], what="train"
+        )
+        for name, tensors in wanted.items()
+    }
 
 
 def _validate(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:

@@ -22,6 +22,7 @@ from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
 from fedn.client.slots import HeldFile
 from fedn.client.step_files import provide_model, read_metrics, read_training, take_model
+from fedn.client.usage import children_ms
 from fedn.plan.package import EntryPointName, PackageManifest
 from fedn.protocol.errors import TaskFailed
 from fedn.protocol.tasks import TaskKind
@@ -112,12 +113,21 @@ class PackageRuntime:
                     fix="Give it such an entry point, or a learner, in fedn.yaml.",
                 )
             return await self._learner.run(call, progress)
+        if call.extras and call.kind is TaskKind.TRAIN:
+            raise TaskFailed(
+                "extra_needs_learner",
+                f"the plan's rule carries {', '.join(one.name for one in call.extras)} beside the model, and commands "
+                "of a compute package are given the model alone",
+                fix="Let the package name a learner in fedn.yaml, or choose a rule without extra state.",
+            )
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._running, self._cancelled = call.task_id, False
         try:
             with tempfile.TemporaryDirectory(prefix="task-", dir=self._scratch) as name:
                 self._place.hand_over(Path(name))
-                return await self._do(call, argv, Path(name))
+                used_ms = children_ms()
+                outcome = await self._do(call, argv, Path(name))
+                return replace(outcome, cpu_ms=children_ms() - used_ms)
         finally:
             self._running = None
 

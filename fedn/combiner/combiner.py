@@ -12,6 +12,7 @@ from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import Clients
 from fedn.combiner.encoded import EncodedModels
 from fedn.combiner.jobs import Jobs
+from fedn.combiner.lineage import Lineages
 from fedn.combiner.link import Epoch, LinkServices, link
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache
@@ -24,6 +25,7 @@ from fedn.network.tokens import TokenVerifier
 from fedn.plan.garbage import Turnover
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Unavailable
+from fedn.stores.open import open_update_store
 
 _log = bind(__name__)
 
@@ -51,6 +53,7 @@ class Combiner:
         self._spool = Spool(options.data_dir / "spool")
         self._executor = ThreadPoolExecutor(_FOLD_THREADS, thread_name_prefix="fedn-fold")
         self._admission = Admission(options.upload_memory_bytes, self._spool, options.slow_after_s)
+        self._updates = open_update_store(options.updates, federation=options.federation, combiner=options.name)
         self._sending = SendGate(SEND_BYTES, options.slow_after_s)
         services = RoundServices(
             clients=self._clients,
@@ -61,6 +64,7 @@ class Combiner:
             executor=self._executor,
             metrics=self.metrics,
             max_model_bytes=options.max_model_bytes,
+            lineages=Lineages(self._updates),
         )
         self._rounds = Rounds(services, options.keep_result_s)
         self._epoch = Epoch()
@@ -90,6 +94,9 @@ class Combiner:
         self._server = CombinerServer(options, tls, verifier, attach=self._serve_client, link=self._serve_reducer)
         self.metrics.uploads_waiting.set_function(lambda: self._admission.statistics.waiting)
         self.metrics.upload_memory_free.set_function(lambda: self._admission.statistics.free_bytes)
+        if (updates := self._updates) is not None:
+            self.metrics.kept_updates.set_function(lambda: updates.statistics.entries)
+            self.metrics.kept_bytes.set_function(lambda: updates.statistics.size_bytes)
 
     @property
     def port(self) -> int:
@@ -142,6 +149,8 @@ class Combiner:
         self._sending.close()
         await asyncio.to_thread(self._spool.close)
         await asyncio.to_thread(self._executor.shutdown)
+        if self._updates is not None:
+            await asyncio.to_thread(self._updates.close)
 
     async def __aenter__(self) -> Self:
         await self.start()

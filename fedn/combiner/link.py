@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from fedn.combiner.auth import caller
+from fedn.combiner.buffered import BufferedRound
 from fedn.combiner.clients import Clients, Peer
 from fedn.combiner.events import Listener
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
@@ -170,7 +171,7 @@ class ReducerLink:
                 await self._start(frame.start)
             case "watch":
                 self._watch(frame.watch)
-            case "close" | "extend" | "cancel" | "commit_ack":
+            case "close" | "extend" | "cancel" | "commit_ack" | "hand_up" | "hand_up_ack":
                 self._steer(frame)
             case "object":
                 self._begin(frame.object)
@@ -240,6 +241,10 @@ class ReducerLink:
                 steered.extend(frame.extend.deadline_s)
             case "cancel":
                 steered.cancel(frame.cancel.reason)
+            case "hand_up" if isinstance(steered, BufferedRound):
+                steered.hand_up(frame.hand_up.number)
+            case "hand_up_ack" if isinstance(steered, BufferedRound):
+                steered.forget(frame.hand_up_ack.number)
             case "commit_ack":
                 self._watched.pop(name, None)
                 self._services.rounds.release(name)

@@ -109,6 +109,7 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool)
         progress_s=settings.progress_s,
         keep_result_s=settings.keep_result_s,
         mutual_tls=settings.mutual_tls,
+        updates=settings.updates,
     )
     verifier = TokenVerifier(identity.token_key_pem, identity.federation)
     tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None

@@ -26,3 +26,5 @@ class CombinerMetrics:
         self.upload_memory_free = Gauge(
             "fedn_combiner_upload_memory_free_bytes", "Credit that is left", registry=self.registry
         )
+        self.kept_updates = Gauge("fedn_combiner_kept_updates", "In the update store", registry=self.registry)
+        self.kept_bytes = Gauge("fedn_combiner_kept_updates_bytes", "Of the update store", registry=self.registry)

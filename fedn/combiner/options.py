@@ -1,7 +1,9 @@
 """What a combiner may be told at its start, and the limits that are the same for every combiner."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from fedn.plan.settings import UpdateStoreSettings
 
 MIB = 1 << 20
 
@@ -51,6 +53,8 @@ class CombinerOptions:
     keep_result_s: float = 600.0
     """The result of a round that nobody watches is kept for so long."""
     mutual_tls: bool = False
+    updates: UpdateStoreSettings = field(default_factory=UpdateStoreSettings)
+    """Where clients' latest updates are kept, for rules that go by them in later rounds."""
     slow_after_s: float = 1.0
     """An upload under way for so long makes room for another; a grant that waits so long for memory gets a file."""
 

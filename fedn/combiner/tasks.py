@@ -78,7 +78,7 @@ class OpenTask:
 
     def names(self, object_id: str) -> bool:
         """Whether the client needs the object for it."""
-        return object_id in (self.spec.model_id, self.spec.package_id) or object_id == self.encoded_id != ""
+        return object_id in (self.spec.brings_model, self.spec.package_id) or object_id == self.encoded_id != ""
 
     def wants_encoded(self, peer: Peer) -> bool:
         """Whether its model goes through a chain on its way to this client."""

@@ -108,6 +108,7 @@ _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("POST", "/seed"): ADMIN,
     ("GET", "/start"): READERS,
     ("POST", "/start"): ADMIN,
+    ("GET", "/accounting"): READERS,
     ("GET", "/plot"): READERS,
     ("GET", "/plot_type"): READERS,
     ("POST", "/plot_type"): READERS,

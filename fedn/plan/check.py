@@ -22,7 +22,7 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     faults: list[FednError] = []
     rule = _made(RULES, "rule", plan.rule, faults)
     _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
-    _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    scheduler = _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
     if plan.server_optimizer is not None:
         _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
@@ -32,6 +32,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+    if scheduler is not None:
+        faults += scheduler.faults(plan, rule)
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(
@@ -56,11 +58,27 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
+    if rule.extras:
+        yield from _extra_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
         yield _fault(
             "update_chain",
             f"the rule {rule.name} compares updates value by value, and most of theirs would be left out",
             "Leave topk out of update_chain.",
+        )
+
+
+def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule that carries extra state."""
+    beside = f"the rule {rule.name} carries {', '.join(extra.name for extra in rule.extras)} beside the model"
+    for field in ("update_chain", "model_chain"):
+        if getattr(plan, field):
+            yield _fault(field, f"{beside}, which goes as it is", f"Leave {field} out.")
+    if plan.keep_combiner_models:
+        yield _fault(
+            "keep_combiner_models",
+            f"{beside}, and combiners return both as one object",
+            "Leave keep_combiner_models out.",
         )
 
 

@@ -22,6 +22,7 @@ from fedn.plan.settings_base import (
     Secret,
     Settings,
     StateStoreSettings,
+    UpdateStoreSettings,
     is_loopback,
     secret_faults,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "Settings",
     "SiteSettings",
     "StateStoreSettings",
+    "UpdateStoreSettings",
     "load_settings",
 ]
 
@@ -257,6 +259,15 @@ class CombinerSettings(SiteSettings):
     """Address at which they are served, to whoever can reach it: without TLS and without a token."""
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds between signs of life to the reducer."""
+    updates: UpdateStoreSettings = Field(default_factory=UpdateStoreSettings, validate_default=True)
+    """Where clients' latest updates are kept, for rules that go by them in later rounds."""
+
+    @field_validator("updates")
+    @classmethod
+    def _updates_in_data_dir(cls, updates: UpdateStoreSettings, info: ValidationInfo) -> UpdateStoreSettings:
+        if updates.kind == "files" and updates.path is None and "data_dir" in info.data:
+            return updates.model_copy(update={"path": info.data["data_dir"] / "updates"})
+        return updates
 
 
 class ClientSettings(SiteSettings):

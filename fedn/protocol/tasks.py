@@ -46,6 +46,17 @@ CodecChain = Annotated[tuple[CodecChoice, ...], Field(max_length=8)]
 """What happens to tensors on their way, in the order in which the sender applies it; empty: nothing."""
 
 
+class Section(Frozen):
+    """Bytes of one name behind others in an object: safetensors of their own."""
+
+    name: str = Field(min_length=1, max_length=64)
+    size_bytes: int = Field(gt=0, lt=1 << 63)
+
+
+Sections = Annotated[tuple[Section, ...], Field(max_length=8)]
+"""What follows a model's bytes in an object, in this order: extra state that a rule carries beside the model."""
+
+
 class TaskSpec(Frozen):
     """What one client is asked to do in a round."""
 
@@ -58,7 +69,7 @@ class TaskSpec(Frozen):
     validate_incoming: bool = False
     """A train task that also reports metrics of the model that it starts from."""
     step_budget: int | None = Field(default=None, gt=0)
-    """Optimizer steps at the most; None: as the learner decides."""
+    """Optimizer steps to make, more or fewer than an epoch; None: as the learner decides."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     package_id: str = ""
     helper: str = ""
@@ -68,6 +79,17 @@ class TaskSpec(Frozen):
     """What the model went through, where `encoded_model_id` is given."""
     encoded_model_id: str = ""
     """Digest of the encoded model, which stands for `model_id`; set by the combiner that encoded it."""
+    input_id: str = ""
+    """Digest of the object that brings the model with `extras` behind it; empty: the model comes alone."""
+    extras: Sections = ()
+    """Extra state that the rule carries; a train task is answered with a section for each."""
+    last_counted: int | None = Field(default=None, ge=0)
+    """Index of the session's last round whose model counts an update of this client; None: there is none."""
+
+    @property
+    def brings_model(self) -> str:
+        """Digest of the object that brings the task's model, but for an encoded one; empty for `init`."""
+        return self.input_id or self.model_id
 
 
 def _all_numbers(metrics: dict[str, float]) -> dict[str, float]:
@@ -109,6 +131,12 @@ class UpdateMetadata(Frozen):
     """What the model went through that the client worked on."""
     model_bytes: int = Field(default=0, ge=0)
     """Size of that model as it came to the client; 0 where there is none."""
+    cpu_ms: float = Field(default=0.0, ge=0)
+    """Processor time of the step, over all its threads."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """The most memory that the process of the step has held up to then; 0 where not measured."""
+    extras: Sections = ()
+    """What follows the update's own tensors in its bytes."""
 
 
 def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, float]:

@@ -6,6 +6,7 @@ from flask import Flask, Response, g, request
 
 from fedn.protocol.rest import API_PREFIX
 from fedn.reducer.pages import (
+    accounting,
     clients,
     events,
     login,
@@ -61,6 +62,7 @@ def create_app(parts: Services) -> Flask:
         network,
         model_pages,
         metrics,
+        accounting,
         events,
         package_pages,
         old_names,

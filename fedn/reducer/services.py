@@ -19,6 +19,7 @@ from fedn.reducer.registry import Registry
 from fedn.reducer.sessions import Sessions
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
+from fedn.reducer.watching.accounts import Accounts
 from fedn.reducer.watching.history import History
 from fedn.reducer.watching.marks import RoundMarks
 from fedn.reducer.watching.visitors import Visitors
@@ -36,11 +37,12 @@ class Watching:
     marks: RoundMarks
     vitals: Vitals
     history: History
+    accounts: Accounts
 
 
 def start_watching(events: EventLog, sessions: Sessions, trail: Trail) -> Watching:
     """Listens to the event log from now on."""
-    watching = Watching(Visitors(), RoundMarks(), Vitals(), History(sessions, trail))
+    watching = Watching(Visitors(), RoundMarks(), Vitals(), History(sessions, trail), Accounts(sessions))
     events.add_listener(watching.visitors.note_event)
     events.add_listener(watching.marks.note_event)
     return watching

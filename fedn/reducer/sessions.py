@@ -330,6 +330,7 @@ def round_view(record: RoundRecord) -> RoundView:
         base_model_id=record.base_model_id,
         model_id=record.model_id,
         cohort=record.cohort,
+        step_budgets=record.step_budgets,
         ledger=record.ledger,
         spent=record.spent,
         combiner_models=record.combiner_models,

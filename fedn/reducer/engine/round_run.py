@@ -5,10 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import NotFound, Unavailable
-from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
+from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.gathered import forwards
 from fedn.reducer.engine.global_model import rule_of
@@ -62,17 +63,24 @@ class RoundRun:
         return found
 
     async def attempt(
-        self, number: int, base_model_id: str, *, fetches: bool = True, adopts: bool = False
+        self,
+        number: int,
+        base_model_id: str,
+        carrier: Carrier | None = None,
+        *,
+        fetches: bool = True,
+        adopts: bool = False,
     ) -> AttemptResult:
         """A new attempt: waits for clients, chooses the cohort, writes the round down while it begins, runs it.
 
         Args:
+            carrier: what brings the base model, where the rule has extra state.
             fetches: whether a combiner model is fetched even where it is the only one; else `part` does it.
             adopts: whether to go on with an attempt that an earlier process started and did not come to write down. Who
                 was asked is worked out again: a client that came or went meanwhile is late, or costs the attempt.
         """
         name = self.record.name.model_copy(update={"attempt": number})
-        again = await self._open(name, base_model_id, adopts=adopts)
+        again = await self._open(name, base_model_id, carrier, adopts=adopts)
         return await self._execute(again=again, fetches=fetches)
 
     async def reattach(self, record: RoundRecord, *, fetches: bool = True) -> AttemptResult:
@@ -87,6 +95,7 @@ class RoundRun:
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
         if record.kind is RoundKind.TRAIN:
             self._past.note_cohort(record.name.index, record.cohort)
+            self._past.note_budgets(record.step_budgets)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
@@ -101,7 +110,7 @@ class RoundRun:
         ]
         return max(held, key=lambda name: (name.epoch, name.attempt), default=None)
 
-    async def _open(self, name: RoundName, base_model_id: str, *, adopts: bool) -> bool:
+    async def _open(self, name: RoundName, base_model_id: str, carrier: Carrier | None, *, adopts: bool) -> bool:
         """Decides who does what; whether that is an attempt which runs already."""
         plan, kind = self._plan, self.record.kind
         started = time.time()
@@ -119,10 +128,11 @@ class RoundRun:
         cohort = chosen.clients
         held = self._left_behind() if adopts else None
         name = held or name
-        budgets: Mapping[str, int | None] = {}
+        budgets: StepBudgets | None = None
         if kind is RoundKind.TRAIN:
             self._past.note_cohort(name.index, cohort)
-            budgets = self._scheduler.budgets(cohort, self._past.latest)
+            budgets = self._scheduler.budgets(cohort, self._past.latest, self._past.first_budgets)
+            self._past.note_budgets(budgets)
         attached = self._context.roster.snapshot()
         assignments, ledger = assign_tasks(
             plan,
@@ -131,9 +141,13 @@ class RoundRun:
             base_model_id,
             cohort=cohort,
             attached=attached,
-            budgets=budgets,
+            budgets=budgets.steps if budgets is not None else {},
             left_out=chosen.left_out,
+            carrier=carrier,
         )
+        members = self._members()
+        for combiner in members or ():
+            assignments.setdefault(combiner, ())
         now = time.time()
         self.record = self.record.model_copy(
             update={
@@ -141,6 +155,8 @@ class RoundRun:
                 "state": RoundState.RUNNING,
                 "cohort": cohort,
                 "assignments": assignments,
+                "members": members,
+                "step_budgets": budgets,
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -157,6 +173,14 @@ class RoundRun:
             clients=len(cohort),
         )
         return held is not None
+
+    def _members(self) -> dict[str, tuple[str, ...]] | None:
+        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time."""
+        if self.record.kind is not RoundKind.TRAIN or not rule_of(self._plan).lineage:
+            return None
+        linked = self._context.linked()
+        found = self._context.roster.members(TaskKind.TRAIN)
+        return {combiner: tuple(found[combiner]) for combiner in linked if combiner in found}
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -252,7 +276,14 @@ class RoundRun:
         self._parts = {
             combiner: RoundPart(
                 links[combiner],
-                round_spec(self._plan, record.name, tasks, max(1.0, record.deadline_at - time.time())),
+                round_spec(
+                    self._plan,
+                    record.name,
+                    tasks,
+                    max(1.0, record.deadline_at - time.time()),
+                    self._scheduler.required if record.kind is RoundKind.TRAIN else (),
+                    None if record.members is None else record.members.get(combiner, ()),
+                ),
                 self._context.objects,
                 max_model_bytes=self._context.max_model_bytes,
                 on_ledger=attempt.note,

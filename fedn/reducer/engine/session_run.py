@@ -1,21 +1,25 @@
 """A running session: round after round until its plan is fulfilled, it is stopped, or it cannot go on."""
 
+import asyncio
 import logging
 import time
 from dataclasses import replace
 
+from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.tasks import TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
+from fedn.reducer.engine.carrier import carry
 from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, global_model, read_state, round_metrics
+from fedn.reducer.engine.global_model import GlobalModel, global_model, round_metrics, rule_of, starting_states
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
+from fedn.reducer.engine.states import States, read_states
 from fedn.reducer.engine.training import Training
 from fedn.scheduling.base import get_scheduler
 from fedn.scheduling.selection.base import get_selector
@@ -99,8 +103,8 @@ class SessionRun:
             await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
 
     async def _remember(self, first: int) -> None:
-        """Reads what is known of the rounds before this one, where the selector goes by it."""
-        if first and self._selector.uses_past:
+        """Reads what is known of the rounds before this one, where the selector or the scheduler goes by it."""
+        if first and (self._selector.uses_past or self._scheduler.uses_past):
             session, state = self.record.id, self._context.state
             await self._context.store(lambda: self._past.read(state, session, first))
 
@@ -112,11 +116,21 @@ class SessionRun:
 
     async def _base_of(self, entry: TrailEntry) -> GlobalModel:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
+        context, plan, rule = self._context, self._plan, rule_of(self._plan)
         model = global_model(entry.model_id, spec)
-        if self._plan.server_optimizer is None or not entry.state_id:
+        if plan.server_optimizer is None and not rule.extras:
             return model
-        state = await self._context.store_model(lambda: read_state(self._context.models, entry.state_id))
-        return replace(model, state=state, state_id=entry.state_id)
+        kept: States = {}
+        if entry.state_id:
+            kept = await context.store_model(lambda: read_states(context.models, entry.state_id))
+        goes_on = entry.session == self.record.id
+        states = starting_states(kept, spec, plan, context.algorithm, goes_on=goes_on)
+        if not rule.extras:
+            return replace(model, states=states)
+        shared = await context.objects.get(entry.model_id, wire.OBJECT_KIND_MODEL)
+        carrier = await asyncio.to_thread(carry, shared, rule, states, context.algorithm)
+        context.objects.hold(carrier.shared)
+        return replace(model, states=states, carrier=carrier)
 
     def _note_commit(self, entry: TrailEntry) -> None:
         assert entry.round is not None  # of a round

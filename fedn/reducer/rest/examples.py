@@ -98,6 +98,8 @@ def _round() -> rest.RoundView:
         ms_per_step=4.2,
         ms_per_epoch=159.6,
         task_ms=181.0,
+        cpu_ms=176.0,
+        memory_bytes=93_000_000,
         metrics={"loss": 0.31, "accuracy": 0.91},
     )
     updated = LedgerEntry(

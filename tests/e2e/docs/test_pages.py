@@ -19,6 +19,7 @@ PAGES = [
     "tutorials/getting-started.md",
     "tutorials/fashion-mnist.md",
     "explanation/rounds.md",
+    "explanation/schedulers.md",
     "explanation/aggregation.md",
     "explanation/trail.md",
     "explanation/workers.md",
@@ -34,6 +35,7 @@ PAGES = [
     "how-to/back-up-and-verify.md",
     "tutorials/your-own-project.md",
     "how-to/write-a-learner.md",
+    "how-to/correct-client-drift.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
 ]

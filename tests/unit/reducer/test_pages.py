@@ -21,6 +21,7 @@ from tests.unit.reducer.parts import ADMIN_SECRET, Parts
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PAGES = [
     "/",
+    "/accounting",
     "/clients",
     "/context",
     "/dashboard",
