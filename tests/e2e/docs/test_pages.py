@@ -29,6 +29,7 @@ PAGES = [
     "reference/metrics.md",
     "how-to/seed-a-model.md",
     "how-to/send-fewer-bytes.md",
+    "how-to/keep-clients-updates.md",
     "how-to/add-a-site.md",
     "how-to/run-in-production.md",
     "how-to/run-an-experiment.md",
