@@ -118,6 +118,7 @@ _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/start"): READERS,
     ("POST", "/start"): ADMIN,
     ("GET", "/accounting"): READERS,
+    ("GET", "/times"): READERS,
     ("GET", "/plot"): READERS,
     ("GET", "/plot_type"): READERS,
     ("POST", "/plot_type"): READERS,
