@@ -3,24 +3,28 @@
 import logging
 import time
 from dataclasses import replace
+from typing import TypeVar, cast
 
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import as_json
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.tasks import TaskKind
 from fedn.protocol.trail import TrailEntry
+from fedn.reducer.engine.asynchronous import AsynchronousTraining
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.global_model import GlobalModel, global_model, read_state, round_metrics
+from fedn.reducer.engine.open_round import OpenRound
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
 from fedn.reducer.engine.training import Training
-from fedn.scheduling.base import get_scheduler
+from fedn.scheduling.base import CarryingScheduler, get_scheduler
 from fedn.scheduling.selection.base import get_selector
 from fedn.stores.base import Put
 
+Run = TypeVar("Run", bound=RoundRun)
 log = logging.getLogger(__name__)
 
 _SHOWN_ROUNDS = 3
@@ -87,16 +91,29 @@ class SessionRun:
         await self._save(model_id=head.model_id, rounds_done=first)
         if first < self._plan.rounds:
             await self._remember(first)
-            training = Training(
-                self._plan,
-                self._context,
-                new_round=self._new_round,
-                left=await self._left_of(first, first + 1),
-                on_commit=self._note_commit,
-            )
-            head = await training.run(first, head, await self._base_of(head))
+            head = await (await self._training(first)).run(first, head, await self._base_of(head))
         if self._plan.validate_models:
             await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
+
+    async def _training(self, first: int) -> Training | AsynchronousTraining:
+        if self._scheduler.carries_over:
+            return AsynchronousTraining(
+                self.record.id,
+                self._plan,
+                cast(CarryingScheduler, self._scheduler),
+                self._selector,
+                self._context,
+                self._past,
+                new_round=self._open_round,
+                on_commit=self._note_commit,
+            )
+        return Training(
+            self._plan,
+            self._context,
+            new_round=self._new_round,
+            left=await self._left_of(first, first + 1),
+            on_commit=self._note_commit,
+        )
 
     async def _remember(self, first: int) -> None:
         """Reads what is known of the rounds before this one, where the selector or the scheduler goes by it."""
@@ -126,7 +143,7 @@ class SessionRun:
 
     async def _settle(self, head: TrailEntry, index: int) -> None:
         """A reducer process that ended right after the commit left the round's record open."""
-        run = self._new_round(RoundKind.TRAIN, index)
+        run = self._open_round(index) if self._scheduler.carries_over else self._new_round(RoundKind.TRAIN, index)
         earlier = await run.earlier()
         if earlier is not None:
             run.record = earlier
@@ -167,12 +184,17 @@ class SessionRun:
 
     def _new_round(self, kind: RoundKind, index: int) -> RoundRun:
         """A round that is shown as live from now on."""
+        return self._shown(RoundRun, kind, index)
+
+    def _open_round(self, index: int) -> OpenRound:
+        """As `_new_round`, of a session whose tasks go on over commits."""
+        return self._shown(OpenRound, RoundKind.TRAIN, index)
+
+    def _shown(self, make: type[Run], kind: RoundKind, index: int) -> Run:
         self.rounds.pop(index, None)
         while len(self.rounds) >= _SHOWN_ROUNDS:
             del self.rounds[next(iter(self.rounds))]
-        run = RoundRun(
-            self.record.id, index, kind, self._plan, self._scheduler, self._context, self._past, self._selector
-        )
+        run = make(self.record.id, index, kind, self._plan, self._scheduler, self._context, self._past, self._selector)
         self.rounds[index] = run
         return run
 
@@ -214,7 +236,7 @@ class SessionRun:
         )
         run.note()
         if entry is not None:
-            record_validations(run, result, entry, self._context)
+            record_validations(run, result.ledger, entry, self._context)
         run.acknowledge()
         return result
 
