@@ -245,6 +245,15 @@ class APIClient(FednNames, WorkerGroupCalls):
         """What a session took: traffic and compute time, in all, by round and by client."""
         return call(self._http, "GET", api_path("sessions", session, "accounting"), rest.Accounting)
 
+    def statistics(self, session: str) -> rest.SessionStatistics:
+        """Where a session's time went: by round, client and model."""
+        return call(self._http, "GET", api_path("sessions", session, "statistics"), rest.SessionStatistics)
+
+    def round_statistics(self, session: str, index: int) -> rest.RoundStatistics:
+        """Where the time of one round (index from 0) went: by client and combiner."""
+        path = api_path("sessions", session, "rounds", str(index), "statistics")
+        return call(self._http, "GET", path, rest.RoundStatistics)
+
     def validations(self, session: str | None = None) -> list[ValidationRecord]:
         """What the clients measured of the global models; of one session, or of all."""
         path = api_path("validations") if session is None else api_path("sessions", session, "validations")

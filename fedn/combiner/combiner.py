@@ -33,6 +33,7 @@ from fedn.plan.garbage import Turnover
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Unavailable
 from fedn.stores.open import open_update_store
+from fedn.stores.updates.store import UpdateStore
 
 _log = bind(__name__)
 
@@ -85,6 +86,7 @@ class Combiner:
         )
         self._rounds = Rounds(services, options.keep_result_s)
         self._epoch = Epoch()
+        self._looking = Jobs(lambda error: _log.warning(f"the update store cannot be used yet: {error}"))
         self._parking = Jobs(lambda error: _log.error("an upload could not be set aside", exc_info=error))
         self._attach = AttachServices(
             options=options,
@@ -162,6 +164,14 @@ class Combiner:
             await self._close_parts()
             raise
         _log.info("combiner listens", extra={"combiner": self.options.name, "port": self.port})
+        if self._updates is not None:
+            self._looking.start(self._look_at(self._updates))
+
+    async def _look_at(self, updates: UpdateStore) -> None:
+        """So that a wrong password or address is told now, not in the first session that needs the store."""
+        kept = await asyncio.to_thread(updates.sessions)
+        if kept:
+            _log.info(f"the update store has updates of {len(kept)} earlier session(s)")
 
     async def stop(self) -> None:
         """Says goodbye to everybody and leaves nothing behind; results that nobody fetched are lost."""
@@ -175,6 +185,7 @@ class Combiner:
         await self._close_parts()
 
     async def _close_parts(self) -> None:
+        await self._looking.wait()
         await self._parking.wait()
         await self._rounds.close()
         await self._admission.close()

@@ -160,6 +160,8 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         ms_per_step=metadata.ms_per_step,
         ms_per_epoch=metadata.ms_per_epoch,
         task_ms=metadata.task_ms,
+        train_ms=metadata.train_ms,
+        validate_ms=metadata.validate_ms,
         metrics=metadata.metrics,
         validation=metadata.validation,
         num_validation_examples=metadata.num_validation_examples,
@@ -187,6 +189,8 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             ms_per_step=message.ms_per_step,
             ms_per_epoch=message.ms_per_epoch,
             task_ms=message.task_ms,
+            train_ms=message.train_ms,
+            validate_ms=message.validate_ms,
             metrics=dict(message.metrics),
             validation=dict(message.validation),
             num_validation_examples=message.num_validation_examples,
@@ -216,6 +220,8 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
         members=None if spec.members is None else link.Members(clients=spec.members),
+        required_metadata=spec.required_metadata,
+        buffered=spec.buffered,
     )
 
 
@@ -235,6 +241,8 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
             members=tuple(message.members.clients) if message.HasField("members") else None,
+            required_metadata=dict(message.required_metadata),
+            buffered=message.buffered,
         )
     except ValidationError as error:
         raise _bad("round", error) from error
@@ -252,6 +260,7 @@ def ledger_to_wire(entry: LedgerEntry) -> link.LedgerChange:
         down_bytes=entry.down_bytes,
         up_bytes=entry.up_bytes,
         busy_ms=entry.busy_ms,
+        sent_unix_s=entry.sent_at,
     )
 
 
@@ -272,6 +281,7 @@ def ledger_from_wire(message: link.LedgerChange, *, combiner: str, updated_at: f
         down_bytes=message.down_bytes,
         up_bytes=message.up_bytes,
         busy_ms=message.busy_ms,
+        sent_at=message.sent_unix_s,
         updated_at=updated_at,
     )
 

@@ -17,6 +17,7 @@ from fedn.reducer.pages import (
     probes,
     reference,
     session,
+    times,
     vendor,
 )
 from fedn.reducer.pages import models as model_pages
@@ -68,6 +69,7 @@ def create_app(parts: Services) -> Flask:
         old_names,
         vendor,
         reference,
+        times,
     ):
         app.register_blueprint(pages.blueprint)
     parts.live.use(live_renderer(app))

@@ -322,6 +322,10 @@ class WireReducer(WireStream):
         )
         return event.done
 
+    async def handed_up(self, number: int) -> combiner_pb2.RoundDone:
+        event = await self.expect("event", where=lambda event: event.handed_up.number == number)
+        return event.handed_up.result
+
     async def ledger(self, client: str, state: LedgerState) -> combiner_pb2.LedgerChange:
         wanted = combiner_pb2.LedgerState.Value(f"LEDGER_STATE_{state.name}")
         event = await self.expect(
@@ -342,8 +346,15 @@ class WireReducer(WireStream):
         return bytes(self.objects[object_id])
 
     async def order(self, what: str, name: RoundName, **fields: Any) -> None:
-        """CloseRound, ExtendRound, CancelRound or CommitAck, by the field's name."""
-        kinds = {"close": "CloseRound", "extend": "ExtendRound", "cancel": "CancelRound", "commit_ack": "CommitAck"}
+        """CloseRound, ExtendRound, CancelRound, CommitAck, HandUp or HandUpAck, by the field's name."""
+        kinds = {
+            "close": "CloseRound",
+            "extend": "ExtendRound",
+            "cancel": "CancelRound",
+            "commit_ack": "CommitAck",
+            "hand_up": "HandUp",
+            "hand_up_ack": "HandUpAck",
+        }
         order = getattr(combiner_pb2, kinds[what])(round=round_to_wire(name), **fields)
         await self.write(combiner_pb2.ReducerFrame(**{what: order}))
 

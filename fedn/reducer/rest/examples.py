@@ -98,6 +98,8 @@ def _round() -> rest.RoundView:
         ms_per_step=4.2,
         ms_per_epoch=159.6,
         task_ms=181.0,
+        train_ms=160.0,
+        validate_ms=9.0,
         cpu_ms=176.0,
         memory_bytes=93_000_000,
         metrics={"loss": 0.31, "accuracy": 0.91},
@@ -113,6 +115,7 @@ def _round() -> rest.RoundView:
         down_bytes=33752,
         up_bytes=33752,
         busy_ms=214.0,
+        sent_at=_TIME + 0.002,
         updated_at=_TIME + 1,
     )
     late = LedgerEntry(
@@ -292,6 +295,8 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         ),
         rest.SessionStart(name="first try", plan={"rounds": 10, "parameters": {"epochs": 2}}),
         rest.account(_SESSION, [_round()]),
+        rest.session_statistics(view, [_round()]),
+        rest.round_statistics(_round()),
         rest.PredictionView(session=_SESSION, client="hospital-1", object_id=_UPDATE, size_bytes=4096),
         ValidationRecord(
             federation="fedn-network",

@@ -46,6 +46,8 @@ CALLS: dict[str, Callable[[APIClient, Path], Any]] = {
     "rounds": lambda api, file: api.rounds("s"),
     "round": lambda api, file: api.round("s", 0),
     "accounting": lambda api, file: api.accounting("s"),
+    "statistics": lambda api, file: api.statistics("s"),
+    "round_statistics": lambda api, file: api.round_statistics("s", 0),
     "validations": lambda api, file: api.validations(),
     "validations of a session": lambda api, file: api.validations("s"),
     "start_predictions": lambda api, file: api.start_predictions(),

@@ -12,7 +12,16 @@ from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, NotFound
-from fedn.protocol.rest import Accounting, EnrolRequest, PredictionView, RoundView, SessionView, account
+from fedn.protocol.rest import (
+    Accounting,
+    EnrolRequest,
+    PredictionView,
+    RoundView,
+    SessionStatistics,
+    SessionView,
+    account,
+    session_statistics,
+)
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
@@ -130,6 +139,9 @@ class FakeSessions:
     def accounting(self, session: str) -> Accounting:
         self.get(session)
         return account(session, self.views_of_rounds)
+
+    def statistics(self, session: str) -> SessionStatistics:
+        return session_statistics(self.get(session), self.views_of_rounds)
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         self.detached.append((client, code))
