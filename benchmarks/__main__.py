@@ -13,6 +13,7 @@ BENCHMARKS = {
     "codecs": "benchmarks.codecs",
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
+    "workers": "benchmarks.workers",
     "idle": "benchmarks.idle",
     "dashboards": "benchmarks.dashboards",
     "scale": "benchmarks.scale",

@@ -19,6 +19,7 @@ from benchmarks import (
     simulate,
     soak,
     stores,
+    workers,
 )
 from benchmarks.counts import format_count
 from benchmarks.peers import verdict
@@ -48,6 +49,7 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "codecs": _codecs_table,
     "data_plane": data_plane.table,
     "relay": relay.table,
+    "workers": workers.table,
     "idle": idle.table,
     "scale": scale.table,
     "simulate": simulate.table,
