@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fedn.aggregation.checks import check_header, of_base_widths
+from fedn.aggregation.checks import check_header, check_weight, of_base_widths
 from fedn.aggregation.numerics import (
     PIECE,
     Flat,
@@ -121,6 +121,24 @@ class Accumulator:
     ) -> None:
         """Adds weight * update; see `fedn.aggregation.base.Aggregate.add`."""
         self._check(weight, form, share)
+        self._put(update, spec, weight, share)
+        self._note(weight, form, share)
+
+    def take_out(self, update: Buffer | Pieces, spec: ModelSpec, weight: float) -> None:
+        """Subtracts weight * update, which was added in the form "model" with this weight.
+
+        The products are those that were added, to the bit: only the sums are rounded.
+
+        Raises:
+            UpdateRefused, InvalidInput: as `add`; nothing is subtracted.
+        """
+        self._check(weight, "model", 1.0)
+        self._put(update, spec, -weight, 1.0)
+        self._weight -= weight
+        self._count -= 1
+
+    def _put(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, share: float) -> None:
+        """Adds weight * update to the sums, and for floating-point tensors weight * share * update."""
         if len(update) < spec.size_bytes:
             raise ValueError(f"the update has {len(update)} bytes and its spec {spec.size_bytes}")
         # Most updates have the layout of the one before: then there is nothing to check and to work out anew.
@@ -134,7 +152,6 @@ class Accumulator:
         for segment in self._known_segments:
             factor = weight * share if is_floating(segment.dtype) else weight
             in_parts(segment.size, partial(self._put_range, put, pieces, segment, factor))
-        self._note(weight, form, share)
 
     def _put_range(self, put: _Put, pieces: Pieces, segment: _Segment, weight: float, start: int, stop: int) -> None:
         """Puts elements [start, stop) of a segment into the sum; several threads may, each with a range of its own."""
@@ -277,8 +294,7 @@ class Accumulator:
                 store_mean(total[run], weight, out[run], scratch, values, base_weight)
 
     def _check(self, weight: float, form: str, share: float) -> None:
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
+        check_weight(weight)
         if not (math.isfinite(share) and share >= 0):
             raise InvalidInput("bad_weight", f"A share must be finite and >= 0, not {share}")
         if form not in {"model", "delta"}:

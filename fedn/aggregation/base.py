@@ -6,6 +6,7 @@ Not here: any rule; each has its own module and its entry point in the group `fe
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self, cast
 
+from fedn.aggregation.extra import Extra
 from fedn.models.codecs.base import Check
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
@@ -106,8 +107,15 @@ class Rule(Protocol):
     """Whether its aggregates need the base model's bytes for every update, not only for those of the form "delta"."""
     gathers: bool
     """Whether it looks at all updates at once: then it is a `fedn.aggregation.gathering.base.GatheringRule`."""
+    lineage: int
+    """How many of each client's latest updates it goes by, of this round and earlier ones. 0: it goes by this round's
+    alone; else it is a `fedn.aggregation.lineage.LineageRule`."""
     takes_sparse: bool
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
+    extras: Sequence[Extra]
+    """What it carries beside the model; empty for most."""
+    is_numeric: bool
+    """Whether models and updates are numbers to calculate with: to round, subtract, or step along."""
     takes_stale: bool
     """Whether updates of several base models may be summed apart, and each sum be applied to a later model: then its
     aggregates are of `SummedAggregate`."""

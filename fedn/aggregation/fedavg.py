@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
+from fedn.aggregation.extra import Extra
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
@@ -20,7 +21,10 @@ class Linear:
     required: frozenset[str] = frozenset()
     needs_base = False
     gathers = False
+    lineage = 0
     takes_sparse = True
+    extras: Sequence[Extra] = ()
+    is_numeric = True
     takes_stale = True
     weighted_only = False
 

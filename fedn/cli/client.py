@@ -38,6 +38,27 @@ def start(context: click.Context, settings: ClientSettings) -> None:
 
 
 @client.command()
+@click.option(
+    "--away",
+    "away_s",
+    type=click.FloatRange(0, 86400),
+    default=120.0,
+    show_default=True,
+    help="Seconds without a combiner that are no fault yet.",
+)
+@settings_options(ClientSettings)
+def health(away_s: float, settings: ClientSettings) -> None:
+    """Look whether the client on this machine is at work, and fail where it is not.
+
+    For health checks of containers and orchestrators. A client has no port, so this reads a file that it keeps up to
+    date in its folder. It takes the same settings as `fedn client start`.
+    """
+    from fedn.client.condition import check_client  # heavy: only this command needs it
+
+    click.echo(f"the client is {check_client(settings, away_s)}")
+
+
+@client.command()
 @settings_options(ClientSettings)
 @json_option
 @click.pass_context

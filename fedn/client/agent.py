@@ -16,7 +16,7 @@ from typing import Any
 
 from fedn.api.trust import wait_for_authority
 from fedn.client.attachment import Attachment, Introduction, SaidBye
-from fedn.client.backoff import Backoff, jittered
+from fedn.client.condition import ConditionFile
 from fedn.client.downloads import Downloads
 from fedn.client.heads import TrailMemory
 from fedn.client.objects import ObjectCache
@@ -25,6 +25,7 @@ from fedn.client.site import Site
 from fedn.client.spool import Spool, SpooledResult
 from fedn.client.stream import CombinerStream
 from fedn.client.tasks import Tasks
+from fedn.network.backoff import Backoff, jittered
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.identity import Identity
 from fedn.network.join import join_of
@@ -71,6 +72,11 @@ class ClientAgent:
         folder = self._settings.data_dir
         with ExitStack() as stack:
             self._identity = stack.enter_context(Identity(folder, self._settings.name, Role.CLIENT))
+            self._condition = ConditionFile(folder)
+            stack.callback(self._condition.close)
+            self._condition.away("not enrolled yet")
+            beat = asyncio.create_task(self._condition.beat())
+            stack.callback(beat.cancel)
             if not await self._authority_came():
                 return
             self._open(folder)
@@ -156,7 +162,7 @@ class ClientAgent:
             try:
                 return await self._site.enrol()
             except Unavailable as error:
-                self._tell(f"not enrolled yet: {error}")
+                self._waits(f"not enrolled yet: {error}")
                 await asyncio.sleep(self._backoff.next_s())
 
     async def _assigned(self, avoid: tuple[str, ...]) -> Assignment:
@@ -165,7 +171,7 @@ class ClientAgent:
             try:
                 assignment = await self._site.assign(self._settings.combiner or "", avoid)
             except Unavailable as error:
-                self._tell(f"no assignment yet: {error}")
+                self._waits(f"no assignment yet: {error}")
                 await asyncio.sleep(self._backoff.next_s())
                 if self._last is not None:
                     return self._last
@@ -174,7 +180,7 @@ class ClientAgent:
             if assignment.status == "assigned":
                 self._last = assignment
                 return assignment
-            self._tell(f"no assignment yet: {assignment.reason} [{assignment.code}]")
+            self._waits(f"no assignment yet: {assignment.reason} [{assignment.code}]")
             await asyncio.sleep(jittered(min(max(assignment.retry_after_s, _MIN_WAIT_S), _MAX_WAIT_S)))
 
     async def _attach(self, assignment: Assignment) -> "_Ended":
@@ -197,6 +203,7 @@ class ClientAgent:
             await attachment.greet()
             attached_at = loop.time()
             self._tell(f"attached to the combiner {assignment.combiner}")
+            self._condition.attached(assignment.combiner)
             self._attached.set()
             helpers.append(asyncio.create_task(self._keep_token(stream, assignment.expires_at)))
             await attachment.serve()
@@ -231,6 +238,7 @@ class ClientAgent:
     async def _after(self, assignment: Assignment, ended: "_Ended") -> tuple[Assignment | None, tuple[str, ...]]:
         """What to do after an attachment: the assignment to use again, if any, and the combiners to avoid."""
         error, combiner = ended.error, assignment.combiner
+        self._condition.away(str(error))
         if isinstance(error, Forbidden) or (isinstance(error, SaidBye) and error.final):
             raise error
         self._tell(str(error))
@@ -271,6 +279,10 @@ class ClientAgent:
             },
             codecs=known_codecs(),
         )
+
+    def _waits(self, text: str) -> None:
+        self._condition.away(text)
+        self._tell(text)
 
     def _tell(self, text: str) -> None:
         """Into the log, but the same thing only once in a row."""

@@ -49,6 +49,10 @@ class TaskContext(Mapping[str, Any]):
     """Where the site keeps its data, as its owner set it."""
     work_dir: Path = Path()
     """A directory of this client that outlives tasks and restarts, for what must not leave it (optimizer state …)."""
+    extra: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
+    """Of a train task: what the plan's rule carries beside the model, sets of tensors by name. Read-only."""
+    last_counted: int | None = None
+    """Where the rule carries something: index of the session's last round whose model counts this client's update."""
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     """Asks whether the result is not wanted any more. A long `train` that looks now and then may return early."""
     report: Callable[[float, Metrics], None] = field(default=_nobody, repr=False)
@@ -86,6 +90,8 @@ class TrainResult:
     ms_per_epoch: float = 0.0
     form: str = "model"
     """`model`: the tensors are the trained model; `delta`: its difference to the model it started from."""
+    extra: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """The change of each set that came as `TaskContext.extra`, by the same names; `fedn.Scaffold` makes SCAFFOLD's."""
 
 
 class Learner(ABC):
@@ -101,6 +107,11 @@ class Learner(ABC):
     helper: ClassVar[str] = "numpy"
     """Name of the helper that knows `self.model`: numpy, pytorch, keras, sklearn, or one of an entry point."""
     model: Any
+
+    @property
+    def validates(self) -> bool:
+        """Whether this site validates models; by default, where there is an `evaluate`."""
+        return type(self).evaluate is not Learner.evaluate
 
     def get_weights(self) -> Weights:
         """The model's tensors now; of a new learner, those of a fresh model (task kind init)."""

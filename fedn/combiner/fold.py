@@ -6,7 +6,7 @@ Not here: whether an update may count (the round and the arrival checks), and wh
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from fedn.combiner.objects import StoredObject
 from fedn.combiner.totals import Arrived, Total
 from fedn.protocol.errors import FednError
 from fedn.protocol.tasks import UpdateMetadata
+from fedn.stores.updates.base import KeptUpdate
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class Fold:
         if self._size_bytes <= self._total.inline_bytes:
             return self._seal()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._seal)
+
+    @property
+    def counted(self) -> Sequence[KeptUpdate]:
+        """As the total's, after `seal`."""
+        return self._total.counted
 
     async def hand_up(self) -> tuple[StoredObject | None, float, float]:
         """As `seal`, of what is in by now; what waits, and what comes later, goes into the next model.

@@ -56,7 +56,7 @@ class Round:
         self.tasks = {task.task_id: OpenTask(task) for task in spec.tasks}
         self._services = services
         self._results = Results(spec, services, self)
-        self._needs = {key for task in spec.tasks for key in (task.model_id, task.package_id)} - {""}
+        self._needs = {key for task in spec.tasks for key in (task.brings_model, task.package_id)} - {""}
         self._dispatch = Dispatch(self, services)
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
@@ -142,9 +142,9 @@ class Round:
         return self._deadline_at - self._loop.time()
 
     @property
-    def base(self) -> ModelSpec | None:
-        """What updates must be like, once the base model is here."""
-        return self._results.base
+    def update_bytes(self) -> int | None:
+        """Size of an update that went through no chain; None until the base model is here."""
+        return self._results.update_bytes
 
     @property
     def done(self) -> bool:
@@ -202,6 +202,7 @@ class Round:
                 self._results.encoding,
                 self._services.max_model_bytes,
                 self._results.required,
+                self._results.extras,
             )
         except FednError as error:
             self._refuse(task, error)
@@ -221,8 +222,18 @@ class Round:
             room = None
         spec = task.spec
         encoding = self._results.encoding(metadata.update_chain) if metadata.update_chain else None
+        sections = [(one.size_bytes, self._results.extras[one.name]) for one in metadata.extras]
         task.upload = Upload(
-            self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room, encoding, task.traffic
+            self,
+            spec.client,
+            spec.task_id,
+            ready.object_id,
+            ready.size_bytes,
+            base,
+            room,
+            encoding,
+            task.traffic,
+            sections,
         )
         if room is not None:
             peer.lane.add_granted(task.upload)

@@ -1,6 +1,7 @@
 """Tasks, and what clients say of their work."""
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -46,6 +47,17 @@ CodecChain = Annotated[tuple[CodecChoice, ...], Field(max_length=8)]
 """What happens to tensors on their way, in the order in which the sender applies it; empty: nothing."""
 
 
+class Section(Frozen):
+    """Bytes of one name behind others in an object: safetensors of their own."""
+
+    name: str = Field(min_length=1, max_length=64)
+    size_bytes: int = Field(gt=0, lt=1 << 63)
+
+
+Sections = Annotated[tuple[Section, ...], Field(max_length=8)]
+"""What follows a model's bytes in an object, in this order: extra state that a rule carries beside the model."""
+
+
 class TaskSpec(Frozen):
     """What one client is asked to do in a round."""
 
@@ -68,6 +80,17 @@ class TaskSpec(Frozen):
     """What the model went through, where `encoded_model_id` is given."""
     encoded_model_id: str = ""
     """Digest of the encoded model, which stands for `model_id`; set by the combiner that encoded it."""
+    input_id: str = ""
+    """Digest of the object that brings the model with `extras` behind it; empty: the model comes alone."""
+    extras: Sections = ()
+    """Extra state that the rule carries; a train task is answered with a section for each."""
+    last_counted: int | None = Field(default=None, ge=0)
+    """Index of the session's last round whose model counts an update of this client; None: there is none."""
+
+    @property
+    def brings_model(self) -> str:
+        """Digest of the object that brings the task's model, but for an encoded one; empty for `init`."""
+        return self.input_id or self.model_id
 
 
 def _all_numbers(metrics: dict[str, float]) -> dict[str, float]:
@@ -97,6 +120,11 @@ class UpdateMetadata(Frozen):
     ms_per_step: float = Field(default=0.0, ge=0)
     ms_per_epoch: float = Field(default=0.0, ge=0)
     task_ms: float = Field(default=0.0, ge=0)
+    """Of the whole task at the client, from the search for its model to the digest of its result."""
+    train_ms: float = Field(default=0.0, ge=0)
+    """Of the task, the site's own training."""
+    validate_ms: float = Field(default=0.0, ge=0)
+    """Of the task, the site's own validation of the model that came."""
     metrics: Metrics = Field(default_factory=dict)
     validation: Metrics = Field(default_factory=dict)
     """Metrics of the incoming model, for a train task with `validate_incoming`."""
@@ -109,6 +137,12 @@ class UpdateMetadata(Frozen):
     """What the model went through that the client worked on."""
     model_bytes: int = Field(default=0, ge=0)
     """Size of that model as it came to the client; 0 where there is none."""
+    cpu_ms: float = Field(default=0.0, ge=0)
+    """Processor time of the step, over all its threads."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """The most memory that the process of the step has held up to then; 0 where not measured."""
+    extras: Sections = ()
+    """What follows the update's own tensors in its bytes."""
 
 
 def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
@@ -120,3 +154,10 @@ def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, fl
                 total, weights = totals.get(name, (0.0, 0.0))
                 totals[name] = (total + weight * value, weights + weight)
     return {name: total / weights for name, (total, weights) in sorted(totals.items())}
+
+
+def mean_by_examples(found: Iterable[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Mean of each metric over (examples, metrics) pairs; each counts the same where none says how many it has."""
+    pairs = list(found)
+    told = any(count for count, _ in pairs)
+    return weighted_mean([(count if told else 1, metrics) for count, metrics in pairs])

@@ -98,6 +98,7 @@ def live_through_a_session(clone: Clone) -> None:
     wait_for(lambda: healthy(clone, "reducer", "combiner", "combiner2"), "the servers are healthy", WITHIN_S)
     with api_of(clone, f"https://{ADDRESS}:8090", EXAMPLE_ADMIN_SECRET) as api:
         wait_for(lambda: attached(api) == 5, "five clients are attached", WITHIN_S)
+        wait_for(lambda: healthy_clients(clone) == 5, "the clients are healthy", WITHIN_S)
         check_separation(clone, api)
         session = start_as_with_fedn(clone)
         rounds_more(api, session, 2)
@@ -130,6 +131,10 @@ def healthy(clone: Clone, *services: str) -> bool:
     return all(
         len(ids := clone.containers(service)) == 1 and inspect(ids[0])["health"] == "healthy" for service in services
     )
+
+
+def healthy_clients(clone: Clone) -> int:
+    return sum(inspect(container)["health"] == "healthy" for container in clone.containers("client"))
 
 
 def attached(api: APIClient) -> int:

@@ -116,18 +116,20 @@ class LinkHello(_message.Message):
     def __init__(self, federation: _Optional[str] = ..., epoch: _Optional[int] = ..., bundles: _Optional[bool] = ...) -> None: ...
 
 class LinkWelcome(_message.Message):
-    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles")
+    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles", "updates_kept")
     COMBINER_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_KEPT_FIELD_NUMBER: _ClassVar[int]
     combiner: str
     instance: str
     max_clients: int
     rounds: _containers.RepeatedCompositeFieldContainer[_common_pb2.RoundName]
     bundles: bool
-    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ...) -> None: ...
+    updates_kept: int
+    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ..., updates_kept: _Optional[int] = ...) -> None: ...
 
 class AttachedClient(_message.Message):
     __slots__ = ("client", "kinds", "attributes", "since_unix_s")
@@ -165,7 +167,7 @@ class ClientChanged(_message.Message):
     def __init__(self, client: _Optional[_Union[AttachedClient, _Mapping]] = ..., attached: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StartRound(_message.Message):
-    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered")
+    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered", "members")
     class RequiredMetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -186,6 +188,7 @@ class StartRound(_message.Message):
     SCALING_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
     REQUIRED_METADATA_FIELD_NUMBER: _ClassVar[int]
     BUFFERED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     tasks: _containers.RepeatedCompositeFieldContainer[_common_pb2.Task]
     deadline_s: float
@@ -199,7 +202,14 @@ class StartRound(_message.Message):
     scaling_options_json: str
     required_metadata: _containers.ScalarMap[str, str]
     buffered: bool
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ...) -> None: ...
+    members: Members
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
+
+class Members(_message.Message):
+    __slots__ = ("clients",)
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    clients: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, clients: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HandUp(_message.Message):
     __slots__ = ("round", "number")
@@ -314,7 +324,7 @@ class RoundEvent(_message.Message):
     def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., ledger: _Optional[_Union[LedgerChange, _Mapping]] = ..., done: _Optional[_Union[RoundDone, _Mapping]] = ..., handed_up: _Optional[_Union[HandedUp, _Mapping]] = ...) -> None: ...
 
 class LedgerChange(_message.Message):
-    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms")
+    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms", "sent_unix_s")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -325,6 +335,7 @@ class LedgerChange(_message.Message):
     DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     UP_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUSY_MS_FIELD_NUMBER: _ClassVar[int]
+    SENT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     client: str
     task_id: str
     state: LedgerState
@@ -335,7 +346,8 @@ class LedgerChange(_message.Message):
     down_bytes: int
     up_bytes: int
     busy_ms: float
-    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ...) -> None: ...
+    sent_unix_s: float
+    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ..., sent_unix_s: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("client", "update_id", "num_examples", "weight")

@@ -39,6 +39,7 @@ class AsynchronousTraining:
     Args:
         new_round: makes the round of an index, to be shown as live from now on.
         on_commit: told of each entry.
+        is_enough: says of a round, and of those in it who started from the same model, whether no other shall follow.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class AsynchronousTraining:
         *,
         new_round: Callable[[int], OpenRound],
         on_commit: Callable[[TrailEntry], None],
+        is_enough: Callable[[RoundName, Sequence[LedgerEntry], Mapping[str, TaskKind]], bool],
     ) -> None:
         self._session = session
         self._plan = plan
@@ -61,13 +63,16 @@ class AsynchronousTraining:
         self._past = past
         self._new_round = new_round
         self._on_commit = on_commit
+        self._is_enough = is_enough
+        self._rounds = plan.rounds
+        """Fewer than the plan's once the model is good enough."""
         self._changed = asyncio.Event()
         self._flights = Flights(self._make_part, self._changed)
         self._setbacks = Setbacks(plan.max_attempts)
         self._why_idle: Mapping[str, str] = {}
 
     async def run(self, first: int, head: TrailEntry, model: GlobalModel) -> TrailEntry:
-        """All rounds from index `first` on; the entry of the last one.
+        """All rounds from index `first` on, or until there are enough; the entry of the last one.
 
         Args:
             head: the trail's last entry.
@@ -80,9 +85,11 @@ class AsynchronousTraining:
         unsubscribe = self._context.roster.on_attach(lambda client, combiner: self._changed.set())
         try:
             await self._take_up(first, head)
-            for _ in range(first, self._plan.rounds):
+            index = first
+            while index < self._rounds:
                 head, model = await self._round(head, model)
                 self._on_commit(head)
+                index += 1
             return head
         finally:
             unsubscribe()
@@ -230,7 +237,9 @@ class AsynchronousTraining:
 
     def _close(self, run: OpenRound) -> Closed:
         """The round's ledger when what was taken is committed."""
-        index, last = run.record.name.index, run.record.name.index + 1 >= self._plan.rounds
+        index = run.record.name.index
+        self._rounds = index + 1 if self._was_good(run) else self._plan.rounds
+        last = index + 1 >= self._rounds
         counted: dict[str, tuple[int, float]] = {}
         for taken in self._flights.taken:
             staleness = index - taken.base.index
@@ -243,6 +252,13 @@ class AsynchronousTraining:
             for client in self._flights.clients_of(base_index)
         }
         return run.closed(counted, given_up, self._context.roster.snapshot(), self._why_idle)
+
+    def _was_good(self, run: OpenRound) -> bool:
+        """Whether the latest model of which clients in the round say how good it is, is good enough to end with."""
+        ledger = [entry for entry in run.ledger if entry.base_index is not None and entry.metadata is not None]
+        latest = max((entry.base_index for entry in ledger if entry.base_index is not None), default=None)
+        of_it = [entry for entry in ledger if entry.base_index == latest]
+        return self._is_enough(run.record.name, of_it, run.task_kinds)
 
     def _is_stale(self, base_index: int, index: int) -> bool:
         """Whether updates from that model would be too old for the commit of that index."""
@@ -265,7 +281,7 @@ class AsynchronousTraining:
                 self._flights.give_up(base_index, self._too_stale(base_index).message)
         self._flights.release(index)
         entries, kinds = run.leave(closed.ended)
-        if index < self._plan.rounds:
+        if index < self._rounds:
             following = self._flights.round = self._new_round(index)
             following.open(self._first_attempt(index), run.record.model_id)
             following.carry(entries, kinds)

@@ -254,7 +254,7 @@ class RoundPart:
 
     def _check(self, model: CombinerModel) -> None:
         """A combiner model may count only clients that this combiner was given, each once, with honest weights."""
-        given = {task.client for task in self._spec.tasks}
+        given = {task.client for task in self._spec.tasks}.union(self._spec.members or ())
         counted = [part.client for part in model.contributions]
         if len(set(counted)) != len(counted) or not given.issuperset(counted):
             raise InvalidInput("foreign_contribution", "a combiner model counts clients that it was not given")

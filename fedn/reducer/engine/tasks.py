@@ -6,6 +6,7 @@ from typing import Any
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundSpec
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
+from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.roster import AttachedClient
 
 
@@ -19,6 +20,7 @@ def assign_tasks(
     attached: Sequence[AttachedClient],
     budgets: Mapping[str, int],
     left_out: Mapping[str, str],
+    carrier: Carrier | None = None,
 ) -> tuple[dict[str, tuple[TaskSpec, ...]], tuple[LedgerEntry, ...]]:
     """(combiner to its tasks, ledger with every attached client) of a round.
 
@@ -28,6 +30,7 @@ def assign_tasks(
     Args:
         budgets: client to the steps that it is asked for; as many as its learner decides where it is not named.
         left_out: client to a sentence that says why it is not in the cohort.
+        carrier: what brings the base model, where the plan's rule has extra state.
     """
     chosen = set(cohort)
     likes: dict[TaskKind, TaskSpec] = {}
@@ -36,7 +39,9 @@ def assign_tasks(
     def task_of(client: str, of: TaskKind, **changes: object) -> TaskSpec:
         like = likes.get(of)
         if like is None:
-            like = likes[of] = _task(plan, name, of, base_model_id)
+            like = likes[of] = _task(plan, name, of, base_model_id, carrier)
+        if carrier is not None:
+            changes["last_counted"] = carrier.counted.get(client)
         return like.model_copy(update={"task_id": like.task_id + client, "client": client, **changes})
 
     by_combiner: dict[str, list[TaskSpec]] = {}
@@ -68,7 +73,7 @@ def _only_validates(plan: SessionPlan, kind: RoundKind, client: AttachedClient) 
     )
 
 
-def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str) -> TaskSpec:
+def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str, carrier: Carrier | None) -> TaskSpec:
     """All that a task of this kind says but for the client, whose name follows in the task's id."""
     # The same for every attempt, so that a client answers a repeated round from its spool; another base is other work.
     work = "/".join((name.session, str(name.index), kind, base_model_id.rpartition(":")[2][:12], ""))
@@ -82,6 +87,8 @@ def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str
         helper=plan.helper,
         update_chain=plan.update_chain if kind is TaskKind.TRAIN else (),
         model_chain=plan.model_chain if base_model_id else (),
+        input_id=carrier.shared.object_id if carrier is not None else "",
+        extras=carrier.sections if carrier is not None else (),
     )
 
 
@@ -103,13 +110,19 @@ def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind, left_
 
 
 def round_spec(
-    plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], deadline_s: float, required: Iterable[str]
+    plan: SessionPlan,
+    name: RoundName,
+    tasks: tuple[TaskSpec, ...],
+    deadline_s: float,
+    required: Iterable[str],
+    members: tuple[str, ...] | None = None,
 ) -> RoundSpec:
     """What one combiner is told.
 
     Args:
         deadline_s: seconds from now.
         required: fields of an update's metadata that the scheduler needs.
+        members: clients whose earlier updates count there; None where the rule does not go by such.
     """
     return RoundSpec(
         name=name,
@@ -123,5 +136,6 @@ def round_spec(
         scaling_options=plan.scaling_factor.options,
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
+        members=members,
         required_metadata=dict.fromkeys(sorted(required), f"the scheduler {plan.scheduler.name}"),
     )

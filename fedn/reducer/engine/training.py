@@ -34,6 +34,7 @@ class Training:
         new_round: makes the round of an index, to be shown as live from now on.
         left: what an earlier process or run of the session left of rounds that are not committed, by index.
         on_commit: told of each entry.
+        is_enough: says of a round that has its model whether no other shall follow it.
     """
 
     def __init__(
@@ -44,12 +45,14 @@ class Training:
         new_round: Callable[[RoundKind, int], RoundRun],
         left: Mapping[int, RoundRecord],
         on_commit: Callable[[TrailEntry], None],
+        is_enough: Callable[[RoundRecord], bool],
     ) -> None:
         self._plan = plan
         self._context = context
         self._new_round = new_round
         self._left = dict(left)
         self._on_commit = on_commit
+        self._is_enough = is_enough
         self._attempts = {index: record.name.attempt + 1 for index, record in left.items()}
         """Number of the next attempt at each round that was tried."""
         self._setbacks = Setbacks(plan.max_attempts)
@@ -58,7 +61,7 @@ class Training:
         self._promises: list[Callable[[], None]] = []
 
     async def run(self, first: int, head: TrailEntry, base: GlobalModel) -> TrailEntry:
-        """All rounds from index `first` on; the entry of the last one.
+        """All rounds from index `first` on, or until there are enough; the entry of the last one.
 
         Args:
             head: the trail's last entry.
@@ -76,8 +79,9 @@ class Training:
 
     async def _run(self, index: int, head: TrailEntry, base: GlobalModel) -> TrailEntry:
         finished: Finished | None = None
-        while finished is not None or index < self._plan.rounds:
-            following = asyncio.create_task(self._finish(index, base)) if index < self._plan.rounds else None
+        rounds = self._plan.rounds
+        while finished is not None or index < rounds:
+            following = asyncio.create_task(self._finish(index, base)) if index < rounds else None
             committing = asyncio.create_task(self._commit(finished, head)) if finished is not None else None
             try:
                 if committing is not None and finished is not None:
@@ -89,10 +93,12 @@ class Training:
                         self._withdraw(index)
                         await self._setbacks.after(finished.run, error.reason)
                         index, base, finished = finished.name.index, finished.base, None
+                        rounds = self._plan.rounds
                         continue
                 finished = await following if following is not None else None
                 if finished is not None:
                     index, base = index + 1, finished.model
+                    rounds = index if self._is_enough(finished.run.record) else rounds
             finally:
                 await _end(following, committing)
         return head
@@ -121,7 +127,7 @@ class Training:
                     result, running = await run.reattach(running, fetches=fetches), None
                 else:
                     number = self._attempts.get(index, 0)
-                    result = await run.attempt(number, base.model_id, fetches=fetches, adopts=unknown)
+                    result = await run.attempt(number, base.model_id, base.carrier, fetches=fetches, adopts=unknown)
             finally:
                 self._attempts[index], unknown = run.record.name.attempt + 1, False
             reason = result.retry_because

@@ -1,4 +1,5 @@
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +91,18 @@ def test_a_combiner_is_reached_by_the_name_of_its_pod(cluster: Cluster) -> None:
 
 
 def test_commands_and_probes_exist(cluster: Cluster) -> None:
-    for _, container, program in own_containers(cluster):
+    for _, container, _ in own_containers(cluster):
         command_of(container["args"])
         for probe in probes(container):
             if "exec" in probe:
                 assert probe["exec"]["command"][0] == "fedn"
-                command_of(probe["exec"]["command"][1:])
+                words = probe["exec"]["command"][1:]
+                command = command_of(list(takewhile(lambda word: not word.startswith("-"), words)))
+                assert {word for word in words if word.startswith("-")} <= {o for p in command.params for o in p.opts}
             if "httpGet" in probe:
                 assert ROUTE_ACCESS[("GET", probe["httpGet"]["path"])] is PUBLIC
                 assert probe["httpGet"]["scheme"] == "HTTPS"
-        assert bool(probes(container)) == (program != "client")
+        assert len(probes(container)) == 3
 
 
 def test_ports_by_name_are_there(cluster: Cluster) -> None:

@@ -104,12 +104,12 @@ def test_what_runs_is_bounded_and_comes_back(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "service"), [("reducer", "reducer"), ("combiner", "combiner"), ("client", "client")])
-def test_our_own_images_get_no_capability_and_servers_a_health_check(name: str, service: str) -> None:
+def test_our_own_images_get_no_capability_and_a_health_check(name: str, service: str) -> None:
     content = services(f"{name}.yaml")[service]
     assert content["cap_drop"] == ["ALL"] and content["init"] is True
+    assert content["healthcheck"]["test"] == ["CMD", "fedn", name, "health"]
     if name != "client":
         assert content["read_only"] is True
-        assert content["healthcheck"]["test"] == ["CMD", "fedn", name, "health"]
 
 
 def test_ports_are_published_at_the_chosen_address_or_here() -> None:
