@@ -23,6 +23,7 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import FednError
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import UpdateMetadata
@@ -207,8 +208,13 @@ class GatheredTotal:
 
     def add(self, arrived: Arrived, weight: float) -> None:
         if self._rows is None:
-            self._spill = SpillFile(self._folder)
-            self._rows = self._rule.gather(self._spec, self._base.bytes_in_pieces(), self._spill)
+            spill = SpillFile(self._folder)
+            try:
+                self._rows = self._rule.gather(self._spec, self._base.bytes_in_pieces(), spill)
+            except FednError:  # the base model is none that the rule can do anything with
+                spill.close()
+                raise
+            self._spill = spill
         _add(self._rows, arrived, weight, self._rule.share_of(arrived.metadata))
         self._from.append((arrived.client, arrived.task_id))
 

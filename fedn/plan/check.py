@@ -74,6 +74,8 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         yield from _global_faults(rule, plan)
     if rule.extras:
         yield from _extra_faults(rule, plan)
+    if not rule.is_numeric:
+        yield from _structure_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
         yield _fault(
             "update_chain",
@@ -94,6 +96,16 @@ def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             f"{beside}, and combiners return both as one object",
             "Leave keep_combiner_models out.",
         )
+
+
+def _structure_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule whose models are no numbers to calculate with."""
+    what = f"models of the rule {rule.name} are no numbers to calculate with"
+    if plan.server_optimizer is not None:
+        yield _fault("server_optimizer", f"{what}: there is nothing to step along", "Leave server_optimizer out.")
+    for field in ("update_chain", "model_chain"):
+        if any(choice.name != "zstd" for choice in getattr(plan, field)):
+            yield _fault(field, f"{what}: they stay as they are", f"Let {field} be zstd alone, or leave it out.")
 
 
 def _global_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
