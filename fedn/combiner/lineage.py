@@ -31,10 +31,6 @@ class Lineages:
         self._store = store
         self._current: Lineage | None = None
 
-    @property
-    def store(self) -> UpdateStore | None:
-        return self._store
-
     def of(self, session: str, rule: LineageRule) -> "Lineage":
         """The lineage of a session.
 
