@@ -195,38 +195,61 @@ def round_statistics(view: RoundView) -> RoundStatistics:
     )
 
 
-def session_statistics(session: SessionView, rounds: Iterable[RoundView]) -> SessionStatistics:
-    """A session's statistics; each round is read once, in the order of their indexes, and then let go."""
-    known: list[RoundStatistics] = []
-    evaluated: list[EvaluationStatistics] = []
-    totals: dict[str, ClientTotals] = {}
-    last_made: int | None = None
-    for view in rounds:
+class Times:
+    """Takes the rounds of a session, in the order of their indexes, and says where the time went. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._rounds: list[RoundStatistics] = []
+        self._models: list[EvaluationStatistics] = []
+        self._clients: dict[str, ClientTotals] = {}
+        self._last_made: int | None = None
+
+    def copy(self) -> "Times":
+        """The same, to which others may be added."""
+        made = Times()
+        made._rounds, made._models = list(self._rounds), list(self._models)
+        made._clients, made._last_made = dict(self._clients), self._last_made
+        return made
+
+    def add(self, view: RoundView) -> None:
+        """One round; each is to be added once."""
         found = round_statistics(view)
         for one in found.clients:
             if one.sent_at_ms is not None:
-                totals[one.client] = _added(totals.get(one.client), one, in_model=one.share > 0)
-        known.append(found.model_copy(update={"clients": ()}))
-        made = view.index - 1 if view.kind is RoundKind.TRAIN and view.index else None
-        evaluation = _evaluation(view, last_made if view.kind is RoundKind.VALIDATE else made)
+                self._clients[one.client] = _added(self._clients.get(one.client), one, in_model=one.share > 0)
+        self._rounds.append(found.model_copy(update={"clients": ()}))
+        made_in = self._last_made if view.kind is RoundKind.VALIDATE else view.index - 1 if view.index else None
+        evaluation = _evaluation(view, made_in)
         if evaluation is not None:
-            evaluated.append(evaluation)
+            self._models.append(evaluation)
         if view.kind is RoundKind.TRAIN and view.state is RoundState.COMMITTED:
-            last_made = view.index
-    return SessionStatistics(
-        session=session.id,
-        name=session.name,
-        state=session.state,
-        ended_because=session.ended_because,
-        started_at_ms=session.created_at * 1e3,
-        ended_at_ms=None if session.ended_at is None else session.ended_at * 1e3,
-        rounds_asked=session.rounds,
-        aggregations=sum(one.kind is RoundKind.TRAIN and one.state is RoundState.COMMITTED for one in known),
-        evaluations=len({one.made_in_round for one in evaluated} - {None}),
-        rounds=tuple(sorted(known, key=lambda one: (one.started_at_ms, one.index))),
-        models=tuple(sorted(evaluated, key=lambda one: one.evaluated_in_round)),
-        clients=tuple(totals[name] for name in sorted(totals)),
-    )
+            self._last_made = view.index
+
+    def closed(self, session: SessionView) -> SessionStatistics:
+        """What was added up to now."""
+        made = [one for one in self._rounds if one.kind is RoundKind.TRAIN and one.state is RoundState.COMMITTED]
+        return SessionStatistics(
+            session=session.id,
+            name=session.name,
+            state=session.state,
+            ended_because=session.ended_because,
+            started_at_ms=session.created_at * 1e3,
+            ended_at_ms=None if session.ended_at is None else session.ended_at * 1e3,
+            rounds_asked=session.rounds,
+            aggregations=len(made),
+            evaluations=len({one.made_in_round for one in self._models} - {None}),
+            rounds=tuple(sorted(self._rounds, key=lambda one: (one.started_at_ms, one.index))),
+            models=tuple(sorted(self._models, key=lambda one: one.evaluated_in_round)),
+            clients=tuple(self._clients[name] for name in sorted(self._clients)),
+        )
+
+
+def session_statistics(session: SessionView, rounds: Iterable[RoundView]) -> SessionStatistics:
+    """All of it at once; each round is read once, in the order of their indexes, and then let go."""
+    times = Times()
+    for view in rounds:
+        times.add(view)
+    return times.closed(session)
 
 
 def _clients(view: RoundView) -> tuple[ClientStatistics, ...]:

@@ -64,11 +64,6 @@ def test_rules_that_compare_value_by_value_refuse_updates_that_leave_values_out(
         check_plan(SessionPlan(rule=rule, update_chain=sparse))
 
 
-def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
-    assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
-    assert check_plan(SessionPlan(rule="fedrec", update_chain=["delta", "int8", "zstd"])).rule.name == "fedrec"
-
-
 def test_a_forest_is_nothing_to_round_subtract_or_step_along():
     found = faults(
         rule="forest",
@@ -83,3 +78,8 @@ def test_a_forest_is_nothing_to_round_subtract_or_step_along():
         "reducer_mean",
         "keep_combiner_models",
     }
+
+
+def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
+    assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
+    assert check_plan(SessionPlan(rule="fedrec", update_chain=["delta", "int8", "zstd"])).rule.name == "fedrec"
