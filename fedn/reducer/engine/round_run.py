@@ -424,7 +424,9 @@ def settled_ledger(ledger: Sequence[LedgerEntry], entry: TrailEntry) -> tuple[Le
     closed = []
     for before in ledger:
         change: dict[str, object] = {}
-        if before.client in updates:
+        # Who was not asked, or ended otherwise, counts by an update of an earlier round.
+        answered = before.state is LedgerState.UPDATED or not before.state.final
+        if before.client in updates and answered:
             change = {"state": LedgerState.UPDATED, "update_id": updates[before.client], "reason": None}
         elif not before.state.final:
             change = {"state": LedgerState.LATE, "reason": unknown, "updated_at": entry.time}
