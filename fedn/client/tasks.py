@@ -340,6 +340,8 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             ms_per_step=outcome.ms_per_step,
             ms_per_epoch=outcome.ms_per_epoch,
             task_ms=task_ms,
+            train_ms=outcome.train_ms,
+            validate_ms=outcome.validate_ms,
             metrics=outcome.metrics,
             validation=outcome.validation,
             num_validation_examples=outcome.num_validation_examples,

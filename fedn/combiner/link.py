@@ -33,6 +33,8 @@ _log = bind(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_ALL = (1 << 32) - 1
+"""Updates that are kept of a client, where there is no such limit."""
 _SNAPSHOT_BYTES = 4 << 20
 """Attached clients beyond that follow the snapshot one by one."""
 
@@ -141,6 +143,7 @@ class ReducerLink:
             max_clients=services.clients.max_clients,
             rounds=[round_to_wire(held.name) for held in services.rounds],
             bundles=True,
+            updates_kept=_ALL if services.options.updates.keeps is None else services.options.updates.keeps,
         )
         self._send(wire.LinkFrame(welcome=welcome))
         snapshot, size_bytes, rest = wire.AttachedClients(), 0, []

@@ -160,6 +160,8 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         ms_per_step=metadata.ms_per_step,
         ms_per_epoch=metadata.ms_per_epoch,
         task_ms=metadata.task_ms,
+        train_ms=metadata.train_ms,
+        validate_ms=metadata.validate_ms,
         metrics=metadata.metrics,
         validation=metadata.validation,
         num_validation_examples=metadata.num_validation_examples,
@@ -187,6 +189,8 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             ms_per_step=message.ms_per_step,
             ms_per_epoch=message.ms_per_epoch,
             task_ms=message.task_ms,
+            train_ms=message.train_ms,
+            validate_ms=message.validate_ms,
             metrics=dict(message.metrics),
             validation=dict(message.validation),
             num_validation_examples=message.num_validation_examples,
@@ -264,6 +268,7 @@ def ledger_to_wire(entry: LedgerEntry) -> link.LedgerChange:
         down_bytes=entry.down_bytes,
         up_bytes=entry.up_bytes,
         busy_ms=entry.busy_ms,
+        sent_unix_s=entry.sent_at,
     )
 
 
@@ -284,6 +289,7 @@ def ledger_from_wire(message: link.LedgerChange, *, combiner: str, updated_at: f
         down_bytes=message.down_bytes,
         up_bytes=message.up_bytes,
         busy_ms=message.busy_ms,
+        sent_at=message.sent_unix_s,
         updated_at=updated_at,
     )
 

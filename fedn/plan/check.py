@@ -36,6 +36,14 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += _rule_faults(rule, plan)
     if scheduler is not None:
         faults += scheduler.faults(plan, rule)
+    if plan.stop_at is not None and not plan.validate_models:
+        faults.append(
+            _fault(
+                "stop_at",
+                "a metric of validations is to end the session, and models are not validated",
+                "Set validate: true, or leave stop_at out.",
+            )
+        )
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(
@@ -57,6 +65,12 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             "reducer_mean",
             f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
             "Leave reducer_mean at weighted.",
+        )
+    if rule.lineage and plan.sum_dtype != "float64":
+        yield _fault(
+            "sum_dtype",
+            f"the rule {rule.name} takes updates out of its sums again, and {plan.sum_dtype} is too coarse for that",
+            "Leave sum_dtype at float64.",
         )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)

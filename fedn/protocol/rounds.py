@@ -52,6 +52,8 @@ class LedgerEntry(Frozen):
     """Of its result that came from the client, what came again or in vain included."""
     busy_ms: float = Field(default=0.0, ge=0)
     """From the sending of the task to the announcement of its result, or its end: by the combiner's clock."""
+    sent_at: float = Field(default=0.0, ge=0)
+    """Unix time, in seconds, at which the client was first told of the task: by the combiner's clock; 0: not yet."""
     updated_at: float = 0.0
     """Unix time, in seconds, of the last change."""
     base_index: int | None = None

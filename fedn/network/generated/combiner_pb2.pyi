@@ -116,18 +116,20 @@ class LinkHello(_message.Message):
     def __init__(self, federation: _Optional[str] = ..., epoch: _Optional[int] = ..., bundles: _Optional[bool] = ...) -> None: ...
 
 class LinkWelcome(_message.Message):
-    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles")
+    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles", "updates_kept")
     COMBINER_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_KEPT_FIELD_NUMBER: _ClassVar[int]
     combiner: str
     instance: str
     max_clients: int
     rounds: _containers.RepeatedCompositeFieldContainer[_common_pb2.RoundName]
     bundles: bool
-    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ...) -> None: ...
+    updates_kept: int
+    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ..., updates_kept: _Optional[int] = ...) -> None: ...
 
 class AttachedClient(_message.Message):
     __slots__ = ("client", "kinds", "attributes", "since_unix_s")
@@ -328,7 +330,7 @@ class RoundEvent(_message.Message):
     def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., ledger: _Optional[_Union[LedgerChange, _Mapping]] = ..., done: _Optional[_Union[RoundDone, _Mapping]] = ..., handed_up: _Optional[_Union[HandedUp, _Mapping]] = ...) -> None: ...
 
 class LedgerChange(_message.Message):
-    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms")
+    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms", "sent_unix_s")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -339,6 +341,7 @@ class LedgerChange(_message.Message):
     DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     UP_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUSY_MS_FIELD_NUMBER: _ClassVar[int]
+    SENT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     client: str
     task_id: str
     state: LedgerState
@@ -349,7 +352,8 @@ class LedgerChange(_message.Message):
     down_bytes: int
     up_bytes: int
     busy_ms: float
-    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ...) -> None: ...
+    sent_unix_s: float
+    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ..., sent_unix_s: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("client", "update_id", "num_examples", "weight")

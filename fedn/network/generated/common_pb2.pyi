@@ -150,7 +150,7 @@ class Pong(_message.Message):
     def __init__(self, nonce: _Optional[int] = ...) -> None: ...
 
 class UpdateMetadata(_message.Message):
-    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes", "cpu_ms", "memory_bytes", "extras")
+    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes", "train_ms", "validate_ms", "cpu_ms", "memory_bytes", "extras")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +182,8 @@ class UpdateMetadata(_message.Message):
     DECODED_BYTES_FIELD_NUMBER: _ClassVar[int]
     MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
     MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_MS_FIELD_NUMBER: _ClassVar[int]
     CPU_MS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     EXTRAS_FIELD_NUMBER: _ClassVar[int]
@@ -202,7 +204,9 @@ class UpdateMetadata(_message.Message):
     decoded_bytes: int
     model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     model_bytes: int
+    train_ms: float
+    validate_ms: float
     cpu_ms: float
     memory_bytes: int
     extras: _containers.RepeatedCompositeFieldContainer[Section]
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ..., cpu_ms: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ..., train_ms: _Optional[float] = ..., validate_ms: _Optional[float] = ..., cpu_ms: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ...) -> None: ...

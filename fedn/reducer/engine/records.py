@@ -47,6 +47,8 @@ class SessionRecord(Frozen):
     model_id: str = ""
     """The latest global model of the session."""
     error: Reason | None = None
+    ended_because: Reason | None = None
+    """Why a finished session has finished."""
     created_at: float
     ended_at: float | None = None
 
@@ -93,6 +95,13 @@ class RoundRecord(Frozen):
     def task_kinds(self) -> dict[str, TaskKind]:
         """Client name to the kind of its task."""
         return {task.client: task.kind for tasks in self.assignments.values() for task in tasks}
+
+    @property
+    def validators(self) -> tuple[str, ...]:
+        """Clients that were asked only to validate, in a round of another kind."""
+        if self.kind is RoundKind.VALIDATE:
+            return ()
+        return tuple(sorted(client for client, kind in self.task_kinds.items() if kind is TaskKind.VALIDATE))
 
 
 def spent_so_far(record: RoundRecord) -> dict[str, Usage]:

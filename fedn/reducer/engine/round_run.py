@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import NotFound, Unavailable
+from fedn.protocol.errors import InvalidInput, NotFound, Unavailable
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
@@ -187,12 +187,27 @@ class RoundRun:
         return held is not None
 
     def _members(self) -> dict[str, tuple[str, ...]] | None:
-        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time."""
-        if self.record.kind is not RoundKind.TRAIN or not rule_of(self._plan).lineage:
+        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time.
+
+        InvalidInput (`updates_not_kept`) where a combiner keeps less of them than the rule goes by.
+        """
+        rule = rule_of(self._plan)
+        if self.record.kind is not RoundKind.TRAIN or not rule.lineage:
             return None
-        linked = self._context.linked()
         found = self._context.roster.members(TaskKind.TRAIN)
-        return {combiner: tuple(found[combiner]) for combiner in linked if combiner in found}
+        members = {combiner: tuple(found[combiner]) for combiner in self._context.linked() if combiner in found}
+        for combiner in members:
+            connection = self._context.link(combiner).connection
+            if connection is not None and connection.updates_kept < rule.lineage:
+                raise InvalidInput(
+                    "updates_not_kept",
+                    f"the rule {rule.name} goes by {rule.lineage} earlier update(s) of each client, and the combiner "
+                    f"keeps {connection.updates_kept}",
+                    fix="Give the combiner an update store (its settings updates.kind and updates.lineage_length), or "
+                    "choose another rule.",
+                    where={"combiner": combiner},
+                )
+        return members
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -281,6 +296,7 @@ class RoundRun:
             required=self._required(),
             counts=TaskKind(record.kind.value),
             on_ledger=self._note_ledger,
+            trained=frozenset(self._past.latest),
         )
         self._attempt = attempt
         forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
@@ -300,7 +316,7 @@ class RoundRun:
                 self._context.objects,
                 max_model_bytes=self._context.max_model_bytes * most_beside(self._plan),
                 on_ledger=attempt.note,
-                on_instance=self._note_instance,
+                on_instance=self.note_instance,
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
                 fetches=fetches or len(record.assignments) > 1,
@@ -325,7 +341,7 @@ class RoundRun:
             reason=entry.reason.message if entry.reason else "",
         )
 
-    def _note_instance(self, combiner: str, instance: str) -> None:
+    def note_instance(self, combiner: str, instance: str) -> None:
         """Which process was told to start, for a reducer that comes back."""
         if self.record.instances.get(combiner) != instance:
             self.change(instances={**self.record.instances, combiner: instance})
@@ -388,6 +404,25 @@ class RoundRun:
         parts, self._parts = self._parts, {}
         for part in parts.values():
             part.acknowledge()
+
+    @property
+    def task_kinds(self) -> dict[str, TaskKind]:
+        """Client to the kind of its task, of those in the ledger."""
+        return self.record.task_kinds
+
+    def validated(
+        self, ledger: Sequence[LedgerEntry], head: TrailEntry
+    ) -> Iterable[tuple[TrailEntry, Sequence[LedgerEntry]]]:
+        """Which model's entry the clients' validations belong to."""
+        return [(head, ledger)]
+
+    def release_earlier(self) -> None:
+        """Lets the combiners forget what an earlier reducer process left there of this session's committed rounds."""
+        mine = self.record.name
+        for combiner in self._context.linked():
+            connection = self._context.link(combiner).connection
+            if connection is not None:
+                connection.release(lambda held: held.session == mine.session and held.index <= mine.index)
 
     def note(self) -> None:
         """Writes the round down as it is now, soon."""

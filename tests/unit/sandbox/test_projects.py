@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from fedn.cli.plan_file import make_plan, read_plan
 from fedn.models.files import read_tensors
 from fedn.plan.package import build_package, inspect_package
+from fedn.plan.plan_file import make_plan, read_plan
 from tests.support.projects import PROJECTS, made_seed
 
 ALL = ("data-center", "digits", "digits-forest", "mnist-keras", "mnist-pytorch")
