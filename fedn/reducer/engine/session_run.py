@@ -206,7 +206,7 @@ class SessionRun:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
         context, plan, rule = self._context, self._plan, rule_of(self._plan)
         model = global_model(entry.model_id, spec)
-        if plan.server_optimizer is None and not rule.extras:
+        if plan.server_optimizer is None and plan.combiner_optimizer is None and not rule.extras:
             return model
         kept: States = {}
         if entry.state_id:
