@@ -45,7 +45,7 @@ _TRAINING, _HELD_OUT, _OWN = 2, 3, 4
 
 @dataclass(frozen=True)
 class Partition:
-    """Piece number `index` (from 0) of `count`; pieces of one seed, dealt in one way, are disjoint, and together all."""
+    """Piece number `index` (from 0) of `count`; pieces of one seed, dealt in one way, are disjoint and together all."""
 
     index: int = 0
     count: int = 1
