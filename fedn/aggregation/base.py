@@ -83,6 +83,16 @@ class Aggregate(Protocol):
         """
 
 
+class SummedAggregate(Aggregate, Protocol):
+    """One whose mean can be told as a difference to the base model, too."""
+
+    def difference(self, piece_bytes: int) -> Iterator[memoryview]:
+        """As `result`, with the mean minus the base model in the floating-point tensors; the others are the mean.
+
+        It needs the base model's bytes, but for updates of the form "delta" alone.
+        """
+
+
 class Rule(Protocol):
     """How updates become a combiner model. Made from the options of the plan; unknown ones raise InvalidInput."""
 
@@ -104,6 +114,11 @@ class Rule(Protocol):
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
     extras: Sequence[Extra]
     """What it carries beside the model; empty for most."""
+    is_numeric: bool
+    """Whether models and updates are numbers to calculate with: to round, subtract, or step along."""
+    takes_stale: bool
+    """Whether updates of several base models may be summed apart, and each sum be applied to a later model: then its
+    aggregates are of `SummedAggregate`."""
     weighted_only: bool
     """Whether combiner models must not count the same, whatever they stand for (`reducer_mean: plain`)."""
 

@@ -24,6 +24,8 @@ class Linear:
     lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
+    is_numeric = True
+    takes_stale = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

@@ -32,6 +32,7 @@ class FedRec(Linear):
 
     name = "fedrec"
     lineage = 1
+    takes_stale = False
     needs = frozenset({Check.VALUES})
     Options = NoValues
 

@@ -51,6 +51,8 @@ class Scaffold(Linear):
     """
 
     name = "scaffold"
+    takes_stale = False
+    """Its extra state is of one base model."""
 
     class Options(OptionValues):
         exclude: list[str] = Field(default=list(STATISTICS))

@@ -13,6 +13,7 @@ from fedn.api.events import watch_events
 from fedn.api.fedn_names import FednNames
 from fedn.api.replies import all_pages, api_path, call, payload_of
 from fedn.api.transport import Transport
+from fedn.api.worker_groups import WorkerGroupCalls
 from fedn.plan.session import SessionPlan
 from fedn.protocol import rest
 from fedn.protocol.errors import Unauthenticated
@@ -22,7 +23,7 @@ _RENEW_BEFORE_S = 60.0
 """An admin token is renewed so long before its end."""
 
 
-class APIClient(FednNames):
+class APIClient(FednNames, WorkerGroupCalls):
     """One reducer. May be used from any thread; every call blocks and raises a FednError where it fails.
 
     Args:

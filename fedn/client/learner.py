@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fedn.client.batches import Batches
 from fedn.models.helpers.base import Helper
 from fedn.models.helpers.numpy import positional_names
 from fedn.models.helpers.registry import get_helper
@@ -41,7 +42,7 @@ class TaskContext(Mapping[str, Any]):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters of the session's plan."""
     step_budget: int | None = None
-    """Optimizer steps to do at the most; None: as the learner decides."""
+    """Optimizer steps to make, more or fewer than an epoch (`batches` keeps to it); None: as the learner decides."""
     seed: int = 0
     """31 bits, the same for each repetition of (the plan's seed, client, round), different between them."""
     data_path: Path | None = None
@@ -56,6 +57,13 @@ class TaskContext(Mapping[str, Any]):
     """Asks whether the result is not wanted any more. A long `train` that looks now and then may return early."""
     report: Callable[[float, Metrics], None] = field(default=_nobody, repr=False)
     """Tells the federation how far the task is: a fraction 0..1, and metrics so far."""
+
+    def batches(self, num_examples: int, batch_size: int, epochs: int = 1) -> Batches:
+        """Shuffled mini-batches of this task: so many epochs, or as many steps as the federation asks for.
+
+        The order follows from `seed`. Afterwards, `metadata()` of it is what `train` returns as its metadata.
+        """
+        return Batches(num_examples, batch_size, epochs, step_budget=self.step_budget, seed=self.seed)
 
     def __getitem__(self, name: str) -> Any:
         return self.parameters[name]

@@ -98,6 +98,7 @@ class Results:
         self.required = [
             *((key, f"the rule {self._rule.name}") for key in sorted(self._rule.required)),
             *((key, f"the scaling factor {self._scaling.name}") for key in sorted(self._scaling.required)),
+            *sorted(spec.required_metadata.items()),
         ]
         """(field, who needs it) of the metadata that every update must have."""
         self._lineage: Lineage | None = None
@@ -134,7 +135,7 @@ class Results:
 
     def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
         if self._lineage is None:
-            return total_of(self._rule, self._spec.sum_dtype, stored, base, self._services.spool.folder)
+            return total_of(self._rule, self._spec, stored, base, self._services.spool.folder)
         return self._lineage_total(self._lineage, stored, base)
 
     def _lineage_total(
@@ -208,13 +209,25 @@ class Results:
             stored, weight, fold_ms = await self._fold.seal()
             if self._lineage is not None:
                 self._contributions = {(kept.client, ""): _contribution(kept) for kept in self._fold.counted}
-        if stored is None or self._closed:
-            return link.RoundDone(reason=reason)
-        self._hold(stored)
-        if self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
+        result = self._told(stored, weight, fold_ms)
+        result.reason = reason
+        if stored is not None and self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
             self._bundle_id = stored.object_id
+        return result
+
+    async def hand_up(self) -> link.RoundDone:
+        """What is in by now, as `seal`; what comes later is of the next one."""
+        if self._fold is None:
+            return link.RoundDone()
+        result = self._told(*await self._fold.hand_up())
+        self._contributions.clear()
+        return result
+
+    def _told(self, stored: StoredObject | None, weight: float, fold_ms: float) -> link.RoundDone:
+        if stored is None or self._closed:
+            return link.RoundDone()
+        self._hold(stored)
         return link.RoundDone(
-            reason=reason,
             model_id=stored.object_id,
             size_bytes=stored.size_bytes,
             weight=weight,

@@ -5,6 +5,7 @@ it is released. It decides nothing that the reducer decides: who takes part, whe
 """
 
 import asyncio
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from fedn.combiner.buffers import Storage
@@ -76,13 +77,19 @@ class Round:
         if not self.tasks:
             self._finish()
             return
+        self._arm()
+        self._begin(tuple(self.tasks.values()))
+
+    def _arm(self) -> None:
         self._timer = self._loop.call_at(self._deadline_at, self._deadline)
-        for client in self._by_client:
+
+    def _begin(self, tasks: Sequence[OpenTask]) -> None:
+        """The tasks go out, as far as what they need is here."""
+        for client in {task.spec.client for task in tasks}:
             if self._services.clients.get(client) is None:
                 self._miss(client)
-        if not self._take_base():
-            return
-        self._jobs.start(self._dispatch.send_all(tuple(self.tasks.values()), self._needs))
+        if self._take_base():
+            self._jobs.start(self._dispatch.send_all(tasks, self._needs))
 
     def status(self) -> link.RoundStatus:
         needed = [] if self.done else sorted(key for key in self._needs if key not in self._services.objects)

@@ -4,12 +4,12 @@ part of what clients sent in all rounds.
 Not here: in which thread (fedn.combiner.fold), and the arithmetic (fedn.aggregation).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from fedn.aggregation.base import Aggregate, Rule
+from fedn.aggregation.base import Aggregate, Rule, SummedAggregate
 from fedn.aggregation.extra import ExtraSums, extra_specs, sections_of
 from fedn.aggregation.gathering.base import Gathered, GatheringRule
 from fedn.aggregation.rows import RowMaker
@@ -23,7 +23,9 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import FednError
 from fedn.protocol.names import check_digest
+from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import UpdateMetadata
 from fedn.stores.updates.base import KeptUpdate, UpdateFacts
 
@@ -73,14 +75,16 @@ class Total(Protocol):
         """Lets go of everything; may follow `seal`."""
 
 
-def total_of(rule: Rule, sum_dtype: str, base: StoredObject, spec: ModelSpec, folder: Path) -> Total:
+def total_of(rule: Rule, round_spec: RoundSpec, base: StoredObject, spec: ModelSpec, folder: Path) -> Total:
     """The empty total of a round whose rule goes by the round's updates alone.
 
     Args:
-        rule, sum_dtype: of the plan.
-        base: the round's base model.
+        base: the round's base model, and `spec` what it is like.
         folder: where updates wait for a rule that gathers them.
     """
+    sum_dtype = round_spec.sum_dtype
+    if round_spec.buffered:
+        return DifferenceTotal(rule, sum_dtype, base, spec)
     if rule.gathers:
         return GatheredTotal(cast(GatheringRule, rule), base, spec, folder)
     total = SummedTotal(rule, sum_dtype, base, spec)
@@ -104,7 +108,7 @@ class SummedTotal:
     def add(self, arrived: Arrived, weight: float) -> None:
         form = arrived.metadata.form
         if form not in self._sums:
-            needed = form == "delta" or self._rule.needs_base
+            needed = self._needs_base(form)
             base_model = self._base.bytes_in_pieces() if needed and self._base is not None else None
             self._sums[form] = self._rule.start(self._spec, self._sum_dtype, base_model)
         _add(self._sums[form], arrived, weight, self._rule.share_of(arrived.metadata))
@@ -124,12 +128,31 @@ class SummedTotal:
         for other in sums:
             if other is not total and other.count:
                 total.merge(other)
-        stored = cut(wire.OBJECT_KIND_MODEL, total.result(CHUNK_BYTES), self._algorithm)
+        stored = cut(wire.OBJECT_KIND_MODEL, self._pieces(total), self._algorithm)
         self._sums.clear()
         return stored, total.weight
 
     def close(self) -> None:
         self._sums.clear()
+
+    def _needs_base(self, form: str) -> bool:
+        return form == "delta" or self._rule.needs_base
+
+    def _pieces(self, total: Aggregate) -> Iterator[memoryview]:
+        return total.result(CHUNK_BYTES)
+
+
+class DifferenceTotal(SummedTotal):
+    """The mean's difference to the base model: what is added after `seal` goes into the next one."""
+
+    def let_base_go(self) -> bool:
+        return False
+
+    def _needs_base(self, form: str) -> bool:
+        return True
+
+    def _pieces(self, total: Aggregate) -> Iterator[memoryview]:
+        return cast(SummedAggregate, total).difference(CHUNK_BYTES)
 
 
 class TotalWithExtras:
@@ -185,8 +208,13 @@ class GatheredTotal:
 
     def add(self, arrived: Arrived, weight: float) -> None:
         if self._rows is None:
-            self._spill = SpillFile(self._folder)
-            self._rows = self._rule.gather(self._spec, self._base.bytes_in_pieces(), self._spill)
+            spill = SpillFile(self._folder)
+            try:
+                self._rows = self._rule.gather(self._spec, self._base.bytes_in_pieces(), spill)
+            except FednError:  # the base model is none that the rule can do anything with
+                spill.close()
+                raise
+            self._spill = spill
         _add(self._rows, arrived, weight, self._rule.share_of(arrived.metadata))
         self._from.append((arrived.client, arrived.task_id))
 

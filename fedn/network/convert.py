@@ -220,6 +220,8 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
         members=None if spec.members is None else link.Members(clients=spec.members),
+        required_metadata=spec.required_metadata,
+        buffered=spec.buffered,
     )
 
 
@@ -239,6 +241,8 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
             members=tuple(message.members.clients) if message.HasField("members") else None,
+            required_metadata=dict(message.required_metadata),
+            buffered=message.buffered,
         )
     except ValidationError as error:
         raise _bad("round", error) from error

@@ -22,7 +22,7 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     faults: list[FednError] = []
     rule = _made(RULES, "rule", plan.rule, faults)
     _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
-    _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    scheduler = _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
     if plan.server_optimizer is not None:
         _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
@@ -32,6 +32,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+    if scheduler is not None:
+        faults += scheduler.faults(plan, rule)
     if plan.stop_at is not None and not plan.validate_models:
         faults.append(
             _fault(
@@ -62,10 +64,18 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
             "Leave reducer_mean at weighted.",
         )
+    if rule.lineage and plan.sum_dtype != "float64":
+        yield _fault(
+            "sum_dtype",
+            f"the rule {rule.name} takes updates out of its sums again, and {plan.sum_dtype} is too coarse for that",
+            "Leave sum_dtype at float64.",
+        )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
     if rule.extras:
         yield from _extra_faults(rule, plan)
+    if not rule.is_numeric:
+        yield from _structure_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
         yield _fault(
             "update_chain",
@@ -86,6 +96,16 @@ def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             f"{beside}, and combiners return both as one object",
             "Leave keep_combiner_models out.",
         )
+
+
+def _structure_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule whose models are no numbers to calculate with."""
+    what = f"models of the rule {rule.name} are no numbers to calculate with"
+    if plan.server_optimizer is not None:
+        yield _fault("server_optimizer", f"{what}: there is nothing to step along", "Leave server_optimizer out.")
+    for field in ("update_chain", "model_chain"):
+        if any(choice.name != "zstd" for choice in getattr(plan, field)):
+            yield _fault(field, f"{what}: they stay as they are", f"Let {field} be zstd alone, or leave it out.")
 
 
 def _global_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:

@@ -56,6 +56,12 @@ class LedgerEntry(Frozen):
     """Unix time, in seconds, at which the client was first told of the task: by the combiner's clock; 0: not yet."""
     updated_at: float = 0.0
     """Unix time, in seconds, of the last change."""
+    base_index: int | None = None
+    """Where tasks go on over commits: index of the round whose model the client started from."""
+    staleness: int | None = None
+    """Of an update that counted there: commits between that model and the one that the update changed."""
+    weight: float | None = None
+    """What such an update was multiplied by in the sum: its scaling factor times the weight of its staleness."""
 
 
 class Usage(Frozen):
@@ -107,6 +113,28 @@ def usage_of(entry: LedgerEntry) -> Usage:
     )
 
 
+class StepBudget(Frozen):
+    """The optimizer steps that a client was asked for."""
+
+    steps: int = Field(gt=0)
+    ms_per_step: float = Field(gt=0)
+    """As the client had measured it."""
+
+
+class StepBudgets(Frozen):
+    """What the step budgets of a round were made of; clients that are not named made their learner's own epochs."""
+
+    window_ms: float = Field(gt=0)
+    """The time that every client's steps were to fill."""
+    slowest: str
+    """The client whose epoch takes longest, which that time follows from."""
+    clients: dict[str, StepBudget] = Field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        return {client: budget.steps for client, budget in self.clients.items()}
+
+
 class RoundSpec(Frozen):
     """What one combiner executes: an explicit list of tasks, and when to stop waiting."""
 
@@ -124,6 +152,12 @@ class RoundSpec(Frozen):
     members: tuple[str, ...] | None = None
     """Clients whose earlier updates count at this combiner, where the rule goes by such. None: it does not, or the
     round makes no model."""
+    buffered: bool = False
+    """Updates are summed as differences to their base model, which are handed up whenever the reducer asks; tasks may
+    be added, and the round ends only when it is closed. `deadline_s` is each task's then, from when it came."""
+    required_metadata: dict[str, str] = Field(default_factory=dict)
+    """Fields of an update's metadata that must be above 0, besides those that the rule and the scaling factor need;
+    each with who needs it."""
 
 
 class Contribution(Frozen):
@@ -147,6 +181,9 @@ class CombinerModel(Frozen):
     weight: float
     contributions: tuple[Contribution, ...]
     fold_ms: float = 0.0
+    base_index: int | None = None
+    """Where it is a mean difference to a model that is perhaps no longer the latest: index of the round whose model
+    that is."""
 
 
 class RoundState(StrEnum):

@@ -70,7 +70,7 @@ class TaskSpec(Frozen):
     validate_incoming: bool = False
     """A train task that also reports metrics of the model that it starts from."""
     step_budget: int | None = Field(default=None, gt=0)
-    """Optimizer steps at the most; None: as the learner decides."""
+    """Optimizer steps to make, more or fewer than an epoch; None: as the learner decides."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     package_id: str = ""
     helper: str = ""

@@ -26,6 +26,7 @@ from fedn.reducer.watching.marks import RoundMarks
 from fedn.reducer.watching.sums import RoundSums
 from fedn.reducer.watching.visitors import Visitors
 from fedn.reducer.watching.vitals import Vitals
+from fedn.reducer.worker_groups import WorkerGroups
 from fedn.stores.base import ModelStore
 
 _KEY = "fedn"
@@ -68,6 +69,7 @@ class Services:
     admin_guard: SecretGuard
     registry: Registry
     assigner: Assigner
+    worker_groups: WorkerGroups
     sessions: Sessions
     trail: Trail
     catalog: Catalog

@@ -344,6 +344,7 @@ def round_view(record: RoundRecord) -> RoundView:
         base_model_id=record.base_model_id,
         model_id=record.model_id,
         cohort=record.cohort,
+        step_budgets=record.step_budgets,
         validators=record.validators,
         ledger=record.ledger,
         spent=record.spent,

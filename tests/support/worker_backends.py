@@ -1,8 +1,11 @@
-"""Workers of a test, as threads, over each back end: add a back end to CONNECTS, and all tests of workers use it."""
+"""Workers of a test, as threads, over each back end: add a back end to CONNECTS, or to
+connect_over where it needs servers, and all tests of workers use it."""
 
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import pytest
 
 from fedn.workers import InProcessNetwork, run_workers
 from fedn.workers.backends import Backend, Local
@@ -27,6 +30,14 @@ def local(size: int, stall_s: float) -> Sequence[Backend]:
 
 
 CONNECTS: dict[str, Connect] = {"in-process": in_process, "local": local}
+NAMES = (*CONNECTS, "grpc")
+"""Of all back ends: what a fixture that asks `connect_over` is parametrized with."""
+
+
+def connect_over(request: pytest.FixtureRequest) -> Connect:
+    """The back end that is the fixture's parameter. A federation for relayed workers starts when it is first needed."""
+    found: Connect | None = CONNECTS.get(request.param)
+    return found or request.getfixturevalue("relayed").connect
 
 
 def run_over(connect: Connect, size: int, worker: Callable[[int], Any]) -> list[Any]:

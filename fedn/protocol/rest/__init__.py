@@ -56,6 +56,14 @@ from fedn.protocol.rest.statistics import (
     round_statistics,
     session_statistics,
 )
+from fedn.protocol.rest.workers import (
+    WorkerAssignment,
+    WorkerGroupPage,
+    WorkerGroupRequest,
+    WorkerGroupView,
+    WorkerJoin,
+    WorkerMember,
+)
 
 __all__ = [
     "API_PREFIX",
@@ -110,6 +118,12 @@ __all__ = [
     "TrailPage",
     "TrailVerification",
     "ValidationPage",
+    "WorkerAssignment",
+    "WorkerGroupPage",
+    "WorkerGroupRequest",
+    "WorkerGroupView",
+    "WorkerJoin",
+    "WorkerMember",
     "account",
     "as_json",
     "round_statistics",

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fedn.protocol.rest.base import Page
-from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, Usage
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, StepBudgets, Usage
 from fedn.protocol.tasks import Frozen, Metrics
 
 
@@ -49,6 +49,8 @@ class RoundView(Frozen):
     base_model_id: str = ""
     model_id: str = ""
     cohort: tuple[str, ...] = ()
+    step_budgets: StepBudgets | None = None
+    """What the clients' step budgets were made of, where the scheduler gave some."""
     validators: tuple[str, ...] = ()
     """Clients of a training round that were asked only to validate the model that it starts from."""
     ledger: tuple[LedgerEntry, ...] = ()

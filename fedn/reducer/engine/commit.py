@@ -20,6 +20,7 @@ from fedn.reducer.engine.arrival import ModelArrival
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.carrier import population
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.gathered import looks_at_base
 from fedn.reducer.engine.global_model import (
     GlobalModel,
     aggregate,
@@ -28,6 +29,7 @@ from fedn.reducer.engine.global_model import (
     part_shares,
     passed_through,
     round_metrics,
+    rule_of,
 )
 from fedn.reducer.engine.objects import Download, SharedObject
 from fedn.reducer.engine.part import MAX_DAMAGES, PartLost
@@ -81,7 +83,7 @@ async def finish_round(
             model = passed_through(elsewhere[0], base)
             return Finished(run, result, base, model, None, 0.0, context.objects.promise(model.model_id))
         shares = part_shares(result.parts, result.ledger, plan)
-        from_base = plan.server_optimizer is not None or shares is not None
+        from_base = plan.server_optimizer is not None or shares is not None or looks_at_base(rule_of(plan))
         base_model = await _bytes_of(base, context) if from_base else None
         work = partial(
             aggregate,

@@ -71,6 +71,8 @@ class Connection:
     ) -> None:
         self.combiner = combiner
         self.instance = ""
+        self.updates_kept = 0
+        """Of each client, for rules that go by earlier updates."""
         self.rounds: frozenset[RoundName] = frozenset()
         """Rounds that the combiner held when the stream was opened."""
         self._stream = stream
@@ -107,6 +109,7 @@ class Connection:
         if frame.welcome.bundles:
             self._outbox.bundle()
         self.instance = frame.welcome.instance
+        self.updates_kept = frame.welcome.updates_kept
         self.rounds = frozenset(round_from_wire(name) for name in frame.welcome.rounds)
         return frame.welcome
 

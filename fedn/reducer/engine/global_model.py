@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 from fedn.aggregation.base import Rule, get_rule
 from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
@@ -138,6 +139,7 @@ def aggregate(
     algorithm: str,
     base_model: Pieces | None = None,
     shares: Sequence[float] | None = None,
+    form: Literal["model", "delta"] = "model",
     *,
     round_index: int = 0,
     population: int = 0,
@@ -145,9 +147,10 @@ def aggregate(
     """The global model of a round; runs for as long as it takes, so in a thread of its own where models are large.
 
     Args:
-        base_model: the base model's bytes, where the plan has a server optimizer, or there are shares.
+        base_model: the base model's bytes, where there are a server optimizer or shares, or the rule looks at them.
         shares: as `part_shares` says.
         round_index, population: of the round, where the rule has extra state; see `states_after`.
+        form: of the combiner models, as in `FromBase`.
     """
     started = time.perf_counter()
     rule = rule_of(plan)
@@ -160,7 +163,7 @@ def aggregate(
     step, from_base = None, None
     if base_model is not None:
         step = _step(base, plan)
-        from_base = FromBase(base_model, shares, step)
+        from_base = FromBase(base_model, shares, step, form)
     for data in _pieces(parts, base, plan, from_base):
         hasher.update(data)
         cutter.add(data)
@@ -181,7 +184,8 @@ def _pieces(
     """The bytes of the global model, each piece good until the next one is asked for."""
     there = [(part.model, part.tensors) for part in parts if part.tensors is not None]
     if forwards(rule_of(plan)):
-        values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes)
+        base_model = None if from_base is None else from_base.model
+        values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes, base_model)
         return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
     models = [(tensors, model.weight) for model, tensors in there]
     return combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import as_json
-from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, Usage, usage_of
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, StepBudgets, Usage, usage_of
 from fedn.protocol.tasks import Frozen, RoundName, TaskKind, TaskSpec
 from fedn.stores.base import JsonText, Put, StateStore
 
@@ -68,6 +68,8 @@ class RoundRecord(Frozen):
     """Combiner name to the tasks that it executes."""
     members: dict[str, tuple[str, ...]] | None = None
     """Combiner name to the clients whose earlier updates count there; None where the rule does not go by such."""
+    step_budgets: StepBudgets | None = None
+    """What the tasks' step budgets were made of, where the scheduler gave some."""
     instances: dict[str, str] = Field(default_factory=dict)
     """Combiner name to the instance of its process that was told to start."""
     deadline_at: float = 0.0
@@ -154,6 +156,12 @@ def read_round(state: StateStore, document: dict[str, Any]) -> RoundRecord:
     fields["ledger"] = [*document["ledger"], *(entry for part in parts if part for entry in part["entries"])]
     fields["assignments"] = {combiner: _unpack_tasks(like) for combiner, like in document["assignments"].items()}
     return RoundRecord.model_validate(fields)
+
+
+def read_budgets(document: dict[str, Any]) -> StepBudgets | None:
+    """The step budgets in a document of ROUNDS."""
+    found = document.get("step_budgets")
+    return StepBudgets.model_validate(found) if found else None
 
 
 def read_answers(state: StateStore, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import NotFound, Unavailable
-from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
+from fedn.protocol.errors import InvalidInput, NotFound, Unavailable
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
@@ -95,6 +95,7 @@ class RoundRun:
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
         if record.kind is RoundKind.TRAIN:
             self._past.note_cohort(record.name.index, record.cohort)
+            self._past.note_budgets(record.step_budgets)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
@@ -127,10 +128,11 @@ class RoundRun:
         cohort = chosen.clients
         held = self._left_behind() if adopts else None
         name = held or name
-        budgets: Mapping[str, int | None] = {}
+        budgets: StepBudgets | None = None
         if kind is RoundKind.TRAIN:
             self._past.note_cohort(name.index, cohort)
-            budgets = self._scheduler.budgets(cohort, self._past.latest)
+            budgets = self._scheduler.budgets(cohort, self._past.latest, self._past.first_budgets)
+            self._past.note_budgets(budgets)
         attached = self._context.roster.snapshot()
         assignments, ledger = assign_tasks(
             plan,
@@ -139,7 +141,7 @@ class RoundRun:
             base_model_id,
             cohort=cohort,
             attached=attached,
-            budgets=budgets,
+            budgets=budgets.steps if budgets is not None else {},
             left_out=chosen.left_out,
             carrier=carrier,
         )
@@ -154,6 +156,7 @@ class RoundRun:
                 "cohort": cohort,
                 "assignments": assignments,
                 "members": members,
+                "step_budgets": budgets,
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -172,12 +175,27 @@ class RoundRun:
         return held is not None
 
     def _members(self) -> dict[str, tuple[str, ...]] | None:
-        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time."""
-        if self.record.kind is not RoundKind.TRAIN or not rule_of(self._plan).lineage:
+        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time.
+
+        InvalidInput (`updates_not_kept`) where a combiner keeps less of them than the rule goes by.
+        """
+        rule = rule_of(self._plan)
+        if self.record.kind is not RoundKind.TRAIN or not rule.lineage:
             return None
-        linked = self._context.linked()
         found = self._context.roster.members(TaskKind.TRAIN)
-        return {combiner: tuple(found[combiner]) for combiner in linked if combiner in found}
+        members = {combiner: tuple(found[combiner]) for combiner in self._context.linked() if combiner in found}
+        for combiner in members:
+            connection = self._context.link(combiner).connection
+            if connection is not None and connection.updates_kept < rule.lineage:
+                raise InvalidInput(
+                    "updates_not_kept",
+                    f"the rule {rule.name} goes by {rule.lineage} earlier update(s) of each client, and the combiner "
+                    f"keeps {connection.updates_kept}",
+                    fix="Give the combiner an update store (its settings updates.kind and updates.lineage_length), or "
+                    "choose another rule.",
+                    where={"combiner": combiner},
+                )
+        return members
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -266,6 +284,7 @@ class RoundRun:
             required=self._required(),
             counts=TaskKind(record.kind.value),
             on_ledger=self._note_ledger,
+            trained=frozenset(self._past.latest),
         )
         self._attempt = attempt
         forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
@@ -278,6 +297,7 @@ class RoundRun:
                     record.name,
                     tasks,
                     max(1.0, record.deadline_at - time.time()),
+                    self._scheduler.required if record.kind is RoundKind.TRAIN else (),
                     None if record.members is None else record.members.get(combiner, ()),
                 ),
                 self._context.objects,

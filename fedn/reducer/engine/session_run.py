@@ -162,8 +162,8 @@ class SessionRun:
         return True
 
     async def _remember(self, first: int) -> None:
-        """Reads what is known of the rounds before this one, where the selector goes by it."""
-        if first and self._selector.uses_past:
+        """Reads what is known of the rounds before this one, where the selector or the scheduler goes by it."""
+        if first and (self._selector.uses_past or self._scheduler.uses_past):
             session, state = self.record.id, self._context.state
             await self._context.store(lambda: self._past.read(state, session, first))
 

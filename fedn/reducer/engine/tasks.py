@@ -1,6 +1,6 @@
 """Who is asked what in a round, and by which combiner. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedn.plan.session import SessionPlan
@@ -18,7 +18,7 @@ def assign_tasks(
     *,
     cohort: Sequence[str],
     attached: Sequence[AttachedClient],
-    budgets: Mapping[str, int | None],
+    budgets: Mapping[str, int],
     left_out: Mapping[str, str],
     carrier: Carrier | None = None,
 ) -> tuple[dict[str, tuple[TaskSpec, ...]], tuple[LedgerEntry, ...]]:
@@ -28,6 +28,7 @@ def assign_tasks(
     clients that only validate get a task of that kind.
 
     Args:
+        budgets: client to the steps that it is asked for; as many as its learner decides where it is not named.
         left_out: client to a sentence that says why it is not in the cohort.
         carrier: what brings the base model, where the plan's rule has extra state.
     """
@@ -113,9 +114,16 @@ def round_spec(
     name: RoundName,
     tasks: tuple[TaskSpec, ...],
     deadline_s: float,
+    required: Iterable[str],
     members: tuple[str, ...] | None = None,
 ) -> RoundSpec:
-    """What one combiner is told; `deadline_s` is seconds from now."""
+    """What one combiner is told.
+
+    Args:
+        deadline_s: seconds from now.
+        required: fields of an update's metadata that the scheduler needs.
+        members: clients whose earlier updates count there; None where the rule does not go by such.
+    """
     return RoundSpec(
         name=name,
         tasks=tasks,
@@ -129,4 +137,5 @@ def round_spec(
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
         members=members,
+        required_metadata=dict.fromkeys(sorted(required), f"the scheduler {plan.scheduler.name}"),
     )

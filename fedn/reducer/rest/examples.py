@@ -214,6 +214,14 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         last_heartbeat=_TIME,
         registered_at=_TIME - 600,
     )
+    group = rest.WorkerGroupView(
+        name="ring",
+        size=2,
+        clients=("hospital-*",),
+        members=(rest.WorkerMember(rank=0, client="hospital-1"),),
+        home="combiner-1",
+        created_at=_TIME - 100,
+    )
     event = rest.EventView(number=41, kind="round_committed", time=_TIME + 2, fields={"session": _SESSION, "round": 0})
     token = rest.TokenReply(token=_TOKEN, expires_at=_TIME + 3600, role="admin", name="admin", token_key=_PUBLIC_KEY)
     made: list[BaseModel] = [
@@ -256,6 +264,23 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
             helper="numpy",
             trail_head=_HASH,
             trail_length=2,
+        ),
+        group,
+        rest.WorkerGroupRequest(name="ring", size=2, clients=("hospital-*",)),
+        rest.WorkerJoin(rank=0),
+        rest.WorkerAssignment(
+            status="assigned",
+            group="ring",
+            rank=0,
+            size=2,
+            home="combiner-1",
+            combiner="combiner-1",
+            host="combiner-1.example.org",
+            port=12080,
+            ca=_PEM,
+            ticket=_TOKEN,
+            token=_TOKEN,
+            expires_at=_TIME + 3600,
         ),
         rest.ClientView(
             name="hospital-1",

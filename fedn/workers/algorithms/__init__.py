@@ -5,9 +5,13 @@ Not here: how messages move (fedn.workers.backends), and training by rounds of t
 
 from fedn.workers.algorithms.base_framework import BaseClient, BaseServer
 from fedn.workers.algorithms.dsgd import DsgdWorker
+from fedn.workers.algorithms.fed_gkt import GktClient, GktServer, Schooling
 from fedn.workers.algorithms.fedavg import FedAvgClient, FedAvgServer
+from fedn.workers.algorithms.hierarchical import Groups, GroupServer, hierarchical_worker
 from fedn.workers.algorithms.push_sum import PushSumWorker
 from fedn.workers.algorithms.rounds import RoundWorker
+from fedn.workers.algorithms.split_nn import SplitClient, SplitServer
+from fedn.workers.algorithms.vertical import Guest, Host
 
 __all__ = [
     "BaseClient",
@@ -15,6 +19,16 @@ __all__ = [
     "DsgdWorker",
     "FedAvgClient",
     "FedAvgServer",
+    "GktClient",
+    "GktServer",
+    "GroupServer",
+    "Groups",
+    "Guest",
+    "Host",
     "PushSumWorker",
     "RoundWorker",
+    "Schooling",
+    "SplitClient",
+    "SplitServer",
+    "hierarchical_worker",
 ]

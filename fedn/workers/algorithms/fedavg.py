@@ -13,7 +13,7 @@ from fedn.models.wire import Tensors
 from fedn.protocol.errors import InvalidInput
 from fedn.workers.algorithms.rounds import RoundWorker, new_message, round_of
 from fedn.workers.algorithms.tensors import weighted_sum
-from fedn.workers.backends import Backend
+from fedn.workers.backends import Backend, Departure
 from fedn.workers.errors import PeerUnavailable
 from fedn.workers.manager import DEFAULT_TIMEOUT_S, WorkerManager
 from fedn.workers.message import Message
@@ -96,6 +96,8 @@ class FedAvgServer(RoundWorker):
     Args:
         model: to start from.
         rounds: how many.
+        clients: ranks of those who train; None: all others.
+        on_round: see OnRound.
         options: of Averaging.
     """
 
@@ -107,13 +109,15 @@ class FedAvgServer(RoundWorker):
         rounds: int,
         comm: Backend | None = None,
         *,
+        clients: Sequence[int] | None = None,
         on_round: OnRound | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **options: Any,
     ) -> None:
         super().__init__(comm, timeout_s=timeout_s)
         self.model, self.rounds, self.on_round = model, rounds, on_round
-        self.averaging = Averaging(self, range(1, self.size), timeout_s=timeout_s, **options)
+        clients = range(1, self.size) if clients is None else clients
+        self.averaging = Averaging(self, clients, timeout_s=timeout_s, **options)
 
     def work(self) -> Tensors:
         for round_index in range(self.rounds):
@@ -142,8 +146,13 @@ class FedAvgClient(WorkerManager):
         round_index = round_of(message)
         model, num_examples = self.train(message.get(Message.MSG_ARG_KEY_MODEL_PARAMS), round_index)
         answer = {Message.MSG_ARG_KEY_MODEL_PARAMS: model, "num_examples": num_examples}
-        self.send_message(new_message(self, self.server, LOCAL_MODEL, round_index, answer))
+        try:
+            self.send_message(new_message(self, self.server, LOCAL_MODEL, round_index, answer))
+        except PeerUnavailable as error:
+            if error.code != "worker_finished":  # else it had its quorum without us
+                raise
 
-    def peer_lost(self, rank: int, reason: str) -> None:
-        if rank == self.server:
-            super().peer_lost(rank, reason)
+    def receive_departure(self, departure: Departure) -> None:
+        if departure.rank == self.server:
+            super().receive_departure(departure)
+            self.finish()

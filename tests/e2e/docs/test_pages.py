@@ -19,6 +19,7 @@ PAGES = [
     "tutorials/getting-started.md",
     "tutorials/fashion-mnist.md",
     "explanation/rounds.md",
+    "explanation/schedulers.md",
     "explanation/aggregation.md",
     "explanation/trail.md",
     "explanation/workers.md",
@@ -28,6 +29,7 @@ PAGES = [
     "reference/metrics.md",
     "how-to/seed-a-model.md",
     "how-to/send-fewer-bytes.md",
+    "how-to/keep-clients-updates.md",
     "how-to/add-a-site.md",
     "how-to/run-in-production.md",
     "how-to/run-an-experiment.md",
@@ -39,6 +41,7 @@ PAGES = [
     "how-to/write-a-learner.md",
     "how-to/correct-client-drift.md",
     "how-to/split-data.md",
+    "how-to/grow-a-forest.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
 ]

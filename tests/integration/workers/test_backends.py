@@ -10,17 +10,18 @@ import pytest
 from fedn.protocol.errors import InvalidInput
 from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
-from tests.support.worker_backends import CONNECTS
+from tests.support.worker_backends import NAMES, connect_over
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-@pytest.fixture(params=CONNECTS.values(), ids=CONNECTS.keys())
+@pytest.fixture(params=NAMES)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    make = connect_over(request)
     made: list[Backend] = []
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
-        workers: Sequence[Backend] = request.param(size, stall_s)
+        workers: Sequence[Backend] = make(size, stall_s)
         made.extend(workers)
         return workers
 
@@ -38,6 +39,7 @@ def take(backend: Backend) -> Arrival:
 def test_they_are_found_by_their_names() -> None:
     assert load_backend("in-process") is backends.InProcess
     assert load_backend("local") is backends.Local
+    assert load_backend("GRPC").__name__ == "Grpc"
     with pytest.raises(InvalidInput, match="in-process"):
         load_backend("pigeon")
 

@@ -1,5 +1,7 @@
 """The base framework, and FedAvg on the worker API."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -95,6 +97,26 @@ def test_with_a_quorum_the_rounds_go_on_without_a_lost_client(run: Run) -> None:
         return None
 
     assert run(4, worker)[0]["w"] == pytest.approx(5 * 1.5)
+
+
+def test_a_late_client_ends_well_when_the_server_has_finished_without_it(run: Run) -> None:
+    finished = threading.Event()
+
+    def worker(rank: int) -> str:
+        if rank == 0:
+            FedAvgServer({"w": np.zeros(1)}, 2, quorum=1, timeout_s=0.2).run()
+            finished.set()
+            return "finished"
+
+        def train(model: Tensors, round_index: int) -> tuple[Tensors, int]:
+            if rank == 2:
+                finished.wait(60)
+            return model, 1
+
+        FedAvgClient(train).run()
+        return "ended"
+
+    assert run(3, worker) == ["finished", "ended", "ended"]
 
 
 def test_without_a_quorum_a_silent_client_fails_the_round_in_time(run: Run) -> None:
