@@ -178,7 +178,9 @@ def _over_time(samples: Mapping[str, Sequence[Sample]], value: Callable[[Sample]
 
 def _figure(traces: list[dict[str, Any]], *, y: str, **layout: Any) -> Figure:
     rounds = {value for trace in traces for value in trace.get("x", ()) if isinstance(value, int)}
-    few = not rounds or max(rounds) - min(rounds) < _MOST_TICKS  # left alone, Plotly divides these, and writes a round's number twice
+    few = (
+        not rounds or max(rounds) - min(rounds) < _MOST_TICKS
+    )  # left alone, Plotly divides these, and writes a round's number twice
     whole = {"title": {"text": "round"}, "tickformat": "d", **({"dtick": 1} if few else {"nticks": _MOST_TICKS})}
     axes = {"xaxis": whole, "yaxis": {"title": {"text": _plain(y)}, "rangemode": "normal"}}
     return {"data": traces, "layout": {**axes, **layout}}
