@@ -285,6 +285,13 @@ class Connection:
     def close_round(self, name: RoundName, reason: str) -> None:
         self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
 
+    def hand_up(self, name: RoundName, number: int) -> None:
+        """Asks a buffered round for what is in; the answer is an event."""
+        self._send(link.ReducerFrame(hand_up=link.HandUp(round=round_to_wire(name), number=number)))
+
+    def acknowledge_hand_up(self, name: RoundName, number: int) -> None:
+        self._send(link.ReducerFrame(hand_up_ack=link.HandUpAck(round=round_to_wire(name), number=number)))
+
     def cancel_round(self, name: RoundName, reason: str) -> None:
         self._send(link.ReducerFrame(cancel=link.CancelRound(round=round_to_wire(name), reason=reason)))
 

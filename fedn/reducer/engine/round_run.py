@@ -303,7 +303,7 @@ class RoundRun:
                 self._context.objects,
                 max_model_bytes=self._context.max_model_bytes,
                 on_ledger=attempt.note,
-                on_instance=self._note_instance,
+                on_instance=self.note_instance,
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
                 fetches=fetches or len(record.assignments) > 1,
@@ -328,7 +328,7 @@ class RoundRun:
             reason=entry.reason.message if entry.reason else "",
         )
 
-    def _note_instance(self, combiner: str, instance: str) -> None:
+    def note_instance(self, combiner: str, instance: str) -> None:
         """Which process was told to start, for a reducer that comes back."""
         if self.record.instances.get(combiner) != instance:
             self.change(instances={**self.record.instances, combiner: instance})
@@ -391,6 +391,25 @@ class RoundRun:
         parts, self._parts = self._parts, {}
         for part in parts.values():
             part.acknowledge()
+
+    @property
+    def task_kinds(self) -> dict[str, TaskKind]:
+        """Client to the kind of its task, of those in the ledger."""
+        return self.record.task_kinds
+
+    def validated(
+        self, ledger: Sequence[LedgerEntry], head: TrailEntry
+    ) -> Iterable[tuple[TrailEntry, Sequence[LedgerEntry]]]:
+        """Which model's entry the clients' validations belong to."""
+        return [(head, ledger)]
+
+    def release_earlier(self) -> None:
+        """Lets the combiners forget what an earlier reducer process left there of this session's committed rounds."""
+        mine = self.record.name
+        for combiner in self._context.linked():
+            connection = self._context.link(combiner).connection
+            if connection is not None:
+                connection.release(lambda held: held.session == mine.session and held.index <= mine.index)
 
     def note(self) -> None:
         """Writes the round down as it is now, soon."""

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, Unavailable
 from fedn.protocol.rest import as_json
-from fedn.protocol.rounds import Reason, RoundKind, RoundState
+from fedn.protocol.rounds import LedgerEntry, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, mean_by_examples
 from fedn.protocol.trail import TrailEntry
+from fedn.reducer.engine.asynchronous import AsynchronousTraining
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.carrier import carry
 from fedn.reducer.engine.commit import record_validations
@@ -25,15 +26,17 @@ from fedn.reducer.engine.global_model import (
     rule_of,
     starting_states,
 )
+from fedn.reducer.engine.open_round import OpenRound
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
 from fedn.reducer.engine.states import States, read_states
 from fedn.reducer.engine.training import Training
-from fedn.scheduling.base import get_scheduler
+from fedn.scheduling.base import CarryingScheduler, get_scheduler
 from fedn.scheduling.selection.base import get_selector
 from fedn.stores.base import Put
 
+Run = TypeVar("Run", bound=RoundRun)
 log = logging.getLogger(__name__)
 
 _SHOWN_ROUNDS = 3
@@ -109,17 +112,32 @@ class SessionRun:
         await self._save(model_id=head.model_id, rounds_done=first)
         if first < self._plan.rounds and not await self._was_enough(first):
             await self._remember(first)
-            training = Training(
-                self._plan,
-                self._context,
-                new_round=self._new_round,
-                left=await self._left_of(first, first + 1),
-                on_commit=self._note_commit,
-                is_enough=self._is_enough,
-            )
+            training = await self._training(first)
             head = await self._in_time(training.run(first, head, await self._base_of(head))) or head
         if self._plan.validate_models and self.record.rounds_done:
             await self._ask(RoundKind.VALIDATE, self._plan.rounds, head)
+
+    async def _training(self, first: int) -> Training | AsynchronousTraining:
+        if self._scheduler.carries_over:
+            return AsynchronousTraining(
+                self.record.id,
+                self._plan,
+                cast(CarryingScheduler, self._scheduler),
+                self._selector,
+                self._context,
+                self._past,
+                new_round=self._open_round,
+                on_commit=self._note_commit,
+                is_enough=self._is_enough,
+            )
+        return Training(
+            self._plan,
+            self._context,
+            new_round=self._new_round,
+            left=await self._left_of(first, first + 1),
+            on_commit=self._note_commit,
+            is_enough=lambda record: self._is_enough(record.name, record.ledger, record.task_kinds),
+        )
 
     async def _in_time(self, training: Coroutine[Any, Any, TrailEntry]) -> TrailEntry | None:
         """The entry of the last round; that of the last one that was done where the session's time was over before."""
@@ -140,24 +158,24 @@ class SessionRun:
         if not first or self._plan.stop_at is None:
             return False
         before = await self._left_of(first - 1)
-        return any(self._is_enough(record) for record in before.values())
+        return any(self._is_enough(left.name, left.ledger, left.task_kinds) for left in before.values())
 
-    def _is_enough(self, record: RoundRecord) -> bool:
-        """Whether the model that a round started from is good enough for the plan to end with this round.
+    def _is_enough(self, name: RoundName, ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind]) -> bool:
+        """Whether the model that clients started from is good enough for the plan to end with this round.
 
         InvalidInput (`metric_missing`) where clients do not say how good it is.
         """
         cutoff, self._because = self._plan.stop_at, None
         if cutoff is None:
             return False
-        found = incoming_validations(record.ledger, record.task_kinds)
+        found = incoming_validations(ledger, kinds)
         known = {name for _, _, metrics in found for name in metrics}
-        if cutoff.metric not in known and (found or not record.name.index):
-            raise _metric_missing(cutoff.metric, known, record.name)
+        if cutoff.metric not in known and (found or not name.index):
+            raise _metric_missing(cutoff.metric, known, name)
         means = mean_by_examples((examples, metrics) for _, examples, metrics in found)
         if not cutoff.reached_by(means):
             return False
-        message = f"round {record.name.index + 1} started from a model with {cutoff.metric} {means[cutoff.metric]:.6g}"
+        message = f"round {name.index + 1} started from a model with {cutoff.metric} {means[cutoff.metric]:.6g}"
         self._because = Reason(code="metric_reached", message=f"{message}, and the plan asks for {cutoff}")
         return True
 
@@ -199,7 +217,7 @@ class SessionRun:
 
     async def _settle(self, head: TrailEntry, index: int) -> None:
         """A reducer process that ended right after the commit left the round's record open."""
-        run = self._new_round(RoundKind.TRAIN, index)
+        run = self._open_round(index) if self._scheduler.carries_over else self._new_round(RoundKind.TRAIN, index)
         earlier = await run.earlier()
         if earlier is not None:
             run.record = earlier
@@ -240,12 +258,17 @@ class SessionRun:
 
     def _new_round(self, kind: RoundKind, index: int) -> RoundRun:
         """A round that is shown as live from now on."""
+        return self._shown(RoundRun, kind, index)
+
+    def _open_round(self, index: int) -> OpenRound:
+        """As `_new_round`, of a session whose tasks go on over commits."""
+        return self._shown(OpenRound, RoundKind.TRAIN, index)
+
+    def _shown(self, make: type[Run], kind: RoundKind, index: int) -> Run:
         self.rounds.pop(index, None)
         while len(self.rounds) >= _SHOWN_ROUNDS:
             del self.rounds[next(iter(self.rounds))]
-        run = RoundRun(
-            self.record.id, index, kind, self._plan, self._scheduler, self._context, self._past, self._selector
-        )
+        run = make(self.record.id, index, kind, self._plan, self._scheduler, self._context, self._past, self._selector)
         self.rounds[index] = run
         return run
 
@@ -287,7 +310,7 @@ class SessionRun:
         )
         run.note()
         if entry is not None:
-            record_validations(run, result, entry, self._context)
+            record_validations(run, result.ledger, entry, self._context)
         run.acknowledge()
         return result
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Unavailable
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.commit import Finished, RoundSpoiled, commit_round, finish_round
@@ -16,12 +15,10 @@ from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.global_model import GlobalModel, passes_through
 from fedn.reducer.engine.records import RoundRecord
 from fedn.reducer.engine.round_run import RoundRun
+from fedn.reducer.engine.setbacks import Setbacks
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
-"""Between attempts at a round, doubling: what just failed often needs a moment."""
 _INTERRUPTED = {RoundState.RUNNING, RoundState.AGGREGATING}
 _WITHDRAWN = Reason(
     code="base_spoiled",
@@ -58,7 +55,7 @@ class Training:
         self._is_enough = is_enough
         self._attempts = {index: record.name.attempt + 1 for index, record in left.items()}
         """Number of the next attempt at each round that was tried."""
-        self._failures: dict[int, int] = {}
+        self._setbacks = Setbacks(plan.max_attempts)
         self._following: RoundRun | None = None
         """The round that runs, or ran last."""
         self._promises: list[Callable[[], None]] = []
@@ -94,7 +91,7 @@ class Training:
                         # The round that began from its model is no use; it is tried again itself.
                         await _end(following)
                         self._withdraw(index)
-                        await self._fail(finished.run, error.reason)
+                        await self._setbacks.after(finished.run, error.reason)
                         index, base, finished = finished.name.index, finished.base, None
                         rounds = self._plan.rounds
                         continue
@@ -142,22 +139,7 @@ class Training:
                 else:
                     self._promises.append(finished.settle)
                     return finished
-            await self._fail(run, reason)
-
-    async def _fail(self, run: RoundRun, reason: Reason) -> None:
-        """An attempt came to nothing. Returns when the next one may begin; Unavailable where there will be none."""
-        run.fail(reason)
-        log.warning("round %s came to nothing: %s", run.record.name, reason.message)
-        index = run.record.name.index
-        failures = self._failures[index] = self._failures.get(index, 0) + 1
-        if failures >= self._plan.max_attempts:
-            raise Unavailable(
-                "round_failed",
-                f"a round failed {failures} times, at last because {reason.message}",
-                fix="See the round's ledger for each client's reason, then resume the session.",
-                where={"session": run.record.name.session, "round": index},
-            )
-        await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (failures - 1)))  # a timer, for no event
+            await self._setbacks.after(run, reason)
 
 
 async def _end(*tasks: "asyncio.Task[Any] | None") -> None:

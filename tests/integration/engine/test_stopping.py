@@ -13,14 +13,16 @@ def statistics_of(scene, session):
     return session_statistics(scene.tier1.sessions.get(session), scene.tier1.sessions.rounds(session))
 
 
+@pytest.mark.parametrize("scheduler", ["synchronous", "asynchronous"])
 @pytest.mark.parametrize(("step", "mode", "cutoff"), [(1.0, "max", 2.0), (-1.0, "min", -2.0)])
-def test_a_session_ends_when_a_model_is_good_enough(tmp_path, step, mode, cutoff):
+def test_a_session_ends_when_a_model_is_good_enough(tmp_path, scheduler, step, mode, cutoff):
     async def scenario():
         async with stage(tmp_path) as scene:
             await scene.combiner("c1")
             await scene.site("a", "c1", step=step)
             await scene.attached(1)
-            view = await scene.run(rounds=50, stop_at={"metric": "mean", "cutoff": cutoff, "mode": mode})
+            stop_at = {"metric": "mean", "cutoff": cutoff, "mode": mode}
+            view = await scene.run(rounds=50, scheduler=scheduler, stop_at=stop_at)
             # The mean grows by a step a round: the model of the second round is good enough, as the third one finds.
             assert (view.state, view.rounds_done, view.ended_because.code) == ("finished", 3, "metric_reached")
             assert f"round 3 started from a model with mean {cutoff:g}" in view.ended_because.message
