@@ -15,6 +15,7 @@ from fedn.combiner.auth import caller
 from fedn.combiner.buffered import BufferedRound
 from fedn.combiner.clients import Clients, Peer
 from fedn.combiner.events import Listener
+from fedn.combiner.lineage import Lineages
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
 from fedn.combiner.options import HELLO_TIMEOUT_S, LINK_OUTBOX_BYTES, CombinerOptions
 from fedn.combiner.outbox import Outbox
@@ -57,6 +58,7 @@ class LinkServices:
     clients: Clients
     rounds: Rounds
     objects: ObjectCache
+    lineages: Lineages
     epoch: Epoch
 
 
@@ -186,6 +188,8 @@ class ReducerLink:
                 self._token.renew(frame.token.token)
             case "detach":
                 self._detach(frame.detach)
+            case "forget_session":
+                self._services.lineages.forget(frame.forget_session.session)
             case "hello":
                 raise InvalidInput("bad_frame", "a second LinkHello came on a stream", fix="Open a new stream.")
 

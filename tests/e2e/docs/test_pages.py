@@ -40,6 +40,7 @@ PAGES = [
     "how-to/use-your-framework.md",
     "how-to/write-a-learner.md",
     "how-to/correct-client-drift.md",
+    "how-to/split-data.md",
     "how-to/grow-a-forest.md",
     "how-to/write-a-compute-package.md",
     "how-to/run-workers.md",
