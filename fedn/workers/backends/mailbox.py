@@ -53,12 +53,7 @@ class Mailbox:
                     )
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise PeerUnavailable(
-                        "peer_stalled",
-                        f"Worker {self._owner} has taken no message for {stall_s:g} s",
-                        fix="See its log: it may hang in a handler.",
-                        where={"worker": self._owner, "sender": sender},
-                    )
+                    raise stalled(self._owner, sender, stall_s or 0.0)
                 before = sum(self._frames)
                 self._changed.wait(left)
                 if stall_s is not None and sum(self._frames) < before:
@@ -69,6 +64,11 @@ class Mailbox:
             self._frames[sender] += 1
             self._bytes[sender] += len(frame)
             self._changed.notify_all()
+
+    def has_room(self, sender: int, size_bytes: int) -> bool:
+        """Whether a frame of this sender would be put without waiting; also where the mailbox is closed."""
+        with self._changed:
+            return self._closed or self._has_room(sender, size_bytes)
 
     def depart(self, rank: int, reason: str | None) -> None:
         """Notes, once, that a worker is gone."""
@@ -109,6 +109,16 @@ class Mailbox:
         if self._frames[sender] == 0:
             return True
         return self._frames[sender] < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes
+
+
+def stalled(rank: int, sender: int, stall_s: float) -> PeerUnavailable:
+    """The error for who sends to a worker that takes nothing."""
+    return PeerUnavailable(
+        "peer_stalled",
+        f"Worker {rank} has taken no message for {stall_s:g} s",
+        fix="See its log: it may hang in a handler.",
+        where={"worker": rank, "sender": sender},
+    )
 
 
 def finished(rank: int) -> PeerUnavailable:

@@ -10,17 +10,25 @@ import pytest
 from fedn.protocol.errors import InvalidInput
 from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
+from tests.support.mpi_job import MpiJob, mpi_job
 from tests.support.worker_backends import CONNECTS
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-@pytest.fixture(params=CONNECTS.values(), ids=CONNECTS.keys())
+@pytest.fixture(scope="module")
+def job() -> Iterator[MpiJob]:
+    with mpi_job(4) as job:
+        yield job
+
+
+@pytest.fixture(params=[*CONNECTS, "mpi"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     made: list[Backend] = []
+    start = request.getfixturevalue("job").connect if request.param == "mpi" else CONNECTS[request.param]
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
-        workers: Sequence[Backend] = request.param(size, stall_s)
+        workers: Sequence[Backend] = start(size, stall_s)
         made.extend(workers)
         return workers
 
