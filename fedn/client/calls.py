@@ -59,6 +59,8 @@ class TaskOutcome:
     """Whether they went through the update chain."""
     decoded_bytes: int = 0
     """Their size before that; 0 where there are none."""
+    key_id: str = ""
+    """Of the key that they are encrypted with; empty: they are not encrypted."""
 
 
 class ProgressSink(Protocol):

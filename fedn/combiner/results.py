@@ -108,11 +108,14 @@ class Results:
         self._jobs = Jobs(owner.results_lost)
 
     def take_base(self) -> None:
-        """Reads what updates must be like, if the base model is here. InvalidInput (`bad_model`) where it is none."""
+        """Reads what updates must be like, if the base model is here.
+
+        InvalidInput (`bad_model`) where it is none, or one that the rule cannot start from.
+        """
         stored = self._services.objects.get(self.base_id) if self.base_id else None
         if stored is None or self.base is not None:
             return
-        self.base = spec_of(stored.bytes_in_pieces())
+        self.base = self._rule.update_spec(spec_of(stored.bytes_in_pieces()))
         folder = self._services.spool.folder
         self._fold = Fold(
             total_of(self._rule, self._spec.sum_dtype, stored, self.base, folder),

@@ -13,7 +13,7 @@ from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundSpec
-from fedn.protocol.tasks import CodecChoice, RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChoice, Encryption, RoundName, TaskKind, TaskSpec, UpdateMetadata
 
 _KINDS = {
     TaskKind.INIT: wire.TASK_KIND_INIT,
@@ -100,6 +100,7 @@ def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Tas
         update_chain=chain_to_wire(task.update_chain),
         model_chain=chain_to_wire(task.model_chain),
         encoded_model_id=task.encoded_model_id,
+        encryption_json="" if task.encryption is None else task.encryption.model_dump_json(),
     )
 
 
@@ -127,7 +128,15 @@ def task_from_wire(message: wire.Task) -> TaskSpec:
         update_chain=chain_from_wire(message.update_chain),
         model_chain=chain_from_wire(message.model_chain),
         encoded_model_id=message.encoded_model_id,
+        encryption=_encryption_from_wire(message.encryption_json),
     )
+
+
+def _encryption_from_wire(text: str) -> Encryption | None:
+    try:
+        return Encryption.model_validate_json(text) if text else None
+    except ValidationError as error:
+        raise _bad("encryption_json", error) from error
 
 
 def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
@@ -149,6 +158,7 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         decoded_bytes=metadata.decoded_bytes,
         model_chain=chain_to_wire(metadata.model_chain),
         model_bytes=metadata.model_bytes,
+        key_id=metadata.key_id,
     )
 
 
@@ -173,6 +183,7 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             decoded_bytes=message.decoded_bytes,
             model_chain=chain_from_wire(message.model_chain),
             model_bytes=message.model_bytes,
+            key_id=message.key_id,
         )
     except ValidationError as error:
         raise _bad("update metadata", error) from error

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedn.plan.chains import check_chains, sparse_codecs
+from fedn.plan.encrypted import encrypted_faults
 from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
@@ -22,7 +23,7 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     faults: list[FednError] = []
     rule = _made(RULES, "rule", plan.rule, faults)
     _made(SCALING_FACTORS, "scaling_factor", plan.scaling_factor, faults)
-    _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
+    scheduler = _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
     if plan.server_optimizer is not None:
         _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
@@ -32,6 +33,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+        if rule.encrypts:
+            faults += encrypted_faults(rule, scheduler, plan)
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(

@@ -37,6 +37,8 @@ class Scheduler(Protocol):
     """Built with the plan's options (unknown ones: InvalidInput). Holds no state that a restart would lose."""
 
     name: str
+    weighs_staleness: bool
+    """Whether it weighs updates by their age, for which servers must read them."""
 
     def budgets(self, cohort: Sequence[str], history: Mapping[str, UpdateMetadata]) -> Mapping[str, int | None]:
         """Optimizer steps at the most for each client; None: as its learner decides.

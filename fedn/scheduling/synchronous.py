@@ -12,6 +12,7 @@ class Synchronous:
     """Waits for all clients of the cohort, or for the deadline; commits with the quorum, tries again without it."""
 
     name = "synchronous"
+    weighs_staleness = False
 
     def __init__(self, **options: Any) -> None:
         if options:

@@ -15,6 +15,7 @@ from fedn.aggregation.base import Rule
 from fedn.aggregation.checks import check_header, of_base_widths
 from fedn.aggregation.combine import does_not_fit, mean_layout
 from fedn.aggregation.numerics import is_floating, store_mean
+from fedn.aggregation.plain import PlainModels
 from fedn.aggregation.values import PayloadValues, PlainValues, UpdateValues
 from fedn.models.codecs.base import PIECE, Check, Flat
 from fedn.models.codecs.payload import Payload
@@ -115,7 +116,7 @@ class GatheringRule(Rule, Protocol):
     def gather(self, base: ModelSpec, base_model: Buffer | Pieces, spill: Spill) -> "Gathered": ...
 
 
-class Gathering(ABC):
+class Gathering(PlainModels, ABC):
     """What rules over rows have in common."""
 
     name: str

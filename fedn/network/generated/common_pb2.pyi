@@ -50,7 +50,7 @@ class Codec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id")
+    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id", "encryption_json")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class Task(_message.Message):
     UPDATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
     MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
     ENCODED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTION_JSON_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     client: str
     kind: TaskKind
@@ -81,7 +82,8 @@ class Task(_message.Message):
     update_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     encoded_model_id: str
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ...) -> None: ...
+    encryption_json: str
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ..., encryption_json: _Optional[str] = ...) -> None: ...
 
 class ObjectBegin(_message.Message):
     __slots__ = ("object_id", "kind", "size_bytes", "offset")
@@ -136,7 +138,7 @@ class Pong(_message.Message):
     def __init__(self, nonce: _Optional[int] = ...) -> None: ...
 
 class UpdateMetadata(_message.Message):
-    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes")
+    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes", "key_id")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +170,7 @@ class UpdateMetadata(_message.Message):
     DECODED_BYTES_FIELD_NUMBER: _ClassVar[int]
     MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
     MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     client: str
     round: RoundName
@@ -185,4 +188,5 @@ class UpdateMetadata(_message.Message):
     decoded_bytes: int
     model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     model_bytes: int
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ...) -> None: ...
+    key_id: str
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ..., key_id: _Optional[str] = ...) -> None: ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fedn.aggregation.base import Rule, get_rule
-from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
+from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit, finish_pieces
 from fedn.aggregation.optimizers.base import get_optimizer
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.aggregation.optimizers.step import OptimizerStep
@@ -41,8 +41,15 @@ class GlobalModel:
     state_id: str = ""
 
 
-def global_model(model_id: str, spec: ModelSpec) -> GlobalModel:
-    return GlobalModel(model_id, spec, mean_layout(spec))
+def global_model(model_id: str, spec: ModelSpec, rule: Rule) -> GlobalModel:
+    """InvalidInput where the rule cannot start from such a model."""
+    return GlobalModel(model_id, spec, rule.model_layout(spec))
+
+
+def _successor(base: GlobalModel, model_id: str) -> GlobalModel:
+    """What becomes of a round from this base: it may be of another kind, as the first encrypted model is."""
+    spec = base.layout.spec if base.layout.is_global else base.spec
+    return replace(base, model_id=model_id, spec=spec, state=None, state_id="")
 
 
 def read_state(store: ModelStore, state_id: str) -> ServerState:
@@ -96,7 +103,7 @@ def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
         raise does_not_fit("The combiner model", f"its digest is no {algorithm}")
     if not (math.isfinite(model.weight) and model.weight > 0):
         raise InvalidInput("bad_weight", f"The combiner model has the weight {model.weight}")
-    return replace(base, model_id=model.model_id, state=None, state_id="")
+    return _successor(base, model.model_id)
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ def aggregate(
     shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
     state = step.state() if step is not None else None
     state_id = digest(state.data, algorithm) if state is not None else ""
-    made = replace(base, model_id=shared.object_id, state=state, state_id=state_id)
+    made = replace(_successor(base, shared.object_id), state=state, state_id=state_id)
     return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
 
 
@@ -160,7 +167,7 @@ def _pieces(
         values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes)
         return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
     models = [(tensors, model.weight) for model, tensors in there]
-    return combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
+    return rule_of(plan).combine_models(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
 
 
 def part_shares(

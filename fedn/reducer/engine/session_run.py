@@ -12,7 +12,7 @@ from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.commit import record_validations
 from fedn.reducer.engine.context import EngineContext
-from fedn.reducer.engine.global_model import GlobalModel, global_model, read_state, round_metrics
+from fedn.reducer.engine.global_model import GlobalModel, global_model, read_state, round_metrics, rule_of
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import SESSIONS, RoundRecord, SessionRecord, SessionState, load_round
 from fedn.reducer.engine.round_run import RoundRun
@@ -112,7 +112,7 @@ class SessionRun:
 
     async def _base_of(self, entry: TrailEntry) -> GlobalModel:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
-        model = global_model(entry.model_id, spec)
+        model = global_model(entry.model_id, spec, rule_of(self._plan))
         if self._plan.server_optimizer is None or not entry.state_id:
             return model
         state = await self._context.store_model(lambda: read_state(self._context.models, entry.state_id))
