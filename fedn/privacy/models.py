@@ -15,6 +15,7 @@ from fedn.models.codecs.base import Flat
 from fedn.models.digest import Buffer
 from fedn.models.encrypted import (
     CIPHERTEXTS,
+    POLYNOMIALS,
     RINGS,
     WEIGHT,
     EncryptedLayout,
@@ -80,7 +81,7 @@ class ModelCipher:
         buffer = room(found.spec.size_bytes)
         buffer[: len(found.header)] = found.header
         view(buffer, found.spec.by_name[WEIGHT])[0] = weight
-        ciphertexts = view(buffer, found.spec.by_name[CIPHERTEXTS]).reshape(found.count, -1)
+        ciphertexts = view(buffer, found.spec.by_name[CIPHERTEXTS]).reshape(found.count, POLYNOMIALS * self._degree)
         for number, values in enumerate(_packed(tensors, parameters.slots, max_value)):
             ciphertexts[number] = self._context.encrypt(values * weight, parameters.scale_bits)
         return buffer
@@ -99,7 +100,7 @@ class ModelCipher:
         found = read_encrypted(spec)
         self._check(found.parameters)
         weight = float(view(data, spec.by_name[WEIGHT])[0])
-        ciphertexts = view(data, spec.by_name[CIPHERTEXTS]).reshape(found.count, -1)
+        ciphertexts = view(data, spec.by_name[CIPHERTEXTS]).reshape(found.count, POLYNOMIALS * self._degree)
         if not (np.isfinite(weight) and weight > 0):
             raise _damaged(f"its weight is {weight}")
         if any(int(one.max()) >= found.parameters.modulus for one in ciphertexts):

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict, InvalidInput, NotFound
+from fedn.protocol.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
 from fedn.protocol.names import check_name
 from fedn.protocol.rest import Accounting, PredictionView, RoundView, SessionView, account, as_json
 from fedn.protocol.rounds import RoundKind
@@ -159,8 +159,8 @@ class Sessions:
             return  # a client makes it
         try:
             spec = self._catalog.model_spec(model_id)
-        except NotFound:
-            return  # told by the session, which may wait for its store
+        except (NotFound, StoreUnavailable):
+            return  # told by the session, which waits for its store
         rule_of(plan).update_spec(spec)
 
     def stop(self, session: str) -> SessionView:
