@@ -223,12 +223,14 @@ class Tasks:
                 )
                 self._runtime = None
                 outcome = await prepared.encrypted(outcome, lambda made: _metadata(job, self._client, made, 0.0))
-            if isinstance(outcome.tensors, Slot):
-                slots.add(outcome.tensors)
+            made = outcome.tensors if isinstance(outcome.tensors, Slot) else None
+            if made is not None:
+                slots.add(made)
             if job.cancelled:
                 raise _cancelled()
             metadata = _metadata(job, self._client, outcome, (time.perf_counter() - started) * 1000)
-            slots -= {outcome.tensors}  # the spool has it
+            if made is not None:
+                slots.remove(made)  # the spool has it
             return self._spool.put(metadata, outcome.object_id, outcome.tensors, outcome.size_bytes)
         finally:
             self._runtime = None
