@@ -36,6 +36,7 @@ PAGES = [
     "how-to/write-a-learner.md",
     "how-to/write-a-compute-package.md",
     "how-to/load-a-federation.md",
+    "how-to/encrypt-updates.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 
