@@ -8,7 +8,7 @@ FRAMEWORKS := .venv-frameworks
 TORCH ?= torch==2.13.0
 ARGS ?=
 
-.PHONY: help sandbox test test-browser test-docker test-frameworks lint format bench bench-peers docs clean
+.PHONY: help sandbox test test-browser test-docker test-frameworks test-node lint format bench bench-peers docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -16,8 +16,15 @@ help:  ## this list
 sandbox: $(VENV)/.sandbox  ## a whole federation on this machine trains the digits project (ARGS="--exit --clients 8")
 	$(BIN)/fedn sandbox $(ARGS)
 
-test: $(VENV)/.test  ## all tests but those of a browser, Docker, PyTorch and TensorFlow (ARGS="tests/unit -x")
-	$(BIN)/python -m pytest -m "not frameworks and not docker and not browser" $(ARGS)
+test: $(VENV)/.test  ## all tests but those of a browser, Docker, Node.js, PyTorch, TensorFlow (ARGS="tests/unit -x")
+	$(BIN)/python -m pytest -m "not frameworks and not docker and not browser and not node" $(ARGS)
+
+test-node: $(VENV)/.test  ## the client in JavaScript in a real federation; needs Node.js 20.15 or newer, with npm
+	@for program in node npm; do command -v $$program >/dev/null || { \
+	  echo "$$program is not installed. The client in JavaScript needs Node.js 20.15 or newer, with npm:"; \
+	  echo "on Debian and Ubuntu, apt-get install nodejs npm; elsewhere see nodejs.org. Then run make again."; \
+	  exit 1; }; done
+	$(BIN)/python -m pytest -m node tests/node $(ARGS)
 
 test-browser: $(VENV)/.test  ## Chromium through every page of the dashboard; pictures into artefacts/dashboard
 	$(BIN)/python -m pytest -m browser tests/browser $(ARGS)

@@ -6,9 +6,9 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from fedn.plan.option_values import OptionValues
-from fedn.plan.options import CODECS, GROUPS, HELPERS, SCHEDULERS, load_option, option_names
+from fedn.plan.options import CODECS, GROUPS, HELPERS, load_option, option_names
 
-ELSEWHERE = {CODECS, HELPERS, SCHEDULERS}
+ELSEWHERE = {CODECS, HELPERS}
 """Groups whose options have pages of their own, or none."""
 
 
@@ -35,7 +35,7 @@ def _option(field: str, name: str, option: type) -> list[str]:
         lines += ["| option | default | what it is |", "|---|---|---|"]
         for key, info in values.model_fields.items():
             about = " ".join((info.description or "").split()).replace("|", "\\|")
-            lines.append(f"| `{key}` | {_default(info)} | {about}{_range(info)} |")
+            lines.append(f"| `{info.alias or key}` | {_default(info)} | {about}{_range(info)} |")
         lines.append("")
     return lines
 

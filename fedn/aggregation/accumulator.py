@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from fedn.aggregation.checks import check_header, of_base_widths
+from fedn.aggregation.checks import check_header, check_weight, of_base_widths
 from fedn.aggregation.numerics import (
     PIECE,
     Flat,
@@ -121,6 +121,24 @@ class Accumulator:
     ) -> None:
         """Adds weight * update; see `fedn.aggregation.base.Aggregate.add`."""
         self._check(weight, form, share)
+        self._put(update, spec, weight, share)
+        self._note(weight, form, share)
+
+    def take_out(self, update: Buffer | Pieces, spec: ModelSpec, weight: float) -> None:
+        """Subtracts weight * update, which was added in the form "model" with this weight.
+
+        The products are those that were added, to the bit: only the sums are rounded.
+
+        Raises:
+            UpdateRefused, InvalidInput: as `add`; nothing is subtracted.
+        """
+        self._check(weight, "model", 1.0)
+        self._put(update, spec, -weight, 1.0)
+        self._weight -= weight
+        self._count -= 1
+
+    def _put(self, update: Buffer | Pieces, spec: ModelSpec, weight: float, share: float) -> None:
+        """Adds weight * update to the sums, and for floating-point tensors weight * share * update."""
         if len(update) < spec.size_bytes:
             raise ValueError(f"the update has {len(update)} bytes and its spec {spec.size_bytes}")
         # Most updates have the layout of the one before: then there is nothing to check and to work out anew.
@@ -134,7 +152,6 @@ class Accumulator:
         for segment in self._known_segments:
             factor = weight * share if is_floating(segment.dtype) else weight
             in_parts(segment.size, partial(self._put_range, put, pieces, segment, factor))
-        self._note(weight, form, share)
 
     def _put_range(self, put: _Put, pieces: Pieces, segment: _Segment, weight: float, start: int, stop: int) -> None:
         """Puts elements [start, stop) of a segment into the sum; several threads may, each with a range of its own."""
@@ -188,8 +205,24 @@ class Accumulator:
 
     def result(self, piece_bytes: int = _RESULT_PIECE_BYTES) -> Iterator[memoryview]:
         """The mean, with each tensor in its `mean_dtype`; see `fedn.aggregation.base.Aggregate.result`."""
-        entries = [(tensor.name, mean_dtype(tensor.dtype), tensor.shape) for tensor in self._base.tensors]
-        return self.mean(entries, piece_bytes)
+        return self.mean(self._mean_entries(), piece_bytes)
+
+    def difference(self, piece_bytes: int = _RESULT_PIECE_BYTES) -> Iterator[memoryview]:
+        """The mean's difference to the base model; see `fedn.aggregation.base.SummedAggregate.difference`.
+
+        Raises:
+            InvalidInput: (`no_updates`, `sum_overflow`) as `mean`; (`base_is_missing`) it needs the base model's bytes.
+        """
+        # With S the sum, b the base's weight and W the weight: (S + b·x)/W − x = (S + (b − W)·x) / W.
+        self._check_count()
+        base_weight = self._base_weight - self._weight
+        if base_weight and self._base_model is None:
+            raise InvalidInput("base_is_missing", "A difference to the base model needs its bytes")
+        factors = (self._weight, base_weight) if base_weight else None
+        return self._mean_pieces(*layout(self._mean_entries()), piece_bytes, factors)
+
+    def _mean_entries(self) -> list[Entry]:
+        return [(tensor.name, mean_dtype(tensor.dtype), tensor.shape) for tensor in self._base.tensors]
 
     def mean(self, entries: Sequence[Entry], piece_bytes: int = _RESULT_PIECE_BYTES) -> Iterator[memoryview]:
         """The mean in canonical safetensors bytes, in the dtypes and the order of `entries`, piece by piece.
@@ -201,18 +234,27 @@ class Accumulator:
         Raises:
             InvalidInput: (`no_updates`) nothing was added; (`sum_overflow`) the mean is not finite.
         """
+        # With S the sum, b the base's weight, W the weight and f the stretch, the result is
+        # x + f·((S + b·x) / W − x) = (S + (b + W/f − W)·x) / (W/f).
+        self._check_count()
+        weight = self._weight / self.stretch
+        needs_base = self._base_weight != 0.0 or weight != self._weight
+        factors = (weight, self._base_weight + weight - self._weight) if needs_base else None
+        return self._mean_pieces(*layout(entries), piece_bytes, factors)
+
+    def _check_count(self) -> None:
         if self._count == 0:
             raise InvalidInput("no_updates", "There is no mean of no updates")
-        header, spec = layout(entries)
-        return self._mean_pieces(header, spec, piece_bytes)
 
-    def _mean_pieces(self, header: bytes, spec: ModelSpec, piece_bytes: int) -> Iterator[memoryview]:
+    def _mean_pieces(
+        self, header: bytes, spec: ModelSpec, piece_bytes: int, factors: tuple[float, float] | None
+    ) -> Iterator[memoryview]:
+        """With factors w and b, (S + b·x) / w in the floating-point tensors, and S / W in all others."""
         segments = self._segments(spec)
-        needs_base = self._base_weight != 0.0 or self.stretch != 1.0
-        if not needs_base:
+        if factors is None:
             segments = _joined(segments)
         segments.sort(key=lambda segment: segment.start)
-        bases = self._bases() if needs_base else {}
+        bases = {} if factors is None else {place: (start, *factors) for place, start in self._bases().items()}
         room = np.empty(min(piece_bytes, spec.size_bytes), np.uint8)
         at = 0
         for begin in range(0, spec.size_bytes, piece_bytes):
@@ -229,30 +271,30 @@ class Accumulator:
                 number += 1
             yield piece.data
 
-    def _store_mean(self, segment: _Segment, offset: int, piece: Flat, base_start: int | None) -> None:
-        """Stores what of a segment lies in the piece, which has this offset in the model."""
+    def _store_mean(self, segment: _Segment, offset: int, piece: Flat, base: tuple[int, float, float] | None) -> None:
+        """Stores what of a segment lies in the piece, which has this offset in the model.
+
+        Args:
+            base: where in the base's bytes its elements lie, and the factors w and b; None for S / W.
+        """
         itemsize = segment.dtype.itemsize
         begin, end = max(segment.start, offset), min(segment.stop, offset + piece.nbytes)
         first, size = (begin - segment.start) // itemsize, (end - begin) // itemsize
         out = piece[begin - offset : end - offset].view(segment.dtype)
         total, scratch = segment.of_sum(self._sums, first, size), self._scratch[segment.sum_dtype]
         with np.errstate(over="ignore", invalid="ignore"):
-            if base_start is None:
+            if base is None:
                 store_mean(total, self._weight, out, scratch)
                 return
             assert self._base_model is not None  # `add` and `merge` see to it
+            base_start, weight, base_weight = base
             dtype = self._base_dtype[segment.sum_place]
-            # With S the sum, b the base's weight, W the weight and f the stretch, the result is
-            # x + f·((S + b·x) / W − x) = (S + (b + W/f − W)·x) / (W/f).
-            weight = self._weight / self.stretch
-            base_weight = self._base_weight + weight - self._weight
-            for at, base in self._base_model.elements(dtype, base_start + first * dtype.itemsize, size):
-                run = slice(at, at + len(base))
-                store_mean(total[run], weight, out[run], scratch, base, base_weight)
+            for at, values in self._base_model.elements(dtype, base_start + first * dtype.itemsize, size):
+                run = slice(at, at + len(values))
+                store_mean(total[run], weight, out[run], scratch, values, base_weight)
 
     def _check(self, weight: float, form: str, share: float) -> None:
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
+        check_weight(weight)
         if not (math.isfinite(share) and share >= 0):
             raise InvalidInput("bad_weight", f"A share must be finite and >= 0, not {share}")
         if form not in {"model", "delta"}:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, Self, cast
 
 from fedn.aggregation.combine import FromBase, MeanLayout
+from fedn.aggregation.extra import Extra
 from fedn.models.codecs.base import Check
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer
@@ -83,6 +84,16 @@ class Aggregate(Protocol):
         """
 
 
+class SummedAggregate(Aggregate, Protocol):
+    """One whose mean can be told as a difference to the base model, too."""
+
+    def difference(self, piece_bytes: int) -> Iterator[memoryview]:
+        """As `result`, with the mean minus the base model in the floating-point tensors; the others are the mean.
+
+        It needs the base model's bytes, but for updates of the form "delta" alone.
+        """
+
+
 class Rule(Protocol):
     """How updates become a combiner model. Made from the options of the plan; unknown ones raise InvalidInput."""
 
@@ -97,8 +108,18 @@ class Rule(Protocol):
     """Whether its aggregates need the base model's bytes for every update, not only for those of the form "delta"."""
     gathers: bool
     """Whether it looks at all updates at once: then it is a `fedn.aggregation.gathering.base.GatheringRule`."""
+    lineage: int
+    """How many of each client's latest updates it goes by, of this round and earlier ones. 0: it goes by this round's
+    alone; else it is a `fedn.aggregation.lineage.LineageRule`."""
     takes_sparse: bool
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
+    extras: Sequence[Extra]
+    """What it carries beside the model; empty for most."""
+    is_numeric: bool
+    """Whether models and updates are numbers to calculate with: to round, subtract, or step along."""
+    takes_stale: bool
+    """Whether updates of several base models may be summed apart, and each sum be applied to a later model: then its
+    aggregates are of `SummedAggregate`."""
     weighted_only: bool
     """Whether combiner models must not count the same, whatever they stand for (`reducer_mean: plain`)."""
     encrypts: bool

@@ -3,6 +3,7 @@
 Not here: whether it came in time, for the right round and once; that is the combiner's business.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from fedn.models.codecs.base import FLOATING
 from fedn.models.digest import Buffer
 from fedn.models.wire import DTYPES, DType, ModelSpec, TensorInfo, differences
-from fedn.protocol.errors import UpdateRefused
+from fedn.protocol.errors import InvalidInput, UpdateRefused
 from fedn.protocol.tasks import UpdateMetadata
 
 _EXPONENT: dict[DType, tuple[DType, int]] = {
@@ -35,6 +36,12 @@ def check_metadata(metadata: UpdateMetadata) -> None:
             fix="Return the number of training examples as num_examples, at least 1.",
             where={"client": metadata.client, "task": metadata.task_id},
         )
+
+
+def check_weight(weight: float) -> None:
+    """Raises InvalidInput (`bad_weight`) where nothing can be weighed by it."""
+    if not (math.isfinite(weight) and weight > 0):
+        raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
 
 
 def check_header(spec: ModelSpec, base: ModelSpec) -> None:

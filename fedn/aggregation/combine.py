@@ -46,6 +46,9 @@ class FromBase:
     """For each combiner model, what its difference to the base model is multiplied by; None: 1."""
     step: OptimizerStep | None = None
     """Of a server optimizer, from the base model towards the mean."""
+    form: Literal["model", "delta"] = "model"
+    """What the floating-point tensors of combiner models are: means, or means' differences to some base model, not
+    necessarily this one, which they are then added to."""
 
 
 class _Run(NamedTuple):
@@ -183,7 +186,10 @@ class _FromSumAndBase(_FromSum):
     def __init__(self, weights: Sequence[float], shares: Sequence[float], how: FromBase) -> None:
         super().__init__(weights)
         self._scaled = [weight * share for weight, share in zip(weights, shares, strict=True)]
-        self._base_weight = sum(weight * (1.0 - share) for weight, share in zip(weights, shares, strict=True))
+        if how.form == "delta":
+            self._base_weight = self._weight
+        else:
+            self._base_weight = sum(weight * (1.0 - share) for weight, share in zip(weights, shares, strict=True))
         self._base = how.model
         self._base_spec = read_spec(how.model.copy(0, header_size(how.model.copy(0, 8)) or 0), len(how.model))
         self._step = how.step

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
+from fedn.aggregation.extra import Extra
 from fedn.aggregation.plain import PlainModels
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
@@ -21,7 +22,11 @@ class Linear(PlainModels):
     required: frozenset[str] = frozenset()
     needs_base = False
     gathers = False
+    lineage = 0
     takes_sparse = True
+    extras: Sequence[Extra] = ()
+    is_numeric = True
+    takes_stale = True
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

@@ -75,3 +75,7 @@ class _Blocks:
     def result(self, piece_bytes: int) -> Iterator[memoryview]:
         self._end_block(1)
         return self._total.result(piece_bytes)
+
+    def difference(self, piece_bytes: int) -> Iterator[memoryview]:
+        self._end_block(1)
+        return self._total.difference(piece_bytes)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from fedn.aggregation.ciphertexts import CiphertextSum
 from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit
+from fedn.aggregation.extra import Extra
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.encrypted import (
@@ -51,7 +52,11 @@ class SecAgg:
     required: frozenset[str] = frozenset()
     needs_base = False
     gathers = False
+    lineage = 0
     takes_sparse = False
+    extras: Sequence[Extra] = ()
+    is_numeric = True
+    takes_stale = False
     weighted_only = True
     encrypts = True
 

@@ -142,7 +142,7 @@ def _tables(data: SessionData) -> Iterator[Table]:
         "ledger",
         (
             *("round", "client", "combiner", "state", "reason", "update_id", "size_bytes", "num_examples", "num_steps"),
-            *("ms_per_step", "task_ms", "busy_ms", "down_bytes", "up_bytes", "updated_at"),
+            *("ms_per_step", "task_ms", "cpu_ms", "memory_bytes", "busy_ms", "down_bytes", "up_bytes", "updated_at"),
         ),
         _ledger_rows(data.rounds),
     )
@@ -190,6 +190,7 @@ def _ledger_rows(rounds: Iterable[RoundView]) -> Iterator[Sequence[object]]:
                 ),
                 *(entry.update_id, entry.size_bytes),
                 *((told.num_examples, told.num_steps, told.ms_per_step, told.task_ms) if told else (None,) * 4),
+                *((told.cpu_ms, told.memory_bytes) if told else (None,) * 2),
                 *(entry.busy_ms, entry.down_bytes, entry.up_bytes, entry.updated_at),
             )
 

@@ -14,6 +14,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 COMMANDS = {
     "sandbox": ("fedn.cli.sandbox:sandbox", "A whole federation on this machine: train, and watch. Start here."),
+    "driver": ("fedn.cli.driver:driver", "One experiment from one file: start or attach, train, end, statistics."),
     "new": ("fedn.cli.new:new", "Make a project of your own that runs as it is."),
     "status": ("fedn.cli.status:status", "What the federation does right now."),
     "session": ("fedn.cli.session:session", "Start, watch and stop training sessions; see who took part."),

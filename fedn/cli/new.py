@@ -13,7 +13,7 @@ from fedn.protocol.errors import Conflict, FednError, InvalidInput
 
 _PARAMETERS = {
     "numpy": {"epochs": "20", "learning_rate": "1.0"},
-    "sklearn": {"epochs": "3"},
+    "sklearn": {"epochs": "3", "batch_size": "32"},
     "pytorch": {"epochs": "3", "batch_size": "32", "learning_rate": "0.1"},
     "keras": {"epochs": "3", "batch_size": "32", "learning_rate": "0.1"},
 }

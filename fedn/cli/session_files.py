@@ -38,7 +38,7 @@ def accounting(name: str | None, by: str, api: APIClient, out: Output) -> None:
     else:
         rows = [[f"{each.index + 1} ({each.kind})", each.attempts, *_cells(each.usage)] for each in found.rounds]
     second = "rounds" if by == "client" else "attempts"
-    heading = (by, second, "updates", "down", "up", "work", "busy")
+    heading = (by, second, "updates", "down", "up", "work", "busy", "processor", "memory")
     out.table(heading, [*rows, ["total", "", *_cells(found.total)]], empty="")
 
 
@@ -49,6 +49,8 @@ def _cells(usage: Usage) -> list[object]:
         size(usage.up_bytes),
         duration(usage.task_ms / 1e3),
         duration(usage.busy_ms / 1e3),
+        duration(usage.cpu_ms / 1e3),
+        size(usage.memory_bytes),
     ]
 
 

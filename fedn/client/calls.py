@@ -1,11 +1,12 @@
 """What the agent asks a runtime (a Learner's worker, a package's commands) to do, and what it gets back."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from fedn.client.slots import HeldFile, Slot
-from fedn.protocol.tasks import CodecChoice, TaskKind
+from fedn.protocol.tasks import CodecChoice, Sections, TaskKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,10 @@ class TaskCall:
     """What the model went through, and has to be freed of; empty where it came as it is."""
     update_chain: tuple[CodecChoice, ...] = ()
     """What the update is asked to go through."""
+    extras: Sections = ()
+    """What follows the model in its bytes, and is wanted behind an update."""
+    last_counted: int | None = None
+    """Index of the session's last round whose model counts this client's update, where there are extras."""
     feedback_folder: Path | None = None
     """Where what updates leave out is kept (fedn.client.feedback)."""
     result: Slot | None = None
@@ -46,6 +51,8 @@ class TaskOutcome:
     num_steps: int = 0
     ms_per_step: float = 0.0
     ms_per_epoch: float = 0.0
+    train_ms: float = 0.0
+    validate_ms: float = 0.0
     form: str = "model"
     metrics: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)
@@ -61,6 +68,12 @@ class TaskOutcome:
     """Their size before that; 0 where there are none."""
     key_id: str = ""
     """Of the key that they are encrypted with; empty: they are not encrypted."""
+    cpu_ms: float = 0.0
+    """Processor time, over all threads."""
+    memory_bytes: int = 0
+    """The most that the process has held up to now; 0 where not measured."""
+    extras: Sequence[Mapping[str, Any]] = ()
+    """Name and `size_bytes` of each section that follows the update's tensors."""
 
 
 class ProgressSink(Protocol):

@@ -20,7 +20,7 @@ from fedn.models.files import MAX_BYTES
 from fedn.models.wire import ModelSpec, Tensors, decode
 from fedn.plan.chains import make_chain
 from fedn.protocol.errors import InvalidInput, TaskFailed
-from fedn.protocol.tasks import CodecChoice
+from fedn.protocol.tasks import CodecChoice, Section, Sections
 
 Held = bytes | bytearray | HeldFile
 
@@ -62,6 +62,8 @@ class CodingRequest:
     """What the held model went through; empty: it is as `model_id` names it."""
     update_chain: tuple[CodecChoice, ...] = ()
     feedback_folder: Path | None = None
+    extras: Sections = ()
+    """What follows the model in its bytes."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -69,6 +71,7 @@ class CodingRequest:
             "model_chain": [choice.model_dump() for choice in self.model_chain],
             "update_chain": [choice.model_dump() for choice in self.update_chain],
             "feedback_folder": None if self.feedback_folder is None else str(self.feedback_folder),
+            "extras": [section.model_dump() for section in self.extras],
         }
 
     @classmethod
@@ -80,6 +83,7 @@ class CodingRequest:
                 "model_chain": tuple(CodecChoice(**choice) for choice in content["model_chain"]),
                 "update_chain": tuple(CodecChoice(**choice) for choice in content["update_chain"]),
                 "feedback_folder": None if folder is None else Path(folder),
+                "extras": tuple(Section(**section) for section in content["extras"]),
             }
         )
 
@@ -93,6 +97,7 @@ def request_of(call: TaskCall) -> CodingRequest:
         model_chain=call.model_chain,
         update_chain=call.update_chain,
         feedback_folder=call.feedback_folder,
+        extras=call.extras,
     )
 
 
@@ -121,6 +126,8 @@ class TaskCoding:
         self._held = held
         self._memory = memory or FreshMemory()
         self._payload: Payload | None = None
+        self.extras: dict[str, Tensors] = {}
+        """What came with the model, by name, once `model` was called. Read-only."""
 
     def model(self) -> bytearray | memoryview | None:
         """The model's bytes, writable: whoever trains may change its weights in place.
@@ -142,10 +149,23 @@ class TaskCoding:
                     where={"model": request.model_id},
                 )
             return self._payload.decode(self._memory.model)
+        if request.extras:
+            return self._without_extras(self._memory.copy(held) if isinstance(held, HeldFile) else bytearray(held))
         if isinstance(held, HeldFile):
             return self._memory.copy(held)
         # A difference needs the values that the work began with.
         return held if isinstance(held, bytearray) and not request.update_chain else bytearray(held)
+
+    def _without_extras(self, data: bytearray | memoryview) -> memoryview:
+        """The model's part of the bytes; the rest are the extras."""
+        view = memoryview(data)
+        at = model_bytes = len(view) - sum(section.size_bytes for section in self._request.extras)
+        if at <= 0:
+            raise TaskFailed("bad_task", "the object that brings the model is smaller than what should follow it")
+        for section in self._request.extras:
+            self.extras[section.name] = decode(view[at : at + section.size_bytes])
+            at += section.size_bytes
+        return view[:model_bytes]
 
     def encode(self, tensors: Tensors, spec: ModelSpec, form: str) -> Encoded:
         """An update, as it goes out.

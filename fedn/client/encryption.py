@@ -24,10 +24,10 @@ from fedn.client.spool import Spool
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import digest
 from fedn.models.encrypted import Parameters, is_encrypted
-from fedn.models.wire import ModelSpec, Tensors, decode, differences, header_size, read_spec
+from fedn.models.wire import Tensors, decode, differences, header_size, read_spec
 from fedn.privacy.keys import read_key
 from fedn.privacy.models import ModelCipher, tensors_of
-from fedn.protocol.errors import TaskFailed, UpdateRefused
+from fedn.protocol.errors import InvalidInput, TaskFailed, UpdateRefused
 from fedn.protocol.tasks import Encryption, TaskKind, UpdateMetadata
 
 Bytes = bytearray | memoryview
@@ -60,7 +60,7 @@ class TaskEncryption:
             LimitExceeded: there is no room on the disk.
         """
         cipher, held = self._cipher, call.model
-        encrypted = held is not None and not call.model_chain and is_encrypted(_spec_of(held))
+        encrypted = _has_encrypted(call)
         if cipher is None:
             if encrypted or encryption is not None:
                 raise _no_key(call.kind, encryption)
@@ -134,9 +134,16 @@ async def _stored(spool: Spool, data: Bytes) -> Slot:
     return slot
 
 
-def _spec_of(held: Held) -> ModelSpec:
+def _has_encrypted(call: TaskCall) -> bool:
+    """Whether the model is encrypted; what cannot be one is left to the runtime, which says so."""
+    held = call.model
+    if held is None or call.model_chain or call.extras:
+        return False
     data = held.mapped() if isinstance(held, HeldFile) else memoryview(held)
-    return read_spec(data[: header_size(data[:8]) or 0], len(data))
+    try:
+        return is_encrypted(read_spec(data[: header_size(data[:8]) or 0], len(data)))
+    except InvalidInput:
+        return False
 
 
 def _decrypted(cipher: ModelCipher, held: Held, max_value: float) -> Bytes:

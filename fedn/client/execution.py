@@ -1,9 +1,10 @@
 """Does one task with a Learner and checks what it returns. Runs in the worker process only; knows no socket."""
 
 import math
+import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from fedn.client.coding import TaskCoding
 from fedn.client.learner import Learner, TaskContext, TrainResult
 from fedn.client.weights import spec_of, weights_from_bytes, weights_to_tensors
-from fedn.models.wire import Tensors
+from fedn.models.wire import Tensors, layout
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -26,12 +27,14 @@ class Execution:
     tensors: Tensors | bytes | bytearray | memoryview | None = None
     """The bytes that go out, where a chain made them; else the tensors, which may be the learner's own arrays: it may
     change them in its next task."""
+    extras: dict[str, Tensors] = field(default_factory=dict)
+    """What follows them, by name and in this order."""
 
 
 def kinds_of(learner: Learner) -> list[TaskKind]:
     """What a learner can do: evaluate and predict are optional."""
     kinds = [TaskKind.INIT, TaskKind.TRAIN]
-    if type(learner).evaluate is not Learner.evaluate:
+    if learner.validates:
         kinds.append(TaskKind.VALIDATE)
     if type(learner).predict is not Learner.predict:
         kinds.append(TaskKind.PREDICT)
@@ -74,11 +77,20 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     numbers: dict[str, Any] = {}
     if validate and TaskKind.VALIDATE in kinds_of(learner):
         validated = _evaluate(learner, context, model)
-        numbers = {"validation": validated["metrics"], "num_validation_examples": validated["num_examples"]}
+        numbers = {
+            "validation": validated["metrics"],
+            "num_validation_examples": validated["num_examples"],
+            "validate_ms": validated["validate_ms"],
+        }
     spec = spec_of(model)
-    returned = learner.train(weights_from_bytes(model, spec, writable=True), context)
+    told = replace(context, extra=coding.extras)
+    started = time.perf_counter()
+    returned = learner.train(weights_from_bytes(model, spec, writable=True), told)
+    train_ms = (time.perf_counter() - started) * 1e3
     result = _train_result(returned)
+    extras = _extras(result.extra, coding.extras)
     numbers |= {
+        "train_ms": train_ms,
         "num_examples": whole(result.num_examples, "num_examples", at_least=1),
         "num_steps": whole(result.num_steps, "num_steps"),
         "ms_per_step": _time(result.ms_per_step, "ms_per_step"),
@@ -87,7 +99,24 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     }
     encoded = coding.encode(weights_to_tensors(result.weights, spec, what="train"), spec, result.form)
     numbers |= {"form": encoded.form, "coded": encoded.coded, "decoded_bytes": encoded.decoded_bytes}
-    return Execution(numbers=numbers, tensors=encoded.data)
+    return Execution(numbers=numbers, tensors=encoded.data, extras=extras)
+
+
+def _extras(given: Mapping[str, Any], wanted: Mapping[str, Tensors]) -> dict[str, Tensors]:
+    """What goes behind an update: for each set that came, tensors that fit it. TaskFailed (`bad_result`)."""
+    if set(given) != set(wanted):
+        raise TaskFailed(
+            "bad_result",
+            f"train returned as extra {', '.join(sorted(given)) or 'nothing'}, and the plan's rule needs "
+            f"{', '.join(sorted(wanted)) or 'nothing'}",
+            fix="Return as TrainResult.extra a change for each set of TaskContext.extra; fedn.Scaffold makes one.",
+        )
+    return {
+        name: weights_to_tensors(
+            given[name], layout((key, one.dtype, one.shape) for key, one in tensors.items())[1], what="train"
+        )
+        for name, tensors in wanted.items()
+    }
 
 
 def _validate(learner: Learner, context: TaskContext, model: Any, coding: TaskCoding, validate: bool) -> Execution:
@@ -108,7 +137,9 @@ _STEPS = {
 
 
 def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, Any]:
+    started = time.perf_counter()
     returned = learner.evaluate(weights_from_bytes(model, spec_of(model), writable=False), context)
+    validate_ms = (time.perf_counter() - started) * 1e3
     values: Any
     num_examples: Any
     values, num_examples = returned if isinstance(returned, tuple) else (returned, 0)
@@ -118,7 +149,11 @@ def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, A
         )
     values = dict(values)
     num_examples = values.pop("num_examples", num_examples)
-    return {"metrics": plain_metrics(values, "evaluate"), "num_examples": whole(num_examples, "num_examples")}
+    return {
+        "metrics": plain_metrics(values, "evaluate"),
+        "num_examples": whole(num_examples, "num_examples"),
+        "validate_ms": validate_ms,
+    }
 
 
 def _train_result(returned: Any) -> TrainResult:

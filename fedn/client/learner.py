@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fedn.client.batches import Batches
 from fedn.models.helpers.base import Helper
 from fedn.models.helpers.numpy import positional_names
 from fedn.models.helpers.registry import get_helper
@@ -41,17 +42,28 @@ class TaskContext(Mapping[str, Any]):
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Hyper-parameters of the session's plan."""
     step_budget: int | None = None
-    """Optimizer steps to do at the most; None: as the learner decides."""
+    """Optimizer steps to make, more or fewer than an epoch (`batches` keeps to it); None: as the learner decides."""
     seed: int = 0
     """31 bits, the same for each repetition of (the plan's seed, client, round), different between them."""
     data_path: Path | None = None
     """Where the site keeps its data, as its owner set it."""
     work_dir: Path = Path()
     """A directory of this client that outlives tasks and restarts, for what must not leave it (optimizer state …)."""
+    extra: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
+    """Of a train task: what the plan's rule carries beside the model, sets of tensors by name. Read-only."""
+    last_counted: int | None = None
+    """Where the rule carries something: index of the session's last round whose model counts this client's update."""
     is_cancelled: Callable[[], bool] = field(default=_never, repr=False)
     """Asks whether the result is not wanted any more. A long `train` that looks now and then may return early."""
     report: Callable[[float, Metrics], None] = field(default=_nobody, repr=False)
     """Tells the federation how far the task is: a fraction 0..1, and metrics so far."""
+
+    def batches(self, num_examples: int, batch_size: int, epochs: int = 1) -> Batches:
+        """Shuffled mini-batches of this task: so many epochs, or as many steps as the federation asks for.
+
+        The order follows from `seed`. Afterwards, `metadata()` of it is what `train` returns as its metadata.
+        """
+        return Batches(num_examples, batch_size, epochs, step_budget=self.step_budget, seed=self.seed)
 
     def __getitem__(self, name: str) -> Any:
         return self.parameters[name]
@@ -78,6 +90,8 @@ class TrainResult:
     ms_per_epoch: float = 0.0
     form: str = "model"
     """`model`: the tensors are the trained model; `delta`: its difference to the model it started from."""
+    extra: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """The change of each set that came as `TaskContext.extra`, by the same names; `fedn.Scaffold` makes SCAFFOLD's."""
 
 
 class Learner(ABC):
@@ -93,6 +107,11 @@ class Learner(ABC):
     helper: ClassVar[str] = "numpy"
     """Name of the helper that knows `self.model`: numpy, pytorch, keras, sklearn, or one of an entry point."""
     model: Any
+
+    @property
+    def validates(self) -> bool:
+        """Whether this site validates models; by default, where there is an `evaluate`."""
+        return type(self).evaluate is not Learner.evaluate
 
     def get_weights(self) -> Weights:
         """The model's tensors now; of a new learner, those of a fresh model (task kind init)."""

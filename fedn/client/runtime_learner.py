@@ -168,6 +168,7 @@ def _task_message(call: TaskCall) -> dict[str, Any]:
         "parameters": call.parameters,
         "step_budget": call.step_budget,
         "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
+        "last_counted": call.last_counted,
         "validate_incoming": call.validate_incoming,
         "algorithm": call.algorithm,
         "coding": request_of(call).as_json(),

@@ -26,7 +26,7 @@ from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.plan.logs import FieldLogger, bind
 from fedn.protocol.errors import FednError, TaskFailed
-from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import RoundName, Section, TaskKind, TaskSpec, UpdateMetadata
 
 _LOG = logging.getLogger(__name__)
 _PROGRESS_EVERY_S = 1.0
@@ -209,6 +209,8 @@ class Tasks:
             model_id=task.model_id,
             model_chain=task.model_chain if task.encoded_model_id else (),
             update_chain=task.update_chain,
+            extras=task.extras,
+            last_counted=task.last_counted,
             feedback_folder=self._feedback_folder,
             result=slot,
             timeout_s=self._timeout_s,
@@ -325,12 +327,17 @@ class Tasks:
 
 def _object_of(task: TaskSpec) -> str:
     """Digest of what brings the task's model: itself, or what a chain of codecs made of it."""
-    return task.encoded_model_id or task.model_id
+    return task.encoded_model_id or task.brings_model
 
 
 def _answers(metadata: UpdateMetadata, task: TaskSpec) -> bool:
     """Whether a result that waits is one that the task may be answered with."""
-    return metadata.base_model_id == task.model_id and metadata.update_chain in ((), task.update_chain)
+    extras = [section.name for section in task.extras if task.kind is TaskKind.TRAIN]
+    return (
+        metadata.base_model_id == task.model_id
+        and metadata.update_chain in ((), task.update_chain)
+        and [section.name for section in metadata.extras] == extras
+    )
 
 
 def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> UpdateMetadata:
@@ -347,6 +354,8 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             ms_per_step=outcome.ms_per_step,
             ms_per_epoch=outcome.ms_per_epoch,
             task_ms=task_ms,
+            train_ms=outcome.train_ms,
+            validate_ms=outcome.validate_ms,
             metrics=outcome.metrics,
             validation=outcome.validation,
             num_validation_examples=outcome.num_validation_examples,
@@ -355,6 +364,9 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             model_chain=job.task.model_chain if job.task.encoded_model_id else (),
             model_bytes=job.model_bytes,
             key_id=outcome.key_id,
+            cpu_ms=outcome.cpu_ms,
+            memory_bytes=outcome.memory_bytes,
+            extras=tuple(Section.model_validate(section) for section in outcome.extras),
         )
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

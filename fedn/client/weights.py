@@ -29,15 +29,21 @@ def weights_from_bytes(buffer: bytearray | memoryview, spec: ModelSpec, *, writa
     return arrays if order is None else [arrays[name] for name in order]
 
 
+def position_of(name: str) -> int | None:
+    """The position that a tensor's name says it has in a list; None where it says none."""
+    match = _POSITION.fullmatch(name)
+    return None if match is None else int(match.group(1))
+
+
 @lru_cache(maxsize=8)
 def _positions(names: tuple[str, ...]) -> tuple[str, ...] | None:
     """The names in the order of the positions that they are; None where they are no positions."""
     found: dict[int, str] = {}
     for name in names:
-        match = _POSITION.fullmatch(name)
-        if match is None:
+        position = position_of(name)
+        if position is None:
             return None
-        found[int(match.group(1))] = name
+        found[position] = name
     if not names or sorted(found) != list(range(len(names))):
         return None
     return tuple(found[position] for position in range(len(names)))

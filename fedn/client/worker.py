@@ -19,6 +19,7 @@ from fedn.client.execution import execute, fail, kinds_of
 from fedn.client.learner import Learner, TaskContext
 from fedn.client.loading import load_learner
 from fedn.client.slots import HeldFile
+from fedn.client.usage import peak_memory_bytes, processor_ms
 from fedn.client.worker_channel import INLINE_BYTES, Message, WorkerEnd
 from fedn.client.worker_memory import ModelMemory, ResultFiles, TaskMemory
 from fedn.models.digest import digest
@@ -90,7 +91,9 @@ class Worker:
             memory = TaskMemory(self._memory, self._results, head["result"])
             request = CodingRequest.from_json(head["coding"])
             coding = TaskCoding(request, _held(head["model"], message.payload), memory)
+            used_ms = processor_ms()
             result = execute(learner, self._context(head), coding, validate_incoming=head["validate_incoming"])
+            result.numbers.update(cpu_ms=processor_ms() - used_ms, memory_bytes=peak_memory_bytes())
             answer: dict[str, Any] = {
                 "op": "done",
                 "task_id": task_id,
@@ -101,7 +104,9 @@ class Worker:
             if result.tensors is None:
                 self._channel.send(answer)
                 return
-            with memory.written(result.tensors) as tensors:
+            sections = memory.written(result.tensors, result.extras)
+            result.numbers["extras"] = sections.extras
+            with sections.data as tensors:
                 if not result.numbers.get("coded"):
                     result.numbers["decoded_bytes"] = len(tensors)
                 answer |= {"object_id": digest(tensors, head["algorithm"]), "size": len(tensors)}
@@ -128,6 +133,7 @@ class Worker:
             parameters=head["parameters"],
             step_budget=head["step_budget"],
             seed=head["seed"],
+            last_counted=head["last_counted"],
             data_path=None if data_path is None else Path(data_path),
             work_dir=Path(self._settings["work_dir"]),
             is_cancelled=lambda: self._is_cancelled(task_id),

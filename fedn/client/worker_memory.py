@@ -8,13 +8,16 @@ import errno
 import os
 import sys
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from fedn.client.slots import FOOTER_BYTES, HeldFile, Slot
 from fedn.client.worker_channel import INLINE_BYTES
-from fedn.models.wire import Tensors, encode_into
+from fedn.models.wire import Tensors, encode_into, layout
 from fedn.protocol.errors import TaskFailed
 
 _TOO_LARGE = 4
@@ -115,12 +118,38 @@ class TaskMemory:
                 fix="Make room on the disk of the client's data_dir.",
             ) from error
 
-    def written(self, tensors: Tensors | bytes | bytearray | memoryview) -> memoryview:
-        """The bytes of a result, where they are taken from; a view is one of `result` already."""
+    def written(self, tensors: Tensors | bytes | bytearray | memoryview, extras: Mapping[str, Tensors]) -> "Written":
+        """The bytes of a result, where they are taken from; a view is one of `result` already.
+
+        Args:
+            extras: what follows tensors that are not bytes yet, by name.
+        """
         if isinstance(tensors, memoryview):
-            return tensors
+            return Written(tensors)
         if isinstance(tensors, dict):
-            return memoryview(encode_into(tensors, self.result))
+            return self._sections(tensors, extras)
         room = self.result(len(tensors))
         room[:] = tensors
-        return room
+        return Written(room)
+
+    def _sections(self, tensors: Tensors, extras: Mapping[str, Tensors]) -> "Written":
+        sizes = [
+            layout((name, array.dtype, array.shape) for name, array in one.items())[1].size_bytes
+            for one in (tensors, *extras.values())
+        ]
+        room, at = self.result(sum(sizes)), 0
+        for one, size_bytes in zip((tensors, *extras.values()), sizes, strict=True):
+            part = room[at : at + size_bytes]
+            encode_into(one, lambda _, part=part: part)  # type: ignore[misc]
+            at += size_bytes
+        told = [{"name": name, "size_bytes": size} for name, size in zip(extras, sizes[1:], strict=True)]
+        return Written(room, told)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A result's bytes."""
+
+    data: memoryview
+    extras: list[dict[str, Any]] = field(default_factory=list)
+    """Name and `size_bytes` of each section that follows the result's own tensors in there."""

@@ -12,7 +12,6 @@ from fedn.combiner.clients import Peer
 from fedn.combiner.objects import StoredObject
 from fedn.combiner.results import RoundServices
 from fedn.combiner.tasks import OpenTask
-from fedn.models.wire import ModelSpec
 from fedn.network.convert import task_to_wire
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.tasks import RoundName, TaskKind
@@ -36,8 +35,8 @@ class DispatchOwner(Protocol):
         """Seconds to the deadline."""
 
     @property
-    def base(self) -> ModelSpec | None:
-        """What updates must be like, once the base model is here."""
+    def update_bytes(self) -> int | None:
+        """Size of an update that went through no chain; None until the base model is here."""
 
 
 class Dispatch:
@@ -53,7 +52,7 @@ class Dispatch:
         """Sends the tasks that need one of these objects, or none at all, to the clients that are here."""
         for count, task in enumerate(tasks, 1):
             peer = self._services.clients.get(task.spec.client)
-            named = {task.spec.model_id, task.spec.package_id}
+            named = {task.spec.brings_model, task.spec.package_id}
             if peer is not None and not task.answered and (named & objects or not named - {""}):
                 self.send(task, peer)
             if count % _SLICE == 0:
@@ -63,7 +62,7 @@ class Dispatch:
         """Sends a task, once on each stream; later, where what it names is not here yet."""
         if not self._owner.takes_answers or task.sent_to is peer:
             return
-        found = [self._services.objects.get(key) for key in (task.spec.package_id, task.spec.model_id) if key]
+        found = [self._services.objects.get(key) for key in (task.spec.package_id, task.spec.brings_model) if key]
         objects = [stored for stored in found if stored is not None]
         if len(objects) < len(found):
             return  # comes when the rest is here
@@ -103,8 +102,8 @@ class Dispatch:
     def _give_credit(self, task: OpenTask) -> int:
         """Keeps room for a small update; bytes, 0 where the client has to ask for a grant."""
         task.drop_credit()
-        base = self._owner.base
-        if base is None or task.spec.kind is not TaskKind.TRAIN or task.upload is not None:
+        size_bytes = self._owner.update_bytes
+        if size_bytes is None or task.spec.kind is not TaskKind.TRAIN or task.upload is not None:
             return 0
-        task.credit = self._services.admission.grant_ahead(base.size_bytes)
+        task.credit = self._services.admission.grant_ahead(size_bytes)
         return 0 if task.credit is None else task.credit.size_bytes

@@ -32,6 +32,9 @@ class EventLog:
     def ledger(self, entry: LedgerEntry) -> None:
         self._append(link.RoundEvent(ledger=ledger_to_wire(entry)), prompt=False)
 
+    def handed_up(self, number: int, result: link.RoundDone) -> None:
+        self._append(link.RoundEvent(handed_up=link.HandedUp(number=number, result=result)), prompt=True)
+
     def done(self, result: link.RoundDone) -> None:
         self._append(link.RoundEvent(done=result), prompt=True)
 

@@ -6,7 +6,7 @@ Not here: whether an update may count (the round and the arrival checks), and wh
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from fedn.combiner.objects import StoredObject
 from fedn.combiner.totals import Arrived, Total
 from fedn.protocol.errors import FednError
 from fedn.protocol.tasks import UpdateMetadata
+from fedn.stores.updates.base import KeptUpdate
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,15 @@ class Fold:
         self._idle = asyncio.Event()
         self._idle.set()
         self._spent_s = 0.0
+        self._paused = False
+        """Whether a model is being handed up: nothing is added meanwhile."""
 
     def put(self, arrived: Arrived) -> None:
         """Takes an update over; `on_folded` tells when it is in the sum."""
         self._waiting.append(arrived)
         self._waiting_bytes += arrived.work_bytes
         self._idle.clear()
-        if self._running is None:
+        if self._running is None and not self._paused:
             self._start()
 
     async def settled(self) -> None:
@@ -77,9 +80,34 @@ class Fold:
         InvalidInput (`sum_overflow`) where the mean is not finite.
         """
         await self.settled()
+        return await self._sealed()
+
+    async def _sealed(self) -> tuple[StoredObject | None, float, float]:
         if self._size_bytes <= self._total.inline_bytes:
             return self._seal()
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._seal)
+
+    @property
+    def counted(self) -> Sequence[KeptUpdate]:
+        """As the total's, after `seal`."""
+        return self._total.counted
+
+    async def hand_up(self) -> tuple[StoredObject | None, float, float]:
+        """As `seal`, of what is in by now; what waits, and what comes later, goes into the next model.
+
+        When it returns, `on_folded` was called for all that is in the model, and for nothing else since the last one.
+        """
+        self._paused = True
+        self._idle.clear()
+        try:
+            if self._running is not None:
+                await asyncio.wait([self._running])
+            sealed = await self._sealed()
+            self._spent_s = 0.0
+            return sealed
+        finally:
+            self._paused = False
+            self._go_on()
 
     def let_base_go(self) -> bool:
         """Drops the base model where the sealed model does not need its bytes; whether it did."""
@@ -95,6 +123,12 @@ class Fold:
         while self._waiting:
             self._waiting.popleft().storage.release()
         self._waiting_bytes = 0
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            self._start()
+        else:
+            self._idle.set()
 
     def _start(self) -> None:
         batch, small = list(self._waiting), self._waiting_bytes <= self._total.inline_bytes
@@ -120,10 +154,8 @@ class Fold:
             self._idle.set()
             self._on_crash(error)
             return
-        if self._waiting:
-            self._start()
-        else:
-            self._idle.set()
+        if not self._paused:
+            self._go_on()
         if not future.cancelled():
             for folded in future.result():
                 self._on_folded(folded)

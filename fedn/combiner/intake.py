@@ -1,6 +1,6 @@
 """What a result must say of itself before its first byte is taken."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from fedn.aggregation.checks import check_metadata
 from fedn.aggregation.scaling.base import check_required
@@ -25,6 +25,7 @@ def check_announcement(
     encodings: Encodings,
     max_bytes: int,
     required: Iterable[tuple[str, str]],
+    extras: Mapping[str, ModelSpec],
 ) -> UpdateMetadata:
     """The metadata of a result that may be taken.
 
@@ -33,6 +34,7 @@ def check_announcement(
         encodings: gives what a chain makes of updates of that model.
         max_bytes: largest result allowed.
         required: (field, who needs it) of the metadata that an update must have.
+        extras: what follows the tensors of an update, by name and in this order.
 
     Raises:
         UpdateRefused, InvalidInput: it answers something else, has no weight, or cannot fit.
@@ -54,6 +56,8 @@ def check_announcement(
             where=where,
         )
     check_chain(metadata, task)
+    extras = extras if task.kind is TaskKind.TRAIN else {}
+    _check_extras(metadata, extras, ready.size_bytes, where)
     if task.kind is TaskKind.TRAIN:
         check_metadata(metadata)
         check_required(metadata, required)
@@ -64,8 +68,32 @@ def check_announcement(
     expected = base.size_bytes if base is not None else None
     if base is not None and metadata.update_chain:
         expected = encodings(metadata.update_chain).max_bytes
+    if expected is not None:
+        expected += sum(spec.size_bytes for spec in extras.values())
     _check_size(ready, expected, max_bytes, where)
     return metadata
+
+
+def _check_extras(
+    metadata: UpdateMetadata, extras: Mapping[str, ModelSpec], size_bytes: int, where: dict[str, object]
+) -> None:
+    """Raises UpdateRefused (`update_other_extras`) where other sections follow the tensors than the rule carries."""
+    named = [section.name for section in metadata.extras]
+    larger = [
+        section.name
+        for section in metadata.extras
+        if section.name in extras and section.size_bytes > extras[section.name].size_bytes + HEADER_SLACK_BYTES
+    ]
+    if named == list(extras) and not larger and sum(one.size_bytes for one in metadata.extras) < max(size_bytes, 1):
+        return
+    raise UpdateRefused(
+        "update_other_extras",
+        f"the update carries {', '.join(named) or 'nothing'} beside its tensors, and the plan's rule "
+        f"{', '.join(extras) or 'nothing'}"
+        + (f"; {', '.join(larger)} has more bytes than it can have" if larger else ""),
+        fix="Return as extra what the task brought as extra, with the names and shapes of its tensors.",
+        where=where,
+    )
 
 
 def _check_size(

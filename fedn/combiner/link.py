@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 
 from fedn.combiner.auth import caller
+from fedn.combiner.buffered import BufferedRound
 from fedn.combiner.clients import Clients, Peer
 from fedn.combiner.events import Listener
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
@@ -32,6 +33,8 @@ _log = bind(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_ALL = (1 << 32) - 1
+"""Updates that are kept of a client, where there is no such limit."""
 _SNAPSHOT_BYTES = 4 << 20
 """Attached clients beyond that follow the snapshot one by one."""
 
@@ -140,6 +143,7 @@ class ReducerLink:
             max_clients=services.clients.max_clients,
             rounds=[round_to_wire(held.name) for held in services.rounds],
             bundles=True,
+            updates_kept=_ALL if services.options.updates.keeps is None else services.options.updates.keeps,
         )
         self._send(wire.LinkFrame(welcome=welcome))
         snapshot, size_bytes, rest = wire.AttachedClients(), 0, []
@@ -170,7 +174,7 @@ class ReducerLink:
                 await self._start(frame.start)
             case "watch":
                 self._watch(frame.watch)
-            case "close" | "extend" | "cancel" | "commit_ack":
+            case "close" | "extend" | "cancel" | "commit_ack" | "hand_up" | "hand_up_ack":
                 self._steer(frame)
             case "object":
                 self._begin(frame.object)
@@ -240,6 +244,10 @@ class ReducerLink:
                 steered.extend(frame.extend.deadline_s)
             case "cancel":
                 steered.cancel(frame.cancel.reason)
+            case "hand_up" if isinstance(steered, BufferedRound):
+                steered.hand_up(frame.hand_up.number)
+            case "hand_up_ack" if isinstance(steered, BufferedRound):
+                steered.forget(frame.hand_up_ack.number)
             case "commit_ack":
                 self._watched.pop(name, None)
                 self._services.rounds.release(name)

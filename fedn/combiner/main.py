@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,11 +13,12 @@ from prometheus_client import start_http_server
 from fedn.api.trust import wait_for_authority
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.metrics import CombinerMetrics
-from fedn.combiner.options import CombinerOptions, TlsFiles
+from fedn.combiner.options import CombinerOptions, TlsFiles, WorkerLimits
 from fedn.combiner.registration import Announcement, Registration
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of
 from fedn.network.open_files import raise_open_files
+from fedn.network.tickets import TicketVerifier
 from fedn.network.tokens import Role, TokenVerifier
 from fedn.plan.garbage import garbage_schedule
 from fedn.plan.logs import bind, configure_logging
@@ -81,7 +82,7 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
         )
         try:
             await registration.enrol()
-            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint))
+            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint), token=registration.token)
             with _metrics_server(settings.metrics_bind, settings.metrics_port, combiner.metrics):
                 async with combiner, garbage_schedule(lambda: combiner.turnover):
                     announcement = Announcement(
@@ -95,7 +96,7 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
             registration.close()
 
 
-def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool) -> Combiner:
+def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool, token: Callable[[], str]) -> Combiner:
     """The combiner that settings and an enrolled identity describe; without TLS only where the reducer has none."""
     options = CombinerOptions(
         name=settings.name,
@@ -109,10 +110,19 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool)
         progress_s=settings.progress_s,
         keep_result_s=settings.keep_result_s,
         mutual_tls=settings.mutual_tls,
+        workers=WorkerLimits(
+            max_frame_bytes=int(settings.worker_message_bytes),
+            spool_bytes=int(settings.worker_spool_bytes),
+            pair_bytes=int(settings.worker_pair_bytes),
+            grace_s=settings.worker_grace_s,
+            max_groups=settings.max_worker_groups,
+        ),
+        updates=settings.updates,
     )
     verifier = TokenVerifier(identity.token_key_pem, identity.federation)
     tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None
-    return Combiner(options, verifier=verifier, tls=tls)
+    tickets = TicketVerifier(identity.token_key_pem, identity.federation)
+    return Combiner(options, verifier=verifier, tickets=tickets, tls=tls, token=token)
 
 
 @contextmanager

@@ -45,6 +45,17 @@ class StoredObject:
             elif end > offset:
                 yield end - offset, encode_piece(offset, _data_of(message)[offset - start :])
 
+    def beginning(self, object_id: str, size_bytes: int) -> "StoredObject":
+        """What its first bytes are by themselves: an object of that name, in the same messages as far as they reach."""
+        pieces = []
+        for start, message in self.pieces:
+            if start >= size_bytes:
+                break
+            data = _data_of(message)
+            whole = start + data.nbytes <= size_bytes
+            pieces.append((start, message if whole else encode_piece(start, data[: size_bytes - start])))
+        return StoredObject(object_id, self.kind, size_bytes, tuple(pieces))
+
     def bytes_in_pieces(self) -> Pieces:
         """The object's bytes, where they lie in the messages."""
         return Pieces([_data_of(message) for _, message in self.pieces])

@@ -11,7 +11,9 @@ from functools import lru_cache
 from typing import Protocol, cast
 
 from fedn.aggregation.base import Rule, get_rule
+from fedn.aggregation.extra import extra_specs, sections_of
 from fedn.aggregation.gathering.base import GatheringRule
+from fedn.aggregation.lineage import LineageRule
 from fedn.aggregation.scaling.base import ScalingFactor, get_scaling_factor
 from fedn.combiner.admission import Admission
 from fedn.combiner.buffers import Spool
@@ -20,11 +22,13 @@ from fedn.combiner.coding import spec_of
 from fedn.combiner.encoded import EncodedModels
 from fedn.combiner.fold import Fold, Folded
 from fedn.combiner.jobs import Jobs
+from fedn.combiner.lineage import Lineage, Lineages
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
 from fedn.combiner.ordering import InOrder
-from fedn.combiner.totals import Arrived, total_of
+from fedn.combiner.totals import Arrived, LineageTotal, Total, total_of
 from fedn.models.codecs.chain import Encoding
+from fedn.models.digest import ALGORITHM
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as common
@@ -33,7 +37,8 @@ from fedn.plan.chains import make_chain
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
-from fedn.protocol.tasks import CodecChain, TaskKind
+from fedn.protocol.tasks import CodecChain, Sections, TaskKind
+from fedn.stores.updates.base import KeptUpdate
 
 _GIGANTIC_BYTES = 512 << 20
 """The memory of a base model of that size is given back to the system before its successor is made."""
@@ -52,6 +57,7 @@ class RoundServices:
     """Threads for sums."""
     metrics: CombinerMetrics
     max_model_bytes: int
+    lineages: Lineages
 
 
 class ResultsOwner(Protocol):
@@ -69,14 +75,18 @@ class Results:
     """One round's results. Belongs to the round's loop.
 
     Raises:
-        InvalidInput: the rule or a codec is unknown, or the train tasks start from several models.
+        InvalidInput: the rule or a codec is unknown, the train tasks start from several models, or the combiner keeps
+            less of earlier updates than the rule goes by.
     """
 
     def __init__(self, spec: RoundSpec, services: RoundServices, owner: ResultsOwner) -> None:
-        self.base_id = _base_of(spec)
-        """The model that the train tasks start from; empty where there are none."""
+        self.base_id, self._brought_by, self._sections = _base_of(spec)
+        """The model that the train tasks start from; empty where there are none. Then the object that brings it, and
+        what follows the model in there."""
         self.base: ModelSpec | None = None
         """What updates must be like, once the base model is here."""
+        self.extras: dict[str, ModelSpec] = {}
+        """What follows the tensors of each, by name and in this order."""
         for chain in {repr(task.update_chain): task.update_chain for task in spec.tasks}.values():
             make_chain(chain)
         self._encodings: dict[str, Encoding] = {}
@@ -88,8 +98,12 @@ class Results:
         self.required = [
             *((key, f"the rule {self._rule.name}") for key in sorted(self._rule.required)),
             *((key, f"the scaling factor {self._scaling.name}") for key in sorted(self._scaling.required)),
+            *sorted(spec.required_metadata.items()),
         ]
         """(field, who needs it) of the metadata that every update must have."""
+        self._lineage: Lineage | None = None
+        if spec.members is not None:
+            self._lineage = services.lineages.of(spec.name.session, cast(LineageRule, self._rule))
         self._fold: Fold | None = None
         self._order: InOrder | None = None
         if spec.deterministic:
@@ -97,9 +111,8 @@ class Results:
             trained = [task for task in spec.tasks if task.kind is TaskKind.TRAIN]
             by_name = sorted(trained, key=lambda task: (task.client, task.task_id))
             self._order = InOrder([task.task_id for task in by_name], services.spool, self._add, owner.result_refused)
-        self._by_client: list[tuple[str, str]] = []
-        """(client, task) of the contributions."""
-        self._contributions: dict[str, link.Contribution] = {}
+        self._contributions: dict[tuple[str, str], link.Contribution] = {}
+        """By client and task."""
         self._first: StoredObject | None = None
         """The model of an init task."""
         self._bundle_id = ""
@@ -112,19 +125,50 @@ class Results:
 
         InvalidInput (`bad_model`) where it is none, or one that the rule cannot start from.
         """
-        stored = self._services.objects.get(self.base_id) if self.base_id else None
+        stored = self._services.objects.get(self._brought_by) if self.base_id else None
         if stored is None or self.base is not None:
             return
+        if self._sections:
+            sizes = {section.name: section.size_bytes for section in self._sections}
+            model, _ = sections_of(stored.bytes_in_pieces(), sizes)
+            stored = stored.beginning(self.base_id, len(model))
         self.base = self._rule.update_spec(spec_of(stored.bytes_in_pieces()))
-        folder = self._services.spool.folder
-        self._fold = Fold(
-            total_of(self._rule, self._spec.sum_dtype, stored, self.base, folder),
-            self.base.size_bytes,
+        self.extras = extra_specs(self._rule, self.base)
+        self._fold = self._new_fold(self._total(stored, self.base), self.base.size_bytes)
+
+    def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
+        if self._lineage is None:
+            return total_of(self._rule, self._spec, stored, base, self._services.spool.folder)
+        return self._lineage_total(self._lineage, stored, base)
+
+    def _lineage_total(
+        self, lineage: Lineage, stored: StoredObject | None = None, base: ModelSpec | None = None
+    ) -> LineageTotal:
+        return LineageTotal(
+            lineage,
+            frozenset(self._spec.members or ()),
+            repeats=self._spec.deterministic,
+            algorithm=check_digest(self.base_id)[0] if self.base_id else ALGORITHM,
+            base=stored,
+            spec=base,
+        )
+
+    def _new_fold(self, total: Total, size_bytes: int) -> Fold:
+        return Fold(
+            total,
+            size_bytes,
             self._services.executor,
             self._folded,
             self._owner.results_lost,
             weight_of=self._scaling.weight_of,
         )
+
+    @property
+    def update_bytes(self) -> int | None:
+        """Size of an update that went through no chain; None until the base model is here."""
+        if self.base is None:
+            return None
+        return self.base.size_bytes + sum(spec.size_bytes for spec in self.extras.values())
 
     def encoding(self, chain: CodecChain) -> Encoding:
         """What a chain that tasks asked for makes of updates. `base` is there."""
@@ -155,26 +199,42 @@ class Results:
         """
         stored, fold_ms = self._first, 0.0
         weight = sum(part.weight for part in self._contributions.values())
-        if stored is None and self._fold is not None and self._contributions:
+        if self._lineage is not None and self._fold is None and not self._closed:
+            self._fold = self._new_fold(self._lineage_total(self._lineage), 0)
+        if stored is None and self._fold is not None and (self._contributions or self._lineage is not None):
             # Nothing is dispatched any more: the base model makes room for the one that comes of the sum.
             await self._fold.settled()
             if self._fold.let_base_go():
-                self._services.objects.let_go(self.base_id, self._spec.name)
+                self._services.objects.let_go(self._brought_by, self._spec.name)
                 if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
                     run = asyncio.get_running_loop().run_in_executor
                     await run(self._services.executor, return_freed_memory)
             stored, weight, fold_ms = await self._fold.seal()
-        if stored is None or self._closed:
-            return link.RoundDone(reason=reason)
-        self._hold(stored)
-        if self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
+            if self._lineage is not None:
+                self._contributions = {(kept.client, ""): _contribution(kept) for kept in self._fold.counted}
+        result = self._told(stored, weight, fold_ms)
+        result.reason = reason
+        if stored is not None and self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
             self._bundle_id = stored.object_id
+        return result
+
+    async def hand_up(self) -> link.RoundDone:
+        """What is in by now, as `seal`; what comes later is of the next one."""
+        if self._fold is None:
+            return link.RoundDone()
+        result = self._told(*await self._fold.hand_up())
+        self._contributions.clear()
+        return result
+
+    def _told(self, stored: StoredObject | None, weight: float, fold_ms: float) -> link.RoundDone:
+        if stored is None or self._closed:
+            return link.RoundDone()
+        self._hold(stored)
         return link.RoundDone(
-            reason=reason,
             model_id=stored.object_id,
             size_bytes=stored.size_bytes,
             weight=weight,
-            contributions=[self._contributions[task_id] for _, task_id in sorted(self._by_client)],
+            contributions=[self._contributions[place] for place in sorted(self._contributions)],
             fold_ms=fold_ms,
         )
 
@@ -216,8 +276,7 @@ class Results:
         self._owner.result_counts(arrived)
 
     def _contribute(self, arrived: Arrived, weight: float) -> None:
-        self._by_client.append((arrived.client, arrived.task_id))
-        self._contributions[arrived.task_id] = link.Contribution(
+        self._contributions[arrived.client, arrived.task_id] = link.Contribution(
             client=arrived.client,
             update_id=arrived.update_id,
             num_examples=arrived.metadata.num_examples,
@@ -248,6 +307,12 @@ class Results:
         self._services.objects.add(stored)
 
 
+def _contribution(kept: KeptUpdate) -> link.Contribution:
+    return link.Contribution(
+        client=kept.client, update_id=kept.update_id, num_examples=kept.num_examples, weight=kept.weight
+    )
+
+
 @lru_cache(maxsize=16)
 def _rule(name: str, options_json: str) -> Rule:
     """Rules are makers of aggregates, without state; to find one costs more than a small round."""
@@ -260,13 +325,14 @@ def _scaling(name: str, options_json: str) -> ScalingFactor:
     return get_scaling_factor(name, json.loads(options_json))
 
 
-def _base_of(spec: RoundSpec) -> str:
-    bases = {task.model_id for task in spec.tasks if task.kind is TaskKind.TRAIN}
-    if len(bases) > 1 or "" in bases:
+def _base_of(spec: RoundSpec) -> tuple[str, str, Sections]:
+    """(Model, object that brings it, what follows it there) of the train tasks; all empty where there are none."""
+    bases = {(task.model_id, task.brings_model, task.extras) for task in spec.tasks if task.kind is TaskKind.TRAIN}
+    if len(bases) > 1 or any(not model_id for model_id, _, _ in bases):
         raise InvalidInput(
             "round_of_many_bases",
             f"the train tasks of a round start from {len(bases)} models",
             fix="Name one base model for all train tasks.",
             where={"round": spec.name},
         )
-    return next(iter(bases), "")
+    return next(iter(bases), ("", "", ()))

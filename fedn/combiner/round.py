@@ -5,6 +5,7 @@ it is released. It decides nothing that the reducer decides: who takes part, whe
 """
 
 import asyncio
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from fedn.combiner.buffers import Storage
@@ -55,7 +56,7 @@ class Round:
         self.tasks = {task.task_id: OpenTask(task) for task in spec.tasks}
         self._services = services
         self._results = Results(spec, services, self)
-        self._needs = {key for task in spec.tasks for key in (task.model_id, task.package_id)} - {""}
+        self._needs = {key for task in spec.tasks for key in (task.brings_model, task.package_id)} - {""}
         self._dispatch = Dispatch(self, services)
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
@@ -76,13 +77,19 @@ class Round:
         if not self.tasks:
             self._finish()
             return
+        self._arm()
+        self._begin(tuple(self.tasks.values()))
+
+    def _arm(self) -> None:
         self._timer = self._loop.call_at(self._deadline_at, self._deadline)
-        for client in self._by_client:
+
+    def _begin(self, tasks: Sequence[OpenTask]) -> None:
+        """The tasks go out, as far as what they need is here."""
+        for client in {task.spec.client for task in tasks}:
             if self._services.clients.get(client) is None:
                 self._miss(client)
-        if not self._take_base():
-            return
-        self._jobs.start(self._dispatch.send_all(tuple(self.tasks.values()), self._needs))
+        if self._take_base():
+            self._jobs.start(self._dispatch.send_all(tasks, self._needs))
 
     def status(self) -> link.RoundStatus:
         needed = [] if self.done else sorted(key for key in self._needs if key not in self._services.objects)
@@ -135,9 +142,9 @@ class Round:
         return self._deadline_at - self._loop.time()
 
     @property
-    def base(self) -> ModelSpec | None:
-        """What updates must be like, once the base model is here."""
-        return self._results.base
+    def update_bytes(self) -> int | None:
+        """Size of an update that went through no chain; None until the base model is here."""
+        return self._results.update_bytes
 
     @property
     def done(self) -> bool:
@@ -195,6 +202,7 @@ class Round:
                 self._results.encoding,
                 self._services.max_model_bytes,
                 self._results.required,
+                self._results.extras,
             )
         except FednError as error:
             self._refuse(task, error)
@@ -214,8 +222,18 @@ class Round:
             room = None
         spec = task.spec
         encoding = self._results.encoding(metadata.update_chain) if metadata.update_chain else None
+        sections = [(one.size_bytes, self._results.extras[one.name]) for one in metadata.extras]
         task.upload = Upload(
-            self, spec.client, spec.task_id, ready.object_id, ready.size_bytes, base, room, encoding, task.traffic
+            self,
+            spec.client,
+            spec.task_id,
+            ready.object_id,
+            ready.size_bytes,
+            base,
+            room,
+            encoding,
+            task.traffic,
+            sections,
         )
         if room is not None:
             peer.lane.add_granted(task.upload)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 
+from fedn.combiner.buffered import BufferedRound, round_of
 from fedn.combiner.clients import Peer
 from fedn.combiner.events import Listener
 from fedn.combiner.results import RoundServices
@@ -36,7 +37,7 @@ class Rounds:
         return iter(tuple(self._rounds.values()))
 
     def start(self, spec: RoundSpec) -> Round:
-        """The round of this name, started where it is new.
+        """The round of this name, started where it is new; a buffered one takes in the tasks that are new.
 
         Raises:
             Conflict: (`round_fenced`) a higher attempt or epoch of this round was here.
@@ -45,6 +46,8 @@ class Rounds:
         name = spec.name
         known = self._rounds.get(name)
         if known is not None:
+            if isinstance(known, BufferedRound):
+                self._tasks |= {task_id: (known, task) for task_id, task in known.grow(spec).items()}
             return known
         place, rank = (name.session, name.index), (name.epoch, name.attempt)
         if rank <= self._highest.get(place, (-1, -1)):
@@ -54,7 +57,7 @@ class Rounds:
                 fix="Start the round again with a higher attempt.",
                 where={"round": name},
             )
-        new = Round(spec, self._services)
+        new = round_of(spec, self._services)
         for old in [r for r in self._rounds.values() if (r.name.session, r.name.index) == place]:
             self.release(old.name)
         self._highest.pop(place, None)

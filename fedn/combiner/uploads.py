@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from fedn.combiner.admission import Admission, Ticket
-from fedn.combiner.arrival import ArrivalCheck
+from fedn.combiner.arrival import ArrivalCheck, ExpectedSections
 from fedn.combiner.buffers import Spool, SpoolStorage, Storage
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.options import MIB
@@ -66,6 +66,7 @@ class Upload:
         storage: Storage | None = None,
         encoding: Encoding | None = None,
         traffic: Traffic | None = None,
+        sections: ExpectedSections = (),
     ) -> None:
         self.traffic = traffic if traffic is not None else Traffic()
         """Of its task: all that came counts, whatever became of it."""
@@ -83,6 +84,7 @@ class Upload:
         self.encoding = encoding
         """Of the chain that it went through; None where it comes as it is."""
         self._base = base
+        self._sections = sections
         self.check = self._fresh_check()
 
     def restart(self) -> None:
@@ -91,7 +93,7 @@ class Upload:
         self.check = self._fresh_check()
 
     def _fresh_check(self) -> ArrivalCheck:
-        return ArrivalCheck(self.object_id, self.size_bytes, self._base, self.encoding)
+        return ArrivalCheck(self.object_id, self.size_bytes, self._base, self.encoding, self._sections)
 
     def drop(self) -> None:
         """Gives everything back."""

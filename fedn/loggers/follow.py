@@ -48,6 +48,7 @@ def _log_round(view: RoundView, run: RunLog) -> None:
         "traffic/up_bytes": total.up_bytes,
         "compute/task_s": total.task_ms / 1e3,
         "compute/busy_s": total.busy_ms / 1e3,
+        "compute/processor_s": total.cpu_ms / 1e3,
     }
     run.log(view.index, view.ended_at or view.started_at, numbers)
 

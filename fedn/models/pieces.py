@@ -53,6 +53,10 @@ class Pieces:
             yield part[start - offset : min(end, stop) - offset]
             start, at = end, at + 1
 
+    def part(self, start: int, stop: int) -> "Pieces":
+        """The bytes from `start` to `stop`, where they lie."""
+        return Pieces(tuple(self.views(start, stop)))
+
     def copy(self, start: int = 0, stop: int | None = None) -> bytes:
         """The bytes from `start` to `stop`, put together."""
         return b"".join(self.views(start, stop))

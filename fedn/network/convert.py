@@ -13,7 +13,7 @@ from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundSpec
-from fedn.protocol.tasks import CodecChoice, Encryption, RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChoice, Encryption, RoundName, Section, TaskKind, TaskSpec, UpdateMetadata
 
 _KINDS = {
     TaskKind.INIT: wire.TASK_KIND_INIT,
@@ -83,6 +83,18 @@ def chain_from_wire(chain: Iterable[wire.Codec]) -> tuple[CodecChoice, ...]:
         raise _bad("chain of codecs", error) from error
 
 
+def extras_to_wire(extras: Iterable[Section]) -> list[wire.Section]:
+    return [wire.Section(name=section.name, size_bytes=section.size_bytes) for section in extras]
+
+
+def extras_from_wire(extras: Iterable[wire.Section]) -> tuple[Section, ...]:
+    """InvalidInput (`bad_message`) where one has no name, or no bytes."""
+    try:
+        return tuple(Section(name=section.name, size_bytes=section.size_bytes) for section in extras)
+    except ValidationError as error:
+        raise _bad("extra state", error) from error
+
+
 def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Task:
     """A task as a client is told it; `deadline_s` is seconds from now."""
     return wire.Task(
@@ -101,6 +113,9 @@ def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Tas
         model_chain=chain_to_wire(task.model_chain),
         encoded_model_id=task.encoded_model_id,
         encryption_json="" if task.encryption is None else task.encryption.model_dump_json(),
+        input_id=task.input_id,
+        extras=extras_to_wire(task.extras),
+        counted=0 if task.last_counted is None else task.last_counted + 1,
     )
 
 
@@ -129,6 +144,9 @@ def task_from_wire(message: wire.Task) -> TaskSpec:
         model_chain=chain_from_wire(message.model_chain),
         encoded_model_id=message.encoded_model_id,
         encryption=_encryption_from_wire(message.encryption_json),
+        input_id=message.input_id,
+        extras=extras_from_wire(message.extras),
+        last_counted=message.counted - 1 if message.counted else None,
     )
 
 
@@ -151,6 +169,8 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         ms_per_step=metadata.ms_per_step,
         ms_per_epoch=metadata.ms_per_epoch,
         task_ms=metadata.task_ms,
+        train_ms=metadata.train_ms,
+        validate_ms=metadata.validate_ms,
         metrics=metadata.metrics,
         validation=metadata.validation,
         num_validation_examples=metadata.num_validation_examples,
@@ -159,6 +179,9 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         model_chain=chain_to_wire(metadata.model_chain),
         model_bytes=metadata.model_bytes,
         key_id=metadata.key_id,
+        cpu_ms=metadata.cpu_ms,
+        memory_bytes=metadata.memory_bytes,
+        extras=extras_to_wire(metadata.extras),
     )
 
 
@@ -176,6 +199,8 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             ms_per_step=message.ms_per_step,
             ms_per_epoch=message.ms_per_epoch,
             task_ms=message.task_ms,
+            train_ms=message.train_ms,
+            validate_ms=message.validate_ms,
             metrics=dict(message.metrics),
             validation=dict(message.validation),
             num_validation_examples=message.num_validation_examples,
@@ -184,6 +209,9 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             model_chain=chain_from_wire(message.model_chain),
             model_bytes=message.model_bytes,
             key_id=message.key_id,
+            cpu_ms=message.cpu_ms,
+            memory_bytes=message.memory_bytes,
+            extras=extras_from_wire(message.extras),
         )
     except ValidationError as error:
         raise _bad("update metadata", error) from error
@@ -202,6 +230,9 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
+        members=None if spec.members is None else link.Members(clients=spec.members),
+        required_metadata=spec.required_metadata,
+        buffered=spec.buffered,
     )
 
 
@@ -220,6 +251,9 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
+            members=tuple(message.members.clients) if message.HasField("members") else None,
+            required_metadata=dict(message.required_metadata),
+            buffered=message.buffered,
         )
     except ValidationError as error:
         raise _bad("round", error) from error
@@ -237,6 +271,7 @@ def ledger_to_wire(entry: LedgerEntry) -> link.LedgerChange:
         down_bytes=entry.down_bytes,
         up_bytes=entry.up_bytes,
         busy_ms=entry.busy_ms,
+        sent_unix_s=entry.sent_at,
     )
 
 
@@ -257,6 +292,7 @@ def ledger_from_wire(message: link.LedgerChange, *, combiner: str, updated_at: f
         down_bytes=message.down_bytes,
         up_bytes=message.up_bytes,
         busy_ms=message.busy_ms,
+        sent_at=message.sent_unix_s,
         updated_at=updated_at,
     )
 

@@ -35,6 +35,16 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += _rule_faults(rule, plan)
         if rule.encrypts:
             faults += encrypted_faults(rule, scheduler, plan)
+    if scheduler is not None:
+        faults += scheduler.faults(plan, rule)
+    if plan.stop_at is not None and not plan.validate_models:
+        faults.append(
+            _fault(
+                "stop_at",
+                "a metric of validations is to end the session, and models are not validated",
+                "Set validate: true, or leave stop_at out.",
+            )
+        )
     most = getattr(selector, "most", None)
     if most is not None and most < plan.clients_required:
         faults.append(
@@ -57,14 +67,48 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
             f"the rule {rule.name} is one over all clients, and a plain mean counts combiners",
             "Leave reducer_mean at weighted.",
         )
+    if rule.lineage and plan.sum_dtype != "float64":
+        yield _fault(
+            "sum_dtype",
+            f"the rule {rule.name} takes updates out of its sums again, and {plan.sum_dtype} is too coarse for that",
+            "Leave sum_dtype at float64.",
+        )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
+    if rule.extras:
+        yield from _extra_faults(rule, plan)
+    if not rule.is_numeric:
+        yield from _structure_faults(rule, plan)
     if not rule.takes_sparse and any(choice.name in sparse_codecs() for choice in plan.update_chain):
         yield _fault(
             "update_chain",
             f"the rule {rule.name} compares updates value by value, and most of theirs would be left out",
             "Leave topk out of update_chain.",
         )
+
+
+def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule that carries extra state."""
+    beside = f"the rule {rule.name} carries {', '.join(extra.name for extra in rule.extras)} beside the model"
+    for field in ("update_chain", "model_chain"):
+        if getattr(plan, field):
+            yield _fault(field, f"{beside}, which goes as it is", f"Leave {field} out.")
+    if plan.keep_combiner_models:
+        yield _fault(
+            "keep_combiner_models",
+            f"{beside}, and combiners return both as one object",
+            "Leave keep_combiner_models out.",
+        )
+
+
+def _structure_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    """Of a rule whose models are no numbers to calculate with."""
+    what = f"models of the rule {rule.name} are no numbers to calculate with"
+    if plan.server_optimizer is not None:
+        yield _fault("server_optimizer", f"{what}: there is nothing to step along", "Leave server_optimizer out.")
+    for field in ("update_chain", "model_chain"):
+        if any(choice.name != "zstd" for choice in getattr(plan, field)):
+            yield _fault(field, f"{what}: they stay as they are", f"Let {field} be zstd alone, or leave it out.")
 
 
 def _global_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:

@@ -24,7 +24,7 @@ def encrypted_faults(rule: Any, scheduler: Any, plan: SessionPlan) -> Iterator[F
         yield _fault("sum_dtype", "encrypted updates are summed as integers, not in floating point")
     if plan.deterministic:
         yield _fault("deterministic", "encryption is random, and so no two runs are equal to the bit")
-    if scheduler is not None and getattr(scheduler, "weighs_staleness", False):
+    if scheduler is not None and scheduler.carries_over:
         yield _fault("scheduler", "weights of staleness would be multiplied into updates that no server can read")
     for field in ("clients_required", "clients_requested"):
         count = getattr(plan, field)

@@ -51,7 +51,8 @@ def read_values(what: str, name: str, model: type[Values], given: Mapping[str, A
 def _fault(what: str, name: str, model: type[OptionValues], error: Mapping[str, Any]) -> InvalidInput:
     path = ".".join(map(str, error["loc"]))
     field = f"{what}.options.{path}" if path else f"{what}.options"
-    known = sorted(model.model_fields)
+    about = {info.alias or name: info.description for name, info in model.model_fields.items()}
+    known = sorted(about)
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path, known, n=1)
         guess = f"Did you mean {near[0]!r}? " if near else ""
@@ -61,11 +62,11 @@ def _fault(what: str, name: str, model: type[OptionValues], error: Mapping[str, 
             fix=f"{guess}It knows: {', '.join(known)}." if known else "It has no options; leave them out.",
             where={"field": field},
         )
-    about = model.model_fields[str(error["loc"][0])].description if error["loc"] else None
+    text = about[str(error["loc"][0])] if error["loc"] else None
     message = "it must be given" if error["type"] == "missing" else str(error["msg"]).removeprefix("Value error, ")
     return InvalidInput(
         "bad_option",
         f"The {what} {name} cannot use its option{f' {path}' if path else 's'}: {message[:1].lower()}{message[1:]}",
-        fix=f"{path}: {' '.join(about.split())}" if about else "See docs/reference/plan-options.md.",
+        fix=f"{path}: {' '.join(text.split())}" if text else "See docs/reference/plan-options.md.",
         where={"field": field},
     )

@@ -1,4 +1,4 @@
-"""What all settings share: how they are declared, how faults are told, and the settings of the two stores.
+"""What all settings share: how they are declared, how faults are told, and the settings of the stores.
 
 Each setting of a program is a field of its model. `load_settings` fills them from a file, the environment and flags.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
@@ -144,6 +144,67 @@ class StateStoreSettings(BaseModel):
     def password(self) -> str | None:
         """The password in the address, if there is one."""
         return urlsplit(self.url).password if self.url else None
+
+
+class UpdateStoreSettings(BaseModel):
+    """Where a combiner keeps clients' latest updates, for rules that go by them in later rounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+    kind: Literal["memory", "files", "redis", "off"] = "memory"
+    """Memory (lost with the process), folder on disk, a Redis server, or nowhere: then such rules are refused."""
+    max_bytes: Annotated[ByteSize, Field(gt=0)] = ByteSize(2 << 30)
+    """Of all kept updates together; one that does not fit is refused."""
+    eviction: Literal["LineageLength", "NoEviction"] = "LineageLength"
+    """What goes when a client's new update comes: its older ones beyond lineage_length, or nothing."""
+    lineage_length: int = Field(default=1, ge=1, le=1000)
+    """Updates kept of each client, with the eviction LineageLength."""
+    path: Path | None = None
+    """Folder, for `files`; by default `updates` in the data directory."""
+    url: str | None = Secret()
+    """redis://host:6379/0, or rediss://… with TLS."""
+    username: str | None = None
+    """Of the Redis user; None: its default user."""
+    password: str | None = Secret()
+    """Its password; better given by the environment."""
+    ca_file: Path | None = None
+    """Authority of the Redis server's certificate (PEM); the system's by default."""
+    certificate_file: Path | None = None
+    """Certificate to show to the Redis server (PEM), where it wants one."""
+    key_file: Path | None = None
+    """Its key (PEM)."""
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        always = {"max_bytes", "eviction", "lineage_length"}
+        redis = {"url", "username", "password", "ca_file", "certificate_file", "key_file"}
+        more = {"memory": set(), "files": {"path"}, "redis": redis, "off": set()}[self.kind]
+        allowed = more if self.kind == "off" else more | always
+        _check_kind(self, needs={"url"} if self.kind == "redis" else set(), allowed=allowed)
+        if self.eviction == "NoEviction" and "lineage_length" in self.model_fields_set:
+            raise PydanticCustomError("unused_setting", "the eviction NoEviction does not use lineage_length")
+        self._check_address()
+        return self
+
+    def _check_address(self) -> None:
+        if self.url is None:
+            return
+        if not re.fullmatch(r"rediss?://[^\s/?#]+(/\d*)?", self.url):
+            raise PydanticCustomError("bad_url", "url must look like redis://host:6379/0, or rediss:// with TLS")
+        tls_only = ("ca_file", "certificate_file", "key_file")
+        if self.url.startswith("redis:") and any(getattr(self, name) is not None for name in tls_only):
+            raise PydanticCustomError("unused_setting", "ca_file, certificate_file and key_file are for rediss://")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise PydanticCustomError("missing_setting", "certificate_file and key_file go together")
+        if "@" in self.url and (self.username is not None or self.password is not None):
+            raise PydanticCustomError("two_sources", "url names a user already; leave username and password out")
+
+    @property
+    def keeps(self) -> int | None:
+        """Updates of each client that it keeps at the least; None: all."""
+        if self.kind == "off":
+            return 0
+        return None if self.eviction == "NoEviction" else self.lineage_length
 
 
 def _check_kind(settings: BaseModel, *, needs: set[str], allowed: set[str]) -> None:

@@ -185,7 +185,15 @@ def _problem(cls: type[Settings], detail: ErrorDetails, path: str, given: Mappin
     return _with_source(fault, given)
 
 
-_CODES = {"missing_setting", "unused_setting", "bad_endpoint", "bad_url", "bad_database", "weak_secret"}
+_CODES = {
+    "missing_setting",
+    "unused_setting",
+    "two_sources",
+    "bad_endpoint",
+    "bad_url",
+    "bad_database",
+    "weak_secret",
+}
 """Kinds of our own validation errors, which are codes already."""
 
 

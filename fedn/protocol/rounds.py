@@ -52,8 +52,16 @@ class LedgerEntry(Frozen):
     """Of its result that came from the client, what came again or in vain included."""
     busy_ms: float = Field(default=0.0, ge=0)
     """From the sending of the task to the announcement of its result, or its end: by the combiner's clock."""
+    sent_at: float = Field(default=0.0, ge=0)
+    """Unix time, in seconds, at which the client was first told of the task: by the combiner's clock; 0: not yet."""
     updated_at: float = 0.0
     """Unix time, in seconds, of the last change."""
+    base_index: int | None = None
+    """Where tasks go on over commits: index of the round whose model the client started from."""
+    staleness: int | None = None
+    """Of an update that counted there: commits between that model and the one that the update changed."""
+    weight: float | None = None
+    """What such an update was multiplied by in the sum: its scaling factor times the weight of its staleness."""
 
 
 class Usage(Frozen):
@@ -71,6 +79,10 @@ class Usage(Frozen):
     """Work as the clients report it, of results that counted."""
     busy_ms: float = 0.0
     """From the sending of a task to its result's announcement or its end, by the combiners' clocks."""
+    cpu_ms: float = 0.0
+    """Processor time of the steps, over all their threads, of results that counted."""
+    memory_bytes: int = 0
+    """The most that the process of a step held; of two usages the greater one."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -80,20 +92,47 @@ class Usage(Frozen):
             up_bytes=self.up_bytes + other.up_bytes,
             task_ms=self.task_ms + other.task_ms,
             busy_ms=self.busy_ms + other.busy_ms,
+            cpu_ms=self.cpu_ms + other.cpu_ms,
+            memory_bytes=max(self.memory_bytes, other.memory_bytes),
         )
 
 
 def usage_of(entry: LedgerEntry) -> Usage:
     """What a client's task took; nothing for a client that was not asked."""
     updated = entry.state is LedgerState.UPDATED
+    told = entry.metadata if updated else None
     return Usage(
         tasks=int(bool(entry.task_id)),
         updates=int(updated),
         down_bytes=entry.down_bytes,
         up_bytes=entry.up_bytes,
-        task_ms=entry.metadata.task_ms if updated and entry.metadata is not None else 0.0,
+        task_ms=told.task_ms if told is not None else 0.0,
         busy_ms=entry.busy_ms,
+        cpu_ms=told.cpu_ms if told is not None else 0.0,
+        memory_bytes=told.memory_bytes if told is not None else 0,
     )
+
+
+class StepBudget(Frozen):
+    """The optimizer steps that a client was asked for."""
+
+    steps: int = Field(gt=0)
+    ms_per_step: float = Field(gt=0)
+    """As the client had measured it."""
+
+
+class StepBudgets(Frozen):
+    """What the step budgets of a round were made of; clients that are not named made their learner's own epochs."""
+
+    window_ms: float = Field(gt=0)
+    """The time that every client's steps were to fill."""
+    slowest: str
+    """The client whose epoch takes longest, which that time follows from."""
+    clients: dict[str, StepBudget] = Field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[str, int]:
+        return {client: budget.steps for client, budget in self.clients.items()}
 
 
 class RoundSpec(Frozen):
@@ -110,10 +149,22 @@ class RoundSpec(Frozen):
     scaling_options: dict[str, Any] = Field(default_factory=dict)
     sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
     deterministic: bool = False
+    members: tuple[str, ...] | None = None
+    """Clients whose earlier updates count at this combiner, where the rule goes by such. None: it does not, or the
+    round makes no model."""
+    buffered: bool = False
+    """Updates are summed as differences to their base model, which are handed up whenever the reducer asks; tasks may
+    be added, and the round ends only when it is closed. `deadline_s` is each task's then, from when it came."""
+    required_metadata: dict[str, str] = Field(default_factory=dict)
+    """Fields of an update's metadata that must be above 0, besides those that the rule and the scaling factor need;
+    each with who needs it."""
 
 
 class Contribution(Frozen):
-    """A client's part in a combiner model. `weight` is what its update was multiplied by in the sum."""
+    """A client's part in a combiner model. `weight` is what its update was multiplied by in the sum.
+
+    With a rule that goes by earlier updates, the client may have sent it in an earlier round of the session.
+    """
 
     client: str
     update_id: str
@@ -130,6 +181,9 @@ class CombinerModel(Frozen):
     weight: float
     contributions: tuple[Contribution, ...]
     fold_ms: float = 0.0
+    base_index: int | None = None
+    """Where it is a mean difference to a model that is perhaps no longer the latest: index of the round whose model
+    that is."""
 
 
 class RoundState(StrEnum):

@@ -1,6 +1,7 @@
 """Tasks, and what clients say of their work."""
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -66,6 +67,17 @@ class Encryption(Frozen):
 """What happens to tensors on their way, in the order in which the sender applies it; empty: nothing."""
 
 
+class Section(Frozen):
+    """Bytes of one name behind others in an object: safetensors of their own."""
+
+    name: str = Field(min_length=1, max_length=64)
+    size_bytes: int = Field(gt=0, lt=1 << 63)
+
+
+Sections = Annotated[tuple[Section, ...], Field(max_length=8)]
+"""What follows a model's bytes in an object, in this order: extra state that a rule carries beside the model."""
+
+
 class TaskSpec(Frozen):
     """What one client is asked to do in a round."""
 
@@ -78,7 +90,7 @@ class TaskSpec(Frozen):
     validate_incoming: bool = False
     """A train task that also reports metrics of the model that it starts from."""
     step_budget: int | None = Field(default=None, gt=0)
-    """Optimizer steps at the most; None: as the learner decides."""
+    """Optimizer steps to make, more or fewer than an epoch; None: as the learner decides."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     package_id: str = ""
     helper: str = ""
@@ -90,6 +102,17 @@ class TaskSpec(Frozen):
     """Digest of the encoded model, which stands for `model_id`; set by the combiner that encoded it."""
     encryption: Encryption | None = None
     """How the answer's tensors are to be encrypted; None: not at all."""
+    input_id: str = ""
+    """Digest of the object that brings the model with `extras` behind it; empty: the model comes alone."""
+    extras: Sections = ()
+    """Extra state that the rule carries; a train task is answered with a section for each."""
+    last_counted: int | None = Field(default=None, ge=0)
+    """Index of the session's last round whose model counts an update of this client; None: there is none."""
+
+    @property
+    def brings_model(self) -> str:
+        """Digest of the object that brings the task's model, but for an encoded one; empty for `init`."""
+        return self.input_id or self.model_id
 
 
 def _all_numbers(metrics: dict[str, float]) -> dict[str, float]:
@@ -119,6 +142,11 @@ class UpdateMetadata(Frozen):
     ms_per_step: float = Field(default=0.0, ge=0)
     ms_per_epoch: float = Field(default=0.0, ge=0)
     task_ms: float = Field(default=0.0, ge=0)
+    """Of the whole task at the client, from the search for its model to the digest of its result."""
+    train_ms: float = Field(default=0.0, ge=0)
+    """Of the task, the site's own training."""
+    validate_ms: float = Field(default=0.0, ge=0)
+    """Of the task, the site's own validation of the model that came."""
     metrics: Metrics = Field(default_factory=dict)
     validation: Metrics = Field(default_factory=dict)
     """Metrics of the incoming model, for a train task with `validate_incoming`."""
@@ -133,6 +161,12 @@ class UpdateMetadata(Frozen):
     """Size of that model as it came to the client; 0 where there is none."""
     key_id: str = Field(default="", max_length=80)
     """Of the key that the tensors are encrypted with; empty: they are not encrypted."""
+    cpu_ms: float = Field(default=0.0, ge=0)
+    """Processor time of the step, over all its threads."""
+    memory_bytes: int = Field(default=0, ge=0)
+    """The most memory that the process of the step has held up to then; 0 where not measured."""
+    extras: Sections = ()
+    """What follows the update's own tensors in its bytes."""
 
 
 def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, float]:
@@ -144,3 +178,10 @@ def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, fl
                 total, weights = totals.get(name, (0.0, 0.0))
                 totals[name] = (total + weight * value, weights + weight)
     return {name: total / weights for name, (total, weights) in sorted(totals.items())}
+
+
+def mean_by_examples(found: Iterable[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Mean of each metric over (examples, metrics) pairs; each counts the same where none says how many it has."""
+    pairs = list(found)
+    told = any(count for count, _ in pairs)
+    return weighted_mean([(count if told else 1, metrics) for count, metrics in pairs])

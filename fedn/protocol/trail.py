@@ -74,7 +74,11 @@ def digest_json(value: Any) -> str:
 
 def entry_hash(entry: TrailEntry) -> str:
     """What `entry.hash` must be."""
-    return digest_json(entry.model_dump(mode="json", exclude={"hash", "signature"}))
+    value = entry.model_dump(mode="json", exclude={"hash", "signature"})
+    for model in value["combiner_models"]:
+        if model["base_index"] is None:  # entries from before there was such a field keep their hash
+            del model["base_index"]
+    return digest_json(value)
 
 
 def seal(entry: TrailEntry, key_id: str, sign: Callable[[bytes], bytes]) -> TrailEntry:

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
-from fedn.protocol.errors import Conflict
+from fedn.protocol.errors import Conflict, IntegrityError, NotFound
 from fedn.protocol.names import is_digest
 from fedn.protocol.rest import GcReply
 from fedn.reducer.catalog import PACKAGES, Catalog
 from fedn.reducer.engine.records import ROUNDS, SESSIONS
 from fedn.reducer.engine.session_run import PREDICTIONS
+from fedn.reducer.engine.states import read_index
 from fedn.reducer.trail import Trail
 from fedn.stores.base import Document, ModelStore, StateStore, StoredObject
 
@@ -80,7 +82,10 @@ class GarbageCollector:
 
     def _named(self) -> Iterator[str]:
         for entry in self._trail.iterate():
-            yield from (entry.model_id, entry.state_id)
+            yield entry.model_id
+            if entry.state_id:
+                yield entry.state_id
+                yield from self._parts(entry.state_id)
             # Digests of combiner models and updates; they are stored where a plan said keep.
             for model in entry.combiner_models:
                 yield model.model_id
@@ -88,6 +93,11 @@ class GarbageCollector:
         for collection in (PACKAGES, PREDICTIONS, SESSIONS, ROUNDS):
             for document in self._documents(collection):
                 yield from _digests(document)
+
+    def _parts(self, state_id: str) -> Iterator[str]:
+        """What an index of states names; nothing where it is lost, and with it whatever it named."""
+        with suppress(NotFound, IntegrityError):
+            yield from read_index(self._models, state_id).values()
 
     def _documents(self, collection: str) -> Iterator[Document]:
         offset = 0

@@ -3,12 +3,17 @@
 from pathlib import Path
 from typing import TypeVar, assert_never
 
-from fedn.plan.settings import ModelStoreSettings, StateStoreSettings
+from fedn.plan.settings import ModelStoreSettings, StateStoreSettings, UpdateStoreSettings
 from fedn.protocol.errors import InvalidInput
 from fedn.stores.base import ModelStore, StateStore
 from fedn.stores.files import FileModelStore
 from fedn.stores.memory import MemoryModelStore
 from fedn.stores.sqlite import SqliteStateStore
+from fedn.stores.updates.base import Shelf
+from fedn.stores.updates.eviction import LineageLength, NoEviction
+from fedn.stores.updates.files import FileShelf
+from fedn.stores.updates.memory import MemoryShelf
+from fedn.stores.updates.store import UpdateStore
 
 T = TypeVar("T")
 
@@ -65,6 +70,45 @@ def open_state_store(settings: StateStoreSettings) -> StateStore:
             )
         case _:
             assert_never(settings.kind)
+
+
+def open_update_store(settings: UpdateStoreSettings, *, federation: str, combiner: str) -> UpdateStore | None:
+    """The update store of a combiner; None where it is off. A server is connected to at the first call.
+
+    Raises:
+        InvalidInput: (`missing_setting`) a setting that this kind needs is missing; (`missing_package`) the client
+            of Redis is not installed.
+        StoreUnavailable: the folder of a file store cannot be made.
+    """
+    if settings.kind == "off":
+        return None
+    eviction = NoEviction() if settings.eviction == "NoEviction" else LineageLength(settings.lineage_length)
+    return UpdateStore(_shelf(settings, federation, combiner), eviction, int(settings.max_bytes))
+
+
+def _shelf(settings: UpdateStoreSettings, federation: str, combiner: str) -> Shelf:
+    if settings.kind == "files":
+        return FileShelf(Path(_needed(settings.path, "updates.path", settings.kind)))
+    if settings.kind != "redis":
+        return MemoryShelf()
+    try:
+        from fedn.stores.updates.redis import RedisShelf, connect, name_space
+    except ModuleNotFoundError as error:
+        raise InvalidInput(
+            "missing_package",
+            f"an update store of the kind redis needs the Python package {error.name}",
+            fix="pip install 'fedn[redis]' where the combiner runs.",
+            where={"field": "updates.kind"},
+        ) from error
+    client = connect(
+        _needed(settings.url, "updates.url", settings.kind),
+        username=settings.username,
+        password=settings.password,
+        ca_file=settings.ca_file,
+        certificate_file=settings.certificate_file,
+        key_file=settings.key_file,
+    )
+    return RedisShelf(client, name_space(federation, combiner))
 
 
 def _needed(value: T | None, field: str, kind: str) -> T:

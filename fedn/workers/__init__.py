@@ -7,6 +7,7 @@ is imported, and no framework.
 from fedn.workers.backends import Backend, InProcessNetwork, attach
 from fedn.workers.communication import BaseCommunicationManager, Observer
 from fedn.workers.errors import BadMessage, PeerUnavailable, RoundIncomplete
+from fedn.workers.flow import FedMLAlgorithmFlow, FedMLExecutor, Params
 from fedn.workers.manager import ClientManager, FedMLCommManager, ServerManager, WorkerManager
 from fedn.workers.message import Message
 from fedn.workers.message_wire import decode_message, encode_message
@@ -20,11 +21,14 @@ __all__ = [
     "BaseCommunicationManager",
     "BaseTopologyManager",
     "ClientManager",
+    "FedMLAlgorithmFlow",
     "FedMLCommManager",
+    "FedMLExecutor",
     "FedML_init",
     "InProcessNetwork",
     "Message",
     "Observer",
+    "Params",
     "PeerUnavailable",
     "RoundIncomplete",
     "ServerManager",

@@ -68,8 +68,10 @@ class WorkerManager(Observer):
             raise InvalidInput("collected_type", f"Messages of type {msg_type!r} have a handler already")
         self.com_manager.collected.add(msg_type)
 
-    def run(self) -> None:
+    def run(self) -> Any:
         """Receives messages until `finish`, or until all have finished with whom this worker exchanged any.
+
+        A subclass may return what it likes.
 
         Raises:
             Exception: whatever a handler raises, with a note that says at which message.

@@ -1,7 +1,7 @@
 """Runs workers as threads of this process."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedn.workers.backends import Backend, InProcessNetwork
@@ -9,12 +9,12 @@ from fedn.workers.backends.attach import attach, set_backend_of_thread
 from fedn.workers.errors import PeerUnavailable
 
 
-def run_workers(size: int, worker: Callable[[int], Any], *, network: InProcessNetwork | None = None) -> list[Any]:
+def run_workers(size: int, worker: Callable[[int], Any], *, connections: Sequence[Backend] | None = None) -> list[Any]:
     """Calls `worker(rank)` for each rank from 0, each in a thread; in it, a WorkerManager finds its connection.
 
     Args:
         size: number of workers, at least 1.
-        network: other bounds than the default ones.
+        connections: one for each rank; None: in-process ones. They are closed in the end.
 
     Returns:
         What the calls returned, by rank.
@@ -22,12 +22,14 @@ def run_workers(size: int, worker: Callable[[int], Any], *, network: InProcessNe
     Raises:
         Exception: the first that a worker has raised, when all have ended; not one that only follows from it.
     """
-    network = network or InProcessNetwork(size)
+    if connections is None:
+        network = InProcessNetwork(size)
+        connections = [network.attach(rank) for rank in range(size)]
     results: list[Any] = [None] * size
     failures: list[tuple[int, BaseException]] = []
 
     def run(rank: int) -> None:
-        backend = network.attach(rank)
+        backend = connections[rank]
         set_backend_of_thread(backend)
         try:
             results[rank] = worker(rank)

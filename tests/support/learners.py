@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedn import Learner, TaskContext
+from fedn import Learner, Scaffold, TaskContext
 
 
 class CountingLearner(Learner):
@@ -92,3 +92,19 @@ class PoisonLearner(CountingLearner):
 
     def train(self, weights, context):
         return [w * np.nan for w in weights], {}, {"num_examples": 1_000_000}
+
+
+class DescendingLearner(CountingLearner):
+    """Minimizes a/2·(w − m)² with SCAFFOLD, by five steps; a and m are told by the client's number."""
+
+    def __init__(self) -> None:
+        self._weights = [np.zeros(3, np.float32), np.zeros((), np.int64)]
+
+    def train(self, weights, context):
+        CountingLearner.train(self, [w.copy() for w in weights], context)
+        number = int(context.client.rpartition("-")[2])
+        scaffold = Scaffold.of(context, weights)
+        for _ in range(5):
+            weights[0] -= 0.1 * (number * (weights[0] - number**2) + scaffold.gradients()[0])
+        extra = scaffold.finish(weights, num_steps=5, learning_rate=0.1)
+        return weights, {}, {"num_examples": 1, "num_steps": 5, "extra": extra}

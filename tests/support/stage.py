@@ -128,17 +128,24 @@ class Site:
     step: float
     examples: int
     trained: int = 0
+    asked: int = 0
+    """Tasks that came."""
     answers: asyncio.Event | None = None
     says: dict[str, object] = field(default_factory=dict)
     """More of an update's metadata."""
     update_of: Callable[[common_pb2.Task, bytes], bytes] | None = None
     """What is sent as the update, of a task and its model; None: the model with `step` added."""
+    rests_after: int | None = None
+    """Train tasks after which it is silent, until told to go on."""
+    budgets: list[int] = field(default_factory=list)
+    """Steps that its train tasks asked for; 0 where they left it to the learner."""
 
     async def serve(self) -> None:
         assert self.answers is not None
         with contextlib.suppress(AssertionError, TimeoutError):
             while True:
                 task = await self.wire.accept()
+                self.asked += 1
                 await self.answers.wait()
                 await self._answer(task)
 
@@ -149,6 +156,9 @@ class Site:
         match task.kind:
             case common_pb2.TASK_KIND_TRAIN:
                 self.trained += 1
+                self.budgets.append(task.step_budget)
+                if self.trained == self.rests_after:
+                    self.answers.clear()
                 if self.update_of is not None:
                     update = self.update_of(task, held)
                 else:

@@ -12,18 +12,20 @@ from typing import Any, ClassVar, Literal, Protocol, Self
 import numpy as np
 
 from fedn.aggregation.base import Rule
-from fedn.aggregation.checks import check_header, of_base_widths
+from fedn.aggregation.checks import check_weight
 from fedn.aggregation.combine import does_not_fit, mean_layout
+from fedn.aggregation.extra import Extra
 from fedn.aggregation.numerics import is_floating, store_mean
 from fedn.aggregation.plain import PlainModels
-from fedn.aggregation.values import PayloadValues, PlainValues, UpdateValues
+from fedn.aggregation.rows import RowMaker
+from fedn.aggregation.values import PlainValues, UpdateValues
 from fedn.models.codecs.base import PIECE, Check, Flat
 from fedn.models.codecs.payload import Payload
 from fedn.models.digest import Buffer, Hasher
 from fedn.models.pieces import Pieces
-from fedn.models.wire import ModelSpec, TensorInfo, differences, header_size, layout, read_spec
+from fedn.models.wire import ModelSpec, TensorInfo, differences, header_size, read_spec
 from fedn.plan.option_values import OptionValues
-from fedn.protocol.errors import InvalidInput, UpdateRefused
+from fedn.protocol.errors import InvalidInput
 from fedn.protocol.tasks import UpdateMetadata
 
 MATRIX_ELEMENTS = 1 << 20
@@ -50,9 +52,18 @@ class Rows:
     Args:
         models: the bytes of each, like combiner models of this base.
         weights: of each, > 0.
+        base_model: the base model's bytes, for a rule whose `over_needs_base` says so.
     """
 
-    def __init__(self, models: Sequence[Pieces], weights: Sequence[float], base: ModelSpec) -> None:
+    def __init__(
+        self,
+        models: Sequence[Pieces],
+        weights: Sequence[float],
+        base: ModelSpec,
+        base_model: Buffer | Pieces | None = None,
+    ) -> None:
+        self.base = base
+        self.base_model = base_model
         self.spec = mean_layout(base).spec
         self.floating = {tensor.name: is_floating(tensor.dtype) for tensor in base.tensors}
         """By tensor, whether it is one of floating-point numbers in the model."""
@@ -64,6 +75,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def updates(self) -> Sequence[UpdateValues]:
+        """Each by itself."""
+        return self._rows
 
     def matrices(self, tensor: TensorInfo, start: int, stop: int) -> Iterator[tuple[int, Matrix]]:
         """(first element, values) of elements [start, stop) of a tensor, in parts: (rows, elements) in float64.
@@ -109,6 +125,8 @@ class GatheringRule(Rule, Protocol):
     """Without so many updates there is no result."""
     weighs: bool
     """Whether the updates' weights count."""
+    over_needs_base: bool
+    """Whether `over` looks at the base model's bytes."""
 
     def over(self, rows: Rows) -> UpdateValues:
         """The result, which `read` works out in float64. InvalidInput (`too_few_updates`)."""
@@ -125,8 +143,13 @@ class Gathering(PlainModels, ABC):
     required: frozenset[str] = frozenset()
     needs_base = True
     gathers = True
+    lineage = 0
     takes_sparse = True
+    extras: Sequence[Extra] = ()
+    takes_stale = False
     weighs = False
+    over_needs_base = False
+    is_numeric = True
     min_updates = 1
     scope: Scope
     Options: ClassVar[type[OptionValues]]
@@ -172,11 +195,8 @@ class Gathered:
     def __init__(self, over: Any, base: ModelSpec, base_model: Buffer | Pieces, spill: Spill) -> None:
         self._over = over
         self._base = base
-        self._start = PlainValues.whole(base_model)
+        self._maker = RowMaker(base, base_model)
         self._spill = spill
-        header, self._spec = layout((t.name, t.dtype, t.shape) for t in mean_layout(base).spec.tensors)
-        self._row = np.empty(self._spec.size_bytes, np.uint8)
-        self._row[: len(header)] = np.frombuffer(header, np.uint8)
         self._weights: list[float] = []
 
     @property
@@ -189,47 +209,24 @@ class Gathered:
 
     @property
     def row_bytes(self) -> int:
-        return self._spec.size_bytes
+        return self._maker.spec.size_bytes
 
     def add(
         self, update: Buffer | Pieces, spec: ModelSpec, weight: float, *, form: str = "model", share: float = 1.0
     ) -> None:
-        check_header(of_base_widths(spec, self._base), self._base)
-        self._keep(PlainValues(update, spec), weight, form)
+        check_weight(weight)
+        self._keep(self._maker.plain(update, spec, form), weight)
 
     def add_encoded(self, payload: Payload, weight: float, *, form: str = "model", share: float = 1.0) -> None:
-        check_header(payload.base, self._base)
-        self._keep(PayloadValues(payload), weight, form)
+        check_weight(weight)
+        self._keep(self._maker.encoded(payload, form), weight)
 
-    def _keep(self, update: UpdateValues, weight: float, form: str) -> None:
-        if not (math.isfinite(weight) and weight > 0):
-            raise InvalidInput("bad_weight", f"A weight must be finite and > 0, not {weight}")
-        if form not in {"model", "delta"}:
-            raise InvalidInput("bad_form", f"An update is of the form model or delta, not {form!r}")
-        for tensor in self._spec.tensors:
-            difference = form == "delta" and is_floating(self._base.by_name[tensor.name].dtype)
-            for at in range(0, tensor.size, PIECE):
-                stop = min(at + PIECE, tensor.size)
-                values = update.read(tensor.name, at, stop)
-                if difference:
-                    start = self._start.read(tensor.name, at, stop)
-                    values = start.astype(np.float64) + values.astype(np.float64)
-                begin = tensor.start + at * tensor.dtype.itemsize
-                out = np.frombuffer(self._row, tensor.dtype, stop - at, begin)
-                with np.errstate(over="ignore"):
-                    np.copyto(out, values, casting="unsafe")
-                if not np.isfinite(out).all():
-                    raise UpdateRefused(
-                        "update_not_finite",
-                        f"Tensor {tensor.name!r} has values that are not finite in {tensor.dtype}",
-                        fix="The training diverged at this client: lower its learning rate or look at its data.",
-                        where={"tensor": tensor.name},
-                    )
-        self._spill.append(self._row.data)
+    def _keep(self, row: memoryview, weight: float) -> None:
+        self._spill.append(row)
         self._weights.append(weight)
 
     def merge(self, other: Self) -> None:
-        if other._spec != self._spec:
+        if other._maker.spec != self._maker.spec:
             raise InvalidInput("aggregates_do_not_fit", "The aggregates are of different base models")
         for row, weight in zip(other.rows(), other._weights, strict=True):
             self._spill.append(row)

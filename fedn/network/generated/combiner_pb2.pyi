@@ -32,7 +32,7 @@ LEDGER_STATE_FAILED: LedgerState
 LEDGER_STATE_DISCONNECTED: LedgerState
 
 class ReducerFrame(_message.Message):
-    __slots__ = ("offset", "data", "frames", "padding", "hello", "start", "watch", "close", "extend", "cancel", "commit_ack", "object", "missing", "fetch", "ping", "token", "detach")
+    __slots__ = ("offset", "data", "frames", "padding", "hello", "start", "watch", "close", "extend", "cancel", "commit_ack", "object", "missing", "fetch", "ping", "token", "detach", "hand_up", "hand_up_ack")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +50,8 @@ class ReducerFrame(_message.Message):
     PING_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     DETACH_FIELD_NUMBER: _ClassVar[int]
+    HAND_UP_FIELD_NUMBER: _ClassVar[int]
+    HAND_UP_ACK_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
     frames: _containers.RepeatedScalarFieldContainer[bytes]
@@ -67,7 +69,9 @@ class ReducerFrame(_message.Message):
     ping: _common_pb2.Ping
     token: LinkTokenRenewal
     detach: DetachClient
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[LinkHello, _Mapping]] = ..., start: _Optional[_Union[StartRound, _Mapping]] = ..., watch: _Optional[_Union[WatchRound, _Mapping]] = ..., close: _Optional[_Union[CloseRound, _Mapping]] = ..., extend: _Optional[_Union[ExtendRound, _Mapping]] = ..., cancel: _Optional[_Union[CancelRound, _Mapping]] = ..., commit_ack: _Optional[_Union[CommitAck, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[LinkTokenRenewal, _Mapping]] = ..., detach: _Optional[_Union[DetachClient, _Mapping]] = ...) -> None: ...
+    hand_up: HandUp
+    hand_up_ack: HandUpAck
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[LinkHello, _Mapping]] = ..., start: _Optional[_Union[StartRound, _Mapping]] = ..., watch: _Optional[_Union[WatchRound, _Mapping]] = ..., close: _Optional[_Union[CloseRound, _Mapping]] = ..., extend: _Optional[_Union[ExtendRound, _Mapping]] = ..., cancel: _Optional[_Union[CancelRound, _Mapping]] = ..., commit_ack: _Optional[_Union[CommitAck, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[LinkTokenRenewal, _Mapping]] = ..., detach: _Optional[_Union[DetachClient, _Mapping]] = ..., hand_up: _Optional[_Union[HandUp, _Mapping]] = ..., hand_up_ack: _Optional[_Union[HandUpAck, _Mapping]] = ...) -> None: ...
 
 class LinkFrame(_message.Message):
     __slots__ = ("offset", "data", "frames", "padding", "welcome", "attached", "client", "status", "refused", "event", "object", "missing", "pong", "problem")
@@ -112,18 +116,20 @@ class LinkHello(_message.Message):
     def __init__(self, federation: _Optional[str] = ..., epoch: _Optional[int] = ..., bundles: _Optional[bool] = ...) -> None: ...
 
 class LinkWelcome(_message.Message):
-    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles")
+    __slots__ = ("combiner", "instance", "max_clients", "rounds", "bundles", "updates_kept")
     COMBINER_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIENTS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
+    UPDATES_KEPT_FIELD_NUMBER: _ClassVar[int]
     combiner: str
     instance: str
     max_clients: int
     rounds: _containers.RepeatedCompositeFieldContainer[_common_pb2.RoundName]
     bundles: bool
-    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ...) -> None: ...
+    updates_kept: int
+    def __init__(self, combiner: _Optional[str] = ..., instance: _Optional[str] = ..., max_clients: _Optional[int] = ..., rounds: _Optional[_Iterable[_Union[_common_pb2.RoundName, _Mapping]]] = ..., bundles: _Optional[bool] = ..., updates_kept: _Optional[int] = ...) -> None: ...
 
 class AttachedClient(_message.Message):
     __slots__ = ("client", "kinds", "attributes", "since_unix_s")
@@ -161,7 +167,14 @@ class ClientChanged(_message.Message):
     def __init__(self, client: _Optional[_Union[AttachedClient, _Mapping]] = ..., attached: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StartRound(_message.Message):
-    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json")
+    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered", "members")
+    class RequiredMetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ROUND_FIELD_NUMBER: _ClassVar[int]
     TASKS_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
@@ -173,6 +186,9 @@ class StartRound(_message.Message):
     DETERMINISTIC_FIELD_NUMBER: _ClassVar[int]
     SCALING_FACTOR_FIELD_NUMBER: _ClassVar[int]
     SCALING_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_METADATA_FIELD_NUMBER: _ClassVar[int]
+    BUFFERED_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     tasks: _containers.RepeatedCompositeFieldContainer[_common_pb2.Task]
     deadline_s: float
@@ -184,7 +200,40 @@ class StartRound(_message.Message):
     deterministic: bool
     scaling_factor: str
     scaling_options_json: str
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ...) -> None: ...
+    required_metadata: _containers.ScalarMap[str, str]
+    buffered: bool
+    members: Members
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
+
+class Members(_message.Message):
+    __slots__ = ("clients",)
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    clients: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, clients: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HandUp(_message.Message):
+    __slots__ = ("round", "number")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    round: _common_pb2.RoundName
+    number: int
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class HandUpAck(_message.Message):
+    __slots__ = ("round", "number")
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    round: _common_pb2.RoundName
+    number: int
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+
+class HandedUp(_message.Message):
+    __slots__ = ("number", "result")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    result: RoundDone
+    def __init__(self, number: _Optional[int] = ..., result: _Optional[_Union[RoundDone, _Mapping]] = ...) -> None: ...
 
 class RoundStatus(_message.Message):
     __slots__ = ("round", "needed_objects", "last_event", "done")
@@ -259,21 +308,23 @@ class LinkTokenRenewal(_message.Message):
     def __init__(self, token: _Optional[str] = ...) -> None: ...
 
 class RoundEvent(_message.Message):
-    __slots__ = ("round", "number", "time_unix_s", "ledger", "done")
+    __slots__ = ("round", "number", "time_unix_s", "ledger", "done", "handed_up")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     TIME_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     LEDGER_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
+    HANDED_UP_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     number: int
     time_unix_s: float
     ledger: LedgerChange
     done: RoundDone
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., ledger: _Optional[_Union[LedgerChange, _Mapping]] = ..., done: _Optional[_Union[RoundDone, _Mapping]] = ...) -> None: ...
+    handed_up: HandedUp
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., time_unix_s: _Optional[float] = ..., ledger: _Optional[_Union[LedgerChange, _Mapping]] = ..., done: _Optional[_Union[RoundDone, _Mapping]] = ..., handed_up: _Optional[_Union[HandedUp, _Mapping]] = ...) -> None: ...
 
 class LedgerChange(_message.Message):
-    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms")
+    __slots__ = ("client", "task_id", "state", "problem", "metadata", "object_id", "size_bytes", "down_bytes", "up_bytes", "busy_ms", "sent_unix_s")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -284,6 +335,7 @@ class LedgerChange(_message.Message):
     DOWN_BYTES_FIELD_NUMBER: _ClassVar[int]
     UP_BYTES_FIELD_NUMBER: _ClassVar[int]
     BUSY_MS_FIELD_NUMBER: _ClassVar[int]
+    SENT_UNIX_S_FIELD_NUMBER: _ClassVar[int]
     client: str
     task_id: str
     state: LedgerState
@@ -294,7 +346,8 @@ class LedgerChange(_message.Message):
     down_bytes: int
     up_bytes: int
     busy_ms: float
-    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ...) -> None: ...
+    sent_unix_s: float
+    def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ..., sent_unix_s: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("client", "update_id", "num_examples", "weight")

@@ -43,37 +43,66 @@ class Accounting(Frozen):
     """By name."""
 
 
-def account(session: str, rounds: Iterable[RoundView]) -> Accounting:
-    """Adds up what the rounds' ledgers say, each round read once."""
-    of_rounds: list[RoundAccount] = []
-    of_clients: dict[str, tuple[int, Usage]] = {}
-    for view in rounds:
+class Account:
+    """Adds up what rounds' ledgers say, round by round. Not thread-safe.
+
+    Args:
+        session: whose rounds they are.
+    """
+
+    def __init__(self, session: str) -> None:
+        self._session = session
+        self._rounds: list[RoundAccount] = []
+        self._clients: dict[str, tuple[int, Usage]] = {}
+        self._total = Usage()
+
+    def copy(self) -> "Account":
+        """The same, to which others may be added."""
+        made = Account(self._session)
+        made._rounds, made._clients, made._total = list(self._rounds), dict(self._clients), self._total
+        return made
+
+    def add(self, view: RoundView) -> None:
+        """One round, over all its attempts; each is to be added once."""
         spent = dict(view.spent)
         for entry in view.ledger:
             if entry.task_id:
                 spent[entry.client] = spent.get(entry.client, Usage()) + usage_of(entry)
-        of_rounds.append(
+        usage = total_of(spent.values())
+        self._total += usage
+        self._rounds.append(
             RoundAccount(
                 index=view.index,
                 kind=view.kind,
                 state=view.state,
                 attempts=view.attempt + 1,
                 wall_ms=0.0 if view.ended_at is None else (view.ended_at - view.started_at) * 1e3,
-                usage=total_of(spent.values()),
+                usage=usage,
             )
         )
-        for client, usage in spent.items():
-            count, before = of_clients.get(client, (0, Usage()))
-            of_clients[client] = count + 1, before + usage
-    return Accounting(
-        session=session,
-        total=total_of(each.usage for each in of_rounds),
-        rounds=tuple(sorted(of_rounds, key=lambda each: each.index)),
-        clients=tuple(
-            ClientAccount(client=client, rounds=count, usage=usage)
-            for client, (count, usage) in sorted(of_clients.items())
-        ),
-    )
+        for client, more in spent.items():
+            count, sum_before = self._clients.get(client, (0, Usage()))
+            self._clients[client] = count + 1, sum_before + more
+
+    def closed(self) -> Accounting:
+        """What was added up to now."""
+        return Accounting(
+            session=self._session,
+            total=self._total,
+            rounds=tuple(sorted(self._rounds, key=lambda each: each.index)),
+            clients=tuple(
+                ClientAccount(client=client, rounds=count, usage=usage)
+                for client, (count, usage) in sorted(self._clients.items())
+            ),
+        )
+
+
+def account(session: str, rounds: Iterable[RoundView]) -> Accounting:
+    """All of it at once, each round read once."""
+    adding = Account(session)
+    for view in rounds:
+        adding.add(view)
+    return adding.closed()
 
 
 def total_of(usages: Iterable[Usage]) -> Usage:

@@ -4,27 +4,29 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Literal
 
 from fedn.aggregation.base import Rule, get_rule
 from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit, finish_pieces
 from fedn.aggregation.optimizers.base import get_optimizer
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.aggregation.optimizers.step import OptimizerStep
-from fedn.models.digest import Hasher, digest
+from fedn.models.digest import Hasher
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict, IntegrityError, InvalidInput
+from fedn.protocol.errors import Conflict, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
+from fedn.reducer.engine.carrier import Carrier, carry, fresh_states, split, states_after
 from fedn.reducer.engine.gathered import forwards, over_all
 from fedn.reducer.engine.objects import Cutter, SharedObject
 from fedn.reducer.engine.part import PartResult
-from fedn.stores.base import ModelStore
+from fedn.reducer.engine.states import OPTIMIZER, StatePart, States, state_part
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,16 @@ class GlobalModel:
     """Its names, shapes and dtypes; where they lie in the bytes may have changed since the seed."""
     layout: MeanLayout
     """Of the combiner models of a round that starts from it."""
-    state: ServerState | None = None
-    """Of the server optimizer after the step that made it."""
-    state_id: str = ""
+    states: States = field(default_factory=dict)
+    """What is kept beside it."""
+    carrier: Carrier | None = None
+    """It together with extra state, where the plan's rule has any."""
+
+    @property
+    def optimizer_state(self) -> ServerState | None:
+        """Of the server optimizer, after the step that made it."""
+        part = self.states.get(OPTIMIZER)
+        return None if part is None else ServerState.read(part.data)
 
 
 def global_model(model_id: str, spec: ModelSpec, rule: Rule) -> GlobalModel:
@@ -49,20 +58,21 @@ def global_model(model_id: str, spec: ModelSpec, rule: Rule) -> GlobalModel:
 def _successor(base: GlobalModel, model_id: str) -> GlobalModel:
     """What becomes of a round from this base: it may be of another kind, as the first encrypted model is."""
     spec = base.layout.spec if base.layout.is_global else base.spec
-    return replace(base, model_id=model_id, spec=spec, state=None, state_id="")
+    return replace(base, model_id=model_id, spec=spec, states={}, carrier=None)
 
 
-def read_state(store: ModelStore, state_id: str) -> ServerState:
-    """A server optimizer's state. IntegrityError (`stored_object_damaged`) where it is not what its digest says."""
-    data = b"".join(store.read(state_id))
-    if digest(data, check_digest(state_id)[0]) != state_id:
-        raise IntegrityError(
-            "stored_object_damaged",
-            "an object in the model store is not what its digest says",
-            fix="Restore the model store from a backup.",
-            where={"object": state_id},
-        )
-    return ServerState.read(data)
+def starting_states(kept: States, base: ModelSpec, plan: SessionPlan, algorithm: str, *, goes_on: bool) -> States:
+    """What of the parts that are kept beside a model a session goes on from.
+
+    Args:
+        goes_on: whether the model is the session's own; extra state of another session's clients is of no use.
+    """
+    rule = rule_of(plan)
+    states = {OPTIMIZER: kept[OPTIMIZER]} if plan.server_optimizer is not None and OPTIMIZER in kept else {}
+    if not rule.extras:
+        return states
+    fresh = fresh_states(rule, base, algorithm)
+    return {**states, **{name: kept[name] if goes_on and name in kept else part for name, part in fresh.items()}}
 
 
 def rule_of(plan: SessionPlan) -> Rule:
@@ -83,6 +93,7 @@ def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool
     """
     return (
         plan.server_optimizer is None
+        and not rule_of(plan).extras
         and not forwards(rule_of(plan))
         and base.layout.is_global
         and check_digest(base.model_id)[0] == algorithm
@@ -135,26 +146,42 @@ def aggregate(
     algorithm: str,
     base_model: Pieces | None = None,
     shares: Sequence[float] | None = None,
+    form: Literal["model", "delta"] = "model",
+    *,
+    round_index: int = 0,
+    population: int = 0,
 ) -> Aggregated:
     """The global model of a round; runs for as long as it takes, so in a thread of its own where models are large.
 
     Args:
-        base_model: the base model's bytes, where the plan has a server optimizer, or there are shares.
+        base_model: the base model's bytes, where there are a server optimizer or shares, or the rule looks at them.
         shares: as `part_shares` says.
+        round_index, population: of the round, where the rule has extra state; see `states_after`.
+        form: of the combiner models, as in `FromBase`.
     """
     started = time.perf_counter()
+    rule = rule_of(plan)
+    means: list[tuple[PartResult, Mapping[str, Pieces]]] = []
+    if rule.extras:
+        there = [(part, split(rule, base.spec, part.tensors)) for part in parts if part.tensors is not None]
+        means = [(part, mean) for part, (_, mean) in there]
+        parts = [replace(part, tensors=model) for part, (model, _) in there]
     cutter, hasher = Cutter(), Hasher(algorithm)
     step, from_base = None, None
     if base_model is not None:
         step = _step(base, plan)
-        from_base = FromBase(base_model, shares, step)
+        from_base = FromBase(base_model, shares, step, form)
     for data in _pieces(parts, base, plan, from_base):
         hasher.update(data)
         cutter.add(data)
     shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
     state = step.state() if step is not None else None
-    state_id = digest(state.data, algorithm) if state is not None else ""
-    made = replace(_successor(base, shared.object_id), state=state, state_id=state_id)
+    states: dict[str, StatePart] = {} if state is None else {OPTIMIZER: state_part(state.data, algorithm)}
+    carrier = None
+    if rule.extras:
+        states |= states_after(rule, base.spec, base.states, means, round_index, population, algorithm)
+        carrier = carry(shared, rule, states, algorithm)
+    made = replace(_successor(base, shared.object_id), states=states, carrier=carrier)
     return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
 
 
@@ -164,7 +191,8 @@ def _pieces(
     """The bytes of the global model, each piece good until the next one is asked for."""
     there = [(part.model, part.tensors) for part in parts if part.tensors is not None]
     if forwards(rule_of(plan)):
-        values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes)
+        base_model = None if from_base is None else from_base.model
+        values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes, base_model)
         return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
     models = [(tensors, model.weight) for model, tensors in there]
     return rule_of(plan).combine_models(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
@@ -178,6 +206,8 @@ def part_shares(
     Raises:
         InvalidInput: (`foreign_contribution`) a combiner counts an update that it never reported.
     """
+    if rule_of(plan).lineage:
+        return None  # what counts came in several rounds, from several base models
     said = {entry.client: entry.metadata for entry in ledger if entry.metadata is not None}
     models = [part.model for part in parts if part.tensors is not None]
     if any(part.client not in said for model in models for part in model.contributions):
@@ -192,7 +222,7 @@ def _step(base: GlobalModel, plan: SessionPlan) -> OptimizerStep | None:
     if plan.server_optimizer is None:
         return None
     optimizer = get_optimizer(plan.server_optimizer.name, plan.server_optimizer.options)
-    return OptimizerStep(optimizer, base.spec, plan.sum_dtype, base.state)
+    return OptimizerStep(optimizer, base.spec, plan.sum_dtype, base.optimizer_state)
 
 
 def round_metrics(ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind], of: TaskKind) -> dict[str, float]:

@@ -14,6 +14,8 @@ from fedn.protocol.errors import IntegrityError, LimitExceeded
 from fedn.protocol.names import check_digest
 from fedn.stores.base import ModelStore
 
+_HELD_OBJECTS = 2
+
 
 @dataclass(frozen=True)
 class SharedObject:
@@ -83,6 +85,8 @@ class ObjectCache:
         self._objects: OrderedDict[str, SharedObject] = OrderedDict()
         self._loading: dict[str, asyncio.Future[SharedObject]] = {}
         self._promised: dict[str, asyncio.Event] = {}
+        self._held: OrderedDict[str, SharedObject] = OrderedDict()
+        """Objects that no store has."""
 
     def add(self, shared: SharedObject) -> None:
         self._objects[shared.object_id] = shared
@@ -91,6 +95,13 @@ class ObjectCache:
         while size_bytes > self._keep_bytes and len(self._objects) > 1:
             _, gone = self._objects.popitem(last=False)
             size_bytes -= gone.size_bytes
+
+    def hold(self, shared: SharedObject) -> None:
+        """Keeps an object that no store has, until two others took its place: a round and the next may be under way."""
+        self._held[shared.object_id] = shared
+        self._held.move_to_end(shared.object_id)
+        while len(self._held) > _HELD_OBJECTS:
+            self._held.popitem(last=False)
 
     def promise(self, object_id: str) -> Callable[[], None]:
         """An object is on its way into the store: who asks for it waits until the function that is returned is called.
@@ -108,6 +119,8 @@ class ObjectCache:
 
     async def get(self, object_id: str, kind: wire.ObjectKind) -> SharedObject:
         """The object, read from the store where it is not held; several callers share one reading."""
+        if object_id in self._held:
+            return self._held[object_id]
         promised = self._promised.get(object_id)
         if object_id not in self._objects and promised is not None:
             await promised.wait()

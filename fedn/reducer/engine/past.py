@@ -6,8 +6,9 @@ Selectors and step budgets go by it. It is kept in memory, and read from the rou
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from fedn.protocol.rounds import StepBudgets
 from fedn.protocol.tasks import UpdateMetadata
-from fedn.reducer.engine.records import ROUNDS, read_answers
+from fedn.reducer.engine.records import ROUNDS, read_answers, read_budgets
 from fedn.reducer.engine.roster import AttachedClient
 from fedn.scheduling.selection.base import Candidate
 from fedn.stores.base import StateStore
@@ -23,6 +24,8 @@ class Past:
     def __init__(self) -> None:
         self.latest: dict[str, UpdateMetadata] = {}
         """What each client said of its latest work."""
+        self.first_budgets: StepBudgets | None = None
+        """The first step budget that each client had, and the first window."""
         self._asked: dict[str, int] = {}
         """Client to the index of the latest round that it was asked in, but for the round that was opened last."""
         self._times: Counter[str] = Counter()
@@ -34,6 +37,10 @@ class Past:
         """An attempt at a round begins."""
         self._fold(index)
         self._opened = index, tuple(clients)
+
+    def note_budgets(self, budgets: StepBudgets | None) -> None:
+        """Of a round that follows those which are known."""
+        self.first_budgets = _earlier(self.first_budgets, budgets)
 
     def candidates(self, able: Mapping[str, AttachedClient], index: int) -> list[Candidate]:
         """The clients that could take part in a round, as selectors look at them."""
@@ -60,6 +67,7 @@ class Past:
                 if document["index"] >= before:
                     continue
                 read += 1
+                self.first_budgets = _earlier(read_budgets(document), self.first_budgets)
                 self._times.update(document["cohort"])
                 for client in document["cohort"]:
                     self._asked.setdefault(client, document["index"])
@@ -69,3 +77,10 @@ class Past:
             if len(batch) < _BATCH:
                 return
             offset += _BATCH
+
+
+def _earlier(first: StepBudgets | None, later: StepBudgets | None) -> StepBudgets | None:
+    """Each client's budget in the first of both that has one."""
+    if first is None or later is None:
+        return first or later
+    return first.model_copy(update={"clients": {**later.clients, **first.clients}})

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import as_json
-from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, Usage, usage_of
+from fedn.protocol.rounds import CombinerModel, LedgerEntry, Reason, RoundKind, RoundState, StepBudgets, Usage, usage_of
 from fedn.protocol.tasks import Frozen, RoundName, TaskKind, TaskSpec
 from fedn.stores.base import JsonText, Put, StateStore
 
@@ -47,6 +47,8 @@ class SessionRecord(Frozen):
     model_id: str = ""
     """The latest global model of the session."""
     error: Reason | None = None
+    ended_because: Reason | None = None
+    """Why a finished session has finished."""
     created_at: float
     ended_at: float | None = None
 
@@ -64,6 +66,10 @@ class RoundRecord(Frozen):
     cohort: tuple[str, ...] = ()
     assignments: dict[str, tuple[TaskSpec, ...]] = Field(default_factory=dict)
     """Combiner name to the tasks that it executes."""
+    members: dict[str, tuple[str, ...]] | None = None
+    """Combiner name to the clients whose earlier updates count there; None where the rule does not go by such."""
+    step_budgets: StepBudgets | None = None
+    """What the tasks' step budgets were made of, where the scheduler gave some."""
     instances: dict[str, str] = Field(default_factory=dict)
     """Combiner name to the instance of its process that was told to start."""
     deadline_at: float = 0.0
@@ -87,6 +93,13 @@ class RoundRecord(Frozen):
     def task_kinds(self) -> dict[str, TaskKind]:
         """Client name to the kind of its task."""
         return {task.client: task.kind for tasks in self.assignments.values() for task in tasks}
+
+    @property
+    def validators(self) -> tuple[str, ...]:
+        """Clients that were asked only to validate, in a round of another kind."""
+        if self.kind is RoundKind.VALIDATE:
+            return ()
+        return tuple(sorted(client for client, kind in self.task_kinds.items() if kind is TaskKind.VALIDATE))
 
 
 def spent_so_far(record: RoundRecord) -> dict[str, Usage]:
@@ -143,6 +156,12 @@ def read_round(state: StateStore, document: dict[str, Any]) -> RoundRecord:
     fields["ledger"] = [*document["ledger"], *(entry for part in parts if part for entry in part["entries"])]
     fields["assignments"] = {combiner: _unpack_tasks(like) for combiner, like in document["assignments"].items()}
     return RoundRecord.model_validate(fields)
+
+
+def read_budgets(document: dict[str, Any]) -> StepBudgets | None:
+    """The step budgets in a document of ROUNDS."""
+    found = document.get("step_budgets")
+    return StepBudgets.model_validate(found) if found else None
 
 
 def read_answers(state: StateStore, document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -72,9 +72,27 @@ class Roster:
         combiner, until = self._left.get(client, (None, 0.0))
         return combiner if until > time.monotonic() else None
 
-    def on_attach(self, listener: Callable[[str, str], None]) -> None:
-        """Calls it on the loop with each client and the combiner that it is attached to from now on; quick."""
+    def members(self, kind: TaskKind) -> dict[str, list[str]]:
+        """Combiner to its clients that do this kind of task, sorted: the attached, and those that left a moment ago."""
+        found: dict[str, list[str]] = {}
+        for client in self.able(kind).values():
+            found.setdefault(client.combiner, []).append(client.client)
+        for name in [name for name in self._left if name not in self._clients]:
+            if (combiner := self.left(name)) is not None:
+                found.setdefault(combiner, []).append(name)
+        return {combiner: sorted(names) for combiner, names in found.items()}
+
+    def on_attach(self, listener: Callable[[str, str], None]) -> Callable[[], None]:
+        """Calls it on the loop with each client and the combiner that it is attached to from now on; quick.
+
+        What is returned ends that.
+        """
         self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
+
+        return unsubscribe
 
     def able(self, kind: TaskKind) -> dict[str, AttachedClient]:
         return {client.client: client for client in self.snapshot() if kind in client.kinds}

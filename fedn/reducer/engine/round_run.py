@@ -4,11 +4,12 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import NotFound, Unavailable
-from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
+from fedn.protocol.errors import InvalidInput, NotFound, Unavailable
+from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
+from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.gathered import forwards
 from fedn.reducer.engine.global_model import rule_of
@@ -62,17 +63,24 @@ class RoundRun:
         return found
 
     async def attempt(
-        self, number: int, base_model_id: str, *, fetches: bool = True, adopts: bool = False
+        self,
+        number: int,
+        base_model_id: str,
+        carrier: Carrier | None = None,
+        *,
+        fetches: bool = True,
+        adopts: bool = False,
     ) -> AttemptResult:
         """A new attempt: waits for clients, chooses the cohort, writes the round down while it begins, runs it.
 
         Args:
+            carrier: what brings the base model, where the rule has extra state.
             fetches: whether a combiner model is fetched even where it is the only one; else `part` does it.
             adopts: whether to go on with an attempt that an earlier process started and did not come to write down. Who
                 was asked is worked out again: a client that came or went meanwhile is late, or costs the attempt.
         """
         name = self.record.name.model_copy(update={"attempt": number})
-        again = await self._open(name, base_model_id, adopts=adopts)
+        again = await self._open(name, base_model_id, carrier, adopts=adopts)
         return await self._execute(again=again, fetches=fetches)
 
     async def reattach(self, record: RoundRecord, *, fetches: bool = True) -> AttemptResult:
@@ -87,6 +95,7 @@ class RoundRun:
         self.record = record.model_copy(update={"state": RoundState.RUNNING, "ledger": begun})
         if record.kind is RoundKind.TRAIN:
             self._past.note_cohort(record.name.index, record.cohort)
+            self._past.note_budgets(record.step_budgets)
         return await self._execute(again=True, fetches=fetches)
 
     def _left_behind(self) -> RoundName | None:
@@ -101,7 +110,7 @@ class RoundRun:
         ]
         return max(held, key=lambda name: (name.epoch, name.attempt), default=None)
 
-    async def _open(self, name: RoundName, base_model_id: str, *, adopts: bool) -> bool:
+    async def _open(self, name: RoundName, base_model_id: str, carrier: Carrier | None, *, adopts: bool) -> bool:
         """Decides who does what; whether that is an attempt which runs already."""
         plan, kind = self._plan, self.record.kind
         started = time.time()
@@ -119,10 +128,11 @@ class RoundRun:
         cohort = chosen.clients
         held = self._left_behind() if adopts else None
         name = held or name
-        budgets: Mapping[str, int | None] = {}
+        budgets: StepBudgets | None = None
         if kind is RoundKind.TRAIN:
             self._past.note_cohort(name.index, cohort)
-            budgets = self._scheduler.budgets(cohort, self._past.latest)
+            budgets = self._scheduler.budgets(cohort, self._past.latest, self._past.first_budgets)
+            self._past.note_budgets(budgets)
         attached = self._context.roster.snapshot()
         assignments, ledger = assign_tasks(
             plan,
@@ -131,9 +141,13 @@ class RoundRun:
             base_model_id,
             cohort=cohort,
             attached=attached,
-            budgets=budgets,
+            budgets=budgets.steps if budgets is not None else {},
             left_out=chosen.left_out,
+            carrier=carrier,
         )
+        members = self._members()
+        for combiner in members or ():
+            assignments.setdefault(combiner, ())
         now = time.time()
         self.record = self.record.model_copy(
             update={
@@ -141,6 +155,8 @@ class RoundRun:
                 "state": RoundState.RUNNING,
                 "cohort": cohort,
                 "assignments": assignments,
+                "members": members,
+                "step_budgets": budgets,
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -157,6 +173,29 @@ class RoundRun:
             clients=len(cohort),
         )
         return held is not None
+
+    def _members(self) -> dict[str, tuple[str, ...]] | None:
+        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time.
+
+        InvalidInput (`updates_not_kept`) where a combiner keeps less of them than the rule goes by.
+        """
+        rule = rule_of(self._plan)
+        if self.record.kind is not RoundKind.TRAIN or not rule.lineage:
+            return None
+        found = self._context.roster.members(TaskKind.TRAIN)
+        members = {combiner: tuple(found[combiner]) for combiner in self._context.linked() if combiner in found}
+        for combiner in members:
+            connection = self._context.link(combiner).connection
+            if connection is not None and connection.updates_kept < rule.lineage:
+                raise InvalidInput(
+                    "updates_not_kept",
+                    f"the rule {rule.name} goes by {rule.lineage} earlier update(s) of each client, and the combiner "
+                    f"keeps {connection.updates_kept}",
+                    fix="Give the combiner an update store (its settings updates.kind and updates.lineage_length), or "
+                    "choose another rule.",
+                    where={"combiner": combiner},
+                )
+        return members
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -245,6 +284,7 @@ class RoundRun:
             required=self._required(),
             counts=TaskKind(record.kind.value),
             on_ledger=self._note_ledger,
+            trained=frozenset(self._past.latest),
         )
         self._attempt = attempt
         forwarded = record.kind is RoundKind.TRAIN and forwards(rule_of(self._plan))
@@ -252,11 +292,18 @@ class RoundRun:
         self._parts = {
             combiner: RoundPart(
                 links[combiner],
-                round_spec(self._plan, record.name, tasks, max(1.0, record.deadline_at - time.time())),
+                round_spec(
+                    self._plan,
+                    record.name,
+                    tasks,
+                    max(1.0, record.deadline_at - time.time()),
+                    self._scheduler.required if record.kind is RoundKind.TRAIN else (),
+                    None if record.members is None else record.members.get(combiner, ()),
+                ),
                 self._context.objects,
                 max_model_bytes=self._context.max_model_bytes,
                 on_ledger=attempt.note,
-                on_instance=self._note_instance,
+                on_instance=self.note_instance,
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
                 instance=record.instances.get(combiner) if again else None,
                 fetches=fetches or len(record.assignments) > 1,
@@ -281,7 +328,7 @@ class RoundRun:
             reason=entry.reason.message if entry.reason else "",
         )
 
-    def _note_instance(self, combiner: str, instance: str) -> None:
+    def note_instance(self, combiner: str, instance: str) -> None:
         """Which process was told to start, for a reducer that comes back."""
         if self.record.instances.get(combiner) != instance:
             self.change(instances={**self.record.instances, combiner: instance})
@@ -344,6 +391,25 @@ class RoundRun:
         parts, self._parts = self._parts, {}
         for part in parts.values():
             part.acknowledge()
+
+    @property
+    def task_kinds(self) -> dict[str, TaskKind]:
+        """Client to the kind of its task, of those in the ledger."""
+        return self.record.task_kinds
+
+    def validated(
+        self, ledger: Sequence[LedgerEntry], head: TrailEntry
+    ) -> Iterable[tuple[TrailEntry, Sequence[LedgerEntry]]]:
+        """Which model's entry the clients' validations belong to."""
+        return [(head, ledger)]
+
+    def release_earlier(self) -> None:
+        """Lets the combiners forget what an earlier reducer process left there of this session's committed rounds."""
+        mine = self.record.name
+        for combiner in self._context.linked():
+            connection = self._context.link(combiner).connection
+            if connection is not None:
+                connection.release(lambda held: held.session == mine.session and held.index <= mine.index)
 
     def note(self) -> None:
         """Writes the round down as it is now, soon."""

@@ -1,11 +1,12 @@
 """Who is asked what in a round, and by which combiner. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundSpec
 from fedn.protocol.tasks import Encryption, RoundName, TaskKind, TaskSpec
+from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.roster import AttachedClient
 
@@ -18,8 +19,9 @@ def assign_tasks(
     *,
     cohort: Sequence[str],
     attached: Sequence[AttachedClient],
-    budgets: Mapping[str, int | None],
+    budgets: Mapping[str, int],
     left_out: Mapping[str, str],
+    carrier: Carrier | None = None,
 ) -> tuple[dict[str, tuple[TaskSpec, ...]], tuple[LedgerEntry, ...]]:
     """(combiner to its tasks, ledger with every attached client) of a round.
 
@@ -27,7 +29,9 @@ def assign_tasks(
     clients that only validate get a task of that kind.
 
     Args:
+        budgets: client to the steps that it is asked for; as many as its learner decides where it is not named.
         left_out: client to a sentence that says why it is not in the cohort.
+        carrier: what brings the base model, where the plan's rule has extra state.
     """
     chosen = set(cohort)
     likes: dict[TaskKind, TaskSpec] = {}
@@ -36,7 +40,9 @@ def assign_tasks(
     def task_of(client: str, of: TaskKind, **changes: object) -> TaskSpec:
         like = likes.get(of)
         if like is None:
-            like = likes[of] = _task(plan, name, of, base_model_id)
+            like = likes[of] = _task(plan, name, of, base_model_id, carrier)
+        if carrier is not None:
+            changes["last_counted"] = carrier.counted.get(client)
         return like.model_copy(update={"task_id": like.task_id + client, "client": client, **changes})
 
     by_combiner: dict[str, list[TaskSpec]] = {}
@@ -68,7 +74,7 @@ def _only_validates(plan: SessionPlan, kind: RoundKind, client: AttachedClient) 
     )
 
 
-def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str) -> TaskSpec:
+def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str, carrier: Carrier | None) -> TaskSpec:
     """All that a task of this kind says but for the client, whose name follows in the task's id."""
     # The same for every attempt, so that a client answers a repeated round from its spool; another base is other work.
     work = "/".join((name.session, str(name.index), kind, base_model_id.rpartition(":")[2][:12], ""))
@@ -83,6 +89,8 @@ def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str
         update_chain=plan.update_chain if kind is TaskKind.TRAIN else (),
         model_chain=plan.model_chain if base_model_id else (),
         encryption=_encryption(plan) if kind in {TaskKind.TRAIN, TaskKind.INIT} else None,
+        input_id=carrier.shared.object_id if carrier is not None else "",
+        extras=carrier.sections if carrier is not None else (),
     )
 
 
@@ -108,8 +116,21 @@ def _entry(client: AttachedClient, task: TaskSpec | None, kind: RoundKind, left_
     return LedgerEntry(client=client.client, combiner=client.combiner, state=LedgerState.NOT_SELECTED, reason=reason)
 
 
-def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], deadline_s: float) -> RoundSpec:
-    """What one combiner is told; `deadline_s` is seconds from now."""
+def round_spec(
+    plan: SessionPlan,
+    name: RoundName,
+    tasks: tuple[TaskSpec, ...],
+    deadline_s: float,
+    required: Iterable[str],
+    members: tuple[str, ...] | None = None,
+) -> RoundSpec:
+    """What one combiner is told.
+
+    Args:
+        deadline_s: seconds from now.
+        required: fields of an update's metadata that the scheduler needs.
+        members: clients whose earlier updates count there; None where the rule does not go by such.
+    """
     return RoundSpec(
         name=name,
         tasks=tasks,
@@ -122,4 +143,6 @@ def round_spec(plan: SessionPlan, name: RoundName, tasks: tuple[TaskSpec, ...], 
         scaling_options=plan.scaling_factor.options,
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
+        members=members,
+        required_metadata=dict.fromkeys(sorted(required), f"the scheduler {plan.scheduler.name}"),
     )

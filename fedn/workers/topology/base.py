@@ -36,6 +36,10 @@ class BaseTopologyManager(abc.ABC):
     def get_out_neighbor_weights(self, node_index: int) -> Any:
         """The row of this node: W[i][0] … W[i][n-1], its own weight among them."""
 
+    def at(self, round_index: int) -> "BaseTopologyManager":
+        """The topology of a round, from 0: the same in every round, unless a class says otherwise."""
+        return self
+
 
 class MatrixTopology(BaseTopologyManager):
     """A topology that is a matrix, made by `generate_topology` or when it is first asked for.

@@ -1,6 +1,5 @@
 """Learns to read handwritten digits: a small neural network of scikit-learn, trained where the images are."""
 
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -26,23 +25,20 @@ class DigitsLearner(Learner):
     def train(self, weights: Any, context: TaskContext) -> tuple[Any, dict[str, float], dict[str, Any]]:
         data = self._load(context)
         epochs = int(context.get("epochs", 5))
-        batch_size = min(int(context.get("batch_size", 16)), len(data.train_labels))
+        batch_size = int(context.get("batch_size", 16))
         # A new estimator a task, with the task's own seed: a repeated task gives the same update.
-        self.model = new_model(context.seed, batch_size, float(context.get("learning_rate", 0.3)))
+        self.model = new_model(context.seed, float(context.get("learning_rate", 0.3)))
         self.set_weights(weights)
-        started = perf_counter()
-        for epoch in range(epochs):
-            self.model.partial_fit(data.train_images, data.train_labels)
-            context.report((epoch + 1) / epochs, {"loss": float(self.model.loss_)})
-        milliseconds = (perf_counter() - started) * 1000
-        steps = epochs * -(-len(data.train_labels) // batch_size)
-        metadata = {
-            "num_examples": len(data.train_labels),
-            "num_steps": steps,
-            "ms_per_step": milliseconds / steps,
-            "ms_per_epoch": milliseconds / epochs,
-        }
-        return self.get_weights(), {"train_loss": float(self.model.loss_)}, metadata
+        batches = context.batches(len(data.train_labels), batch_size, epochs)
+        total = 0.0
+        for batch in batches:
+            # scikit-learn makes one step of what it is given, where that is no larger than its own batches.
+            self.model.set_params(batch_size=len(batch))
+            self.model.partial_fit(data.train_images[batch], data.train_labels[batch])
+            total += float(self.model.loss_)
+            if batches.steps % 100 == 99:
+                context.report(batches.steps / len(batches), {"loss": total / (batches.steps + 1)})
+        return self.get_weights(), {"train_loss": total / len(batches)}, batches.metadata()
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[dict[str, float], int]:
         """Accuracy and loss on this site's share of the held-out images; their mean over the sites is that of all."""
@@ -62,7 +58,7 @@ class DigitsLearner(Learner):
         return self._loaded[1]
 
 
-def new_model(seed: int, batch_size: int = 10, learning_rate: float = 0.3) -> MLPClassifier:
+def new_model(seed: int, learning_rate: float = 0.3) -> MLPClassifier:
     """A network 64-64-10 of float32 that knows its classes and nothing else; equal seeds give equal weights."""
     model = MLPClassifier(
         hidden_layer_sizes=(64,),
@@ -79,4 +75,4 @@ def new_model(seed: int, batch_size: int = 10, learning_rate: float = 0.3) -> ML
     for weights, biases in zip(model.coefs_, model.intercepts_, strict=True):
         weights[:] = draw.uniform(-1, 1, weights.shape) * np.sqrt(6 / sum(weights.shape))
         biases[:] = 0
-    return model.set_params(batch_size=batch_size)
+    return model

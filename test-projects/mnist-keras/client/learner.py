@@ -1,10 +1,8 @@
 """Learns to tell images of 28x28 pixels apart: a small convolutional network in Keras 3."""
 
-from time import perf_counter
 from typing import Any
 
 import keras
-import numpy as np
 from data import SiteData, load
 
 from fedn import Learner, TaskContext
@@ -26,34 +24,21 @@ class MnistLearner(Learner):
 
     def train(self, weights: Any, context: TaskContext) -> tuple[Any, dict[str, float], dict[str, Any]]:
         examples = self._load(context).train
-        # The task's own seed: a repeated task gives the same update.
-        draw = np.random.default_rng(context.seed)
         epochs, batch_size = int(context.get("epochs", 1)), int(context.get("batch_size", 32))
         self.set_weights(weights)
         self.model.optimizer.learning_rate = float(context.get("learning_rate", 0.1))
         self.model.reset_metrics()
-        cuts = range(batch_size, len(examples), batch_size)
-        batches = [batch for _ in range(epochs) for batch in np.split(draw.permutation(len(examples)), cuts)][
-            : context.step_budget
-        ]
-        steps, logs = 0, {"loss": 0.0}
-        started = perf_counter()
+        # Their order comes from the task's own seed: a repeated task gives the same update.
+        batches = context.batches(len(examples), batch_size, epochs)
+        logs = {"loss": 0.0}
         for batch in batches:
             logs = self.model.train_on_batch(examples.images[batch], examples.labels[batch], return_dict=True)
-            steps += 1
-            if steps % 100 == 0:
-                context.report(steps / len(batches), {"loss": float(logs["loss"])})
+            if batches.steps % 100 == 99:
+                context.report(batches.steps / len(batches), {"loss": float(logs["loss"])})
                 if context.is_cancelled():
                     break
-        milliseconds = (perf_counter() - started) * 1000
-        metadata = {
-            "num_examples": len(examples),
-            "num_steps": steps,
-            "ms_per_step": milliseconds / steps,
-            "ms_per_epoch": milliseconds / steps * (len(cuts) + 1),
-        }
         # Keras keeps a mean over the steps since reset_metrics.
-        return self.get_weights(), {"train_loss": float(logs["loss"])}, metadata
+        return self.get_weights(), {"train_loss": float(logs["loss"])}, batches.metadata()
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[dict[str, float], int]:
         """Accuracy and loss on this site's share of the held-out images; their mean over the sites is that of all."""

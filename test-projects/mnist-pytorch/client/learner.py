@@ -1,6 +1,5 @@
 """Learns to tell images of 28x28 pixels apart: a small convolutional network in PyTorch."""
 
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -24,35 +23,24 @@ class MnistLearner(Learner):
 
     def train(self, weights: Any, context: TaskContext) -> tuple[Any, dict[str, float], dict[str, Any]]:
         examples = self._load(context).train
-        # The task's own seed: a repeated task gives the same update.
-        order = torch.Generator().manual_seed(context.seed)
         epochs, batch_size = int(context.get("epochs", 1)), int(context.get("batch_size", 32))
         self.set_weights(weights)
         self.model.train()
         optimizer = torch.optim.SGD(self.model.parameters(), lr=float(context.get("learning_rate", 0.1)))
-        batches = [
-            batch for _ in range(epochs) for batch in torch.randperm(len(examples), generator=order).split(batch_size)
-        ][: context.step_budget]
-        steps, total = 0, 0.0
-        started = perf_counter()
+        # Their order comes from the task's own seed: a repeated task gives the same update.
+        batches = context.batches(len(examples), batch_size, epochs)
+        total = 0.0
         for batch in batches:
             loss = nn.functional.cross_entropy(self.model(examples.images[batch]), examples.labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            steps, total = steps + 1, total + loss.item()
-            if steps % 100 == 0:
-                context.report(steps / len(batches), {"loss": total / steps})
+            total += loss.item()
+            if batches.steps % 100 == 99:
+                context.report(batches.steps / len(batches), {"loss": total / (batches.steps + 1)})
                 if context.is_cancelled():
                     break
-        milliseconds = (perf_counter() - started) * 1000
-        metadata = {
-            "num_examples": len(examples),
-            "num_steps": steps,
-            "ms_per_step": milliseconds / steps,
-            "ms_per_epoch": milliseconds / steps * -(-len(examples) // batch_size),
-        }
-        return self.get_weights(), {"train_loss": total / steps}, metadata
+        return self.get_weights(), {"train_loss": total / max(batches.steps, 1)}, batches.metadata()
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[dict[str, float], int]:
         """Accuracy and loss on this site's share of the held-out images; their mean over the sites is that of all."""

@@ -53,6 +53,9 @@ def test_every_byte_on_the_clients_links_is_counted(federation: Federation) -> N
         # The learner pauses in each training; the combiner sees that, and the way there.
         assert client.usage.task_ms >= ROUNDS * 200
         assert client.usage.busy_ms >= client.usage.task_ms * 0.99
+        # What pauses uses no processor, and a process with NumPy in it holds more than 10 MB and less than 10 GB.
+        assert 0 < client.usage.cpu_ms < client.usage.task_ms
+        assert 1e7 < client.usage.memory_bytes < 1e10
     assert found.total == sum((client.usage for client in found.clients), Usage())
 
 

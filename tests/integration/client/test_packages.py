@@ -132,6 +132,7 @@ def test_each_kind_of_task_has_its_command(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(trained.tensors)["w"], [3, 3])  # the manifest's own parameter: add 2
     assert trained.object_id == digest(trained.tensors)
     assert (trained.num_examples, trained.num_steps) == (11, 4)
+    assert trained.cpu_ms > 0  # of the command, which has ended
     assert trained.metrics == {"loss": 0.5, "rate": 0.1}
     assert (validated.metrics, validated.num_examples, validated.object_id) == ({"mean": 1.0}, 6, "")
     np.testing.assert_array_equal(decode(predicted.tensors)["answers"], [0, 1, 2])

@@ -12,6 +12,7 @@ from fedn.combiner.combiner import Combiner
 from fedn.combiner.options import CombinerOptions, TlsFiles
 from fedn.models.digest import digest
 from fedn.models.wire import decode
+from fedn.network.tickets import TicketVerifier
 from fedn.network.tls import grpc_channel_credentials, make_csr, new_private_key, public_key_id
 from fedn.network.tokens import Role, TokenVerifier
 from fedn.plan.package import build_package
@@ -34,6 +35,7 @@ class Scene:
         self.reducer = reducer
         self._folder = folder / "combiner"
         self._verifier = TokenVerifier(reducer.issuer.public_key_pem, reducer.federation)
+        self._tickets = TicketVerifier(reducer.issuer.public_key_pem, reducer.federation)
 
     def _tls(self, name: str, role: Role) -> TlsFiles:
         key, ca = new_private_key(), self.reducer.ca
@@ -50,7 +52,7 @@ class Scene:
             port=port,
             mutual_tls=True,
         )
-        return Combiner(options, verifier=self._verifier, tls=self._tls(name, Role.COMBINER))
+        return Combiner(options, verifier=self._verifier, tickets=self._tickets, tls=self._tls(name, Role.COMBINER))
 
     @asynccontextmanager
     async def link(self, combiner: Combiner) -> AsyncIterator[WireReducer]:

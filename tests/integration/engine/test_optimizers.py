@@ -7,6 +7,7 @@ import numpy as np
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import CombinerHeartbeat
+from fedn.reducer.engine.states import read_states
 from tests.support.stage import stage
 
 MOMENTUM = {"name": "sgd", "options": {"momentum": 0.5, "learning_rate": 1.0}}
@@ -49,7 +50,7 @@ def test_momentum_goes_on_over_a_restart_in_the_middle(tmp_path):
             entries = scene.tier1.trail.entries()[1:]
             assert len({entry.state_id for entry in entries}) == 6
             for number, entry in enumerate(entries, 1):
-                state = ServerState.read(b"".join(scene.tier1.models.read(entry.state_id)))
+                state = ServerState.read(read_states(scene.tier1.models, entry.state_id)["optimizer"].data)
                 assert state.steps == number
             assert scene.tier1.trail.verify().length == 7
 
@@ -79,7 +80,9 @@ def test_a_rollback_brings_the_state_of_its_model_back(tmp_path):
             adam = {"name": "adam", "options": {"learning_rate": 0.5, "beta_1": 0.0}}
             other = await scene.run(rounds=1, **{**plan, "server_optimizer": adam})
             assert other.state == "finished", other.error
-            state = ServerState.read(b"".join(scene.tier1.models.read(scene.tier1.trail.head().state_id)))
+            state = ServerState.read(
+                read_states(scene.tier1.models, scene.tier1.trail.head().state_id)["optimizer"].data
+            )
             assert state.steps == 1
             plain = await scene.run(rounds=1, clients_required=2, validate=False)
             assert plain.state == "finished", plain.error

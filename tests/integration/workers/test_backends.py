@@ -8,31 +8,20 @@ import numpy as np
 import pytest
 
 from fedn.protocol.errors import InvalidInput
-from fedn.workers import InProcessNetwork, PeerUnavailable, backends
+from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
+from tests.support.worker_backends import NAMES, connect_over
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-def in_process(size: int, stall_s: float) -> Sequence[Backend]:
-    network = InProcessNetwork(size, stall_s=stall_s)
-    return [network.attach(rank) for rank in range(size)]
-
-
-def local(size: int, stall_s: float) -> Sequence[Backend]:
-    ends: list[dict[int, socket.socket]] = [{} for _ in range(size)]
-    for low in range(size):
-        for high in range(low + 1, size):
-            ends[low][high], ends[high][low] = socket.socketpair()
-    return [Local(rank, size, mine, stall_s=stall_s) for rank, mine in enumerate(ends)]
-
-
-@pytest.fixture(params=[in_process, local], ids=["in-process", "local"])
+@pytest.fixture(params=NAMES)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    make = connect_over(request)
     made: list[Backend] = []
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
-        workers: Sequence[Backend] = request.param(size, stall_s)
+        workers: Sequence[Backend] = make(size, stall_s)
         made.extend(workers)
         return workers
 
@@ -50,6 +39,7 @@ def take(backend: Backend) -> Arrival:
 def test_they_are_found_by_their_names() -> None:
     assert load_backend("in-process") is backends.InProcess
     assert load_backend("local") is backends.Local
+    assert load_backend("GRPC").__name__ == "Grpc"
     with pytest.raises(InvalidInput, match="in-process"):
         load_backend("pigeon")
 

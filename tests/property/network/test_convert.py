@@ -106,6 +106,8 @@ def test_update_metadata(value):
         rule_options=st.dictionaries(text, json_values, max_size=3),
         sum_dtype=st.sampled_from(["float32", "float64"]),
         deterministic=st.booleans(),
+        buffered=st.booleans(),
+        required_metadata=st.dictionaries(text, text, max_size=2),
     )
 )
 def test_round_specs(spec):

@@ -70,6 +70,7 @@ class Place:
             "parameters": parameters,
             "step_budget": None,
             "seed": 1,
+            "last_counted": None,
             "validate_incoming": False,
             "algorithm": "blake3",
             "model": {"path": str(self.model), "size": len(self.data)},

@@ -78,6 +78,7 @@ def test_a_task_keeps_its_id_over_attempts_but_not_over_bases():
 
 def test_the_combiner_is_told_the_plans_limits():
     plan = SessionPlan(upload_grace_s=3, disconnect_grace_s=4, sum_dtype="float32", deterministic=True)
-    spec = round_spec(plan, NAME, (), 12.5)
+    spec = round_spec(plan, NAME, (), 12.5, {"num_steps"})
     assert (spec.deadline_s, spec.upload_grace_s, spec.disconnect_grace_s) == (12.5, 3, 4)
     assert (spec.sum_dtype, spec.deterministic, spec.rule) == ("float32", True, "fedavg")
+    assert spec.required_metadata == {"num_steps": "the scheduler synchronous"}

@@ -62,3 +62,24 @@ def test_rules_that_compare_value_by_value_refuse_updates_that_leave_values_out(
         check_plan(SessionPlan(rule=rule, update_chain=["delta", "int8"]))
     for rule in ("fedavg", {"name": "geometric_median", "options": {"scope": "global"}}):
         check_plan(SessionPlan(rule=rule, update_chain=sparse))
+
+
+def test_a_forest_is_nothing_to_round_subtract_or_step_along():
+    found = faults(
+        rule="forest",
+        server_optimizer="adam",
+        update_chain=["delta", "zstd"],
+        model_chain=["float16"],
+        clients_required=1,
+    )
+    assert set(found) == {"server_optimizer", "update_chain", "model_chain"}
+    check_plan(SessionPlan(rule="forest", update_chain=["zstd"], model_chain=["zstd"]))
+    assert set(faults(rule="forest", reducer_mean="plain", keep_combiner_models=True)) == {
+        "reducer_mean",
+        "keep_combiner_models",
+    }
+
+
+def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
+    assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
+    assert check_plan(SessionPlan(rule="fedrec", update_chain=["delta", "int8", "zstd"])).rule.name == "fedrec"

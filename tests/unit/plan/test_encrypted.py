@@ -2,7 +2,6 @@
 
 import pytest
 
-from fedn.plan import encrypted
 from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import InvalidSettings
@@ -15,6 +14,7 @@ REFUSED = [
     ({"server_optimizer": {"name": "adam"}}, "server_optimizer", "computes with the mean"),
     ({"sum_dtype": "float32"}, "sum_dtype", "not in floating point"),
     ({"deterministic": True}, "deterministic", "encryption is random"),
+    ({"scheduler": "asynchronous"}, "scheduler", "weights of staleness"),
     ({"reducer_mean": "plain"}, "reducer_mean", "counts combiners"),
     ({"clients_requested": 101}, "clients_requested", "room for 100 clients"),
     ({"clients_required": 101}, "clients_required", "room for 100 clients"),
@@ -49,14 +49,3 @@ def test_the_rest_of_a_plan_is_free():
         "seed_from_client": True,
     }
     assert check_plan(SessionPlan.model_validate(plan)).rule.name == "secagg"
-
-
-def test_a_scheduler_that_weighs_staleness_is_refused():
-    class Aging:
-        weighs_staleness = True
-
-    class Rule:
-        max_clients = 10
-
-    (fault,) = encrypted.encrypted_faults(Rule(), Aging(), SessionPlan())
-    assert fault.where["field"] == "scheduler" and "staleness" in fault.message

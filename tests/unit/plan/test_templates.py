@@ -36,8 +36,8 @@ def test_template_loads_as_it_is(cls: type[Settings]) -> None:
 def test_template_shows_every_setting_and_no_other(cls: type[Settings]) -> None:
     text = (ROOT / "config" / f"{cls.program}.yaml").read_text(encoding="utf-8")
     shown = read_mapping(re.sub(r"(?m)^#(?=\S|  \S)", "", text), name="template")
-    paths = {f"{key}.{name}" for key, value in shown.items() if key in {"models", "state"} for name in value}
-    paths |= set(shown) - {"models", "state"}
+    paths = {f"{key}.{name}" for key, value in shown.items() if key in {"models", "state", "updates"} for name in value}
+    paths |= set(shown) - {"models", "state", "updates"}
     assert paths == set(environment_names(cls))
 
 
@@ -46,7 +46,17 @@ def test_template_shows_the_defaults(cls: type[Settings]) -> None:
     text = (ROOT / "config" / f"{cls.program}.yaml").read_text(encoding="utf-8")
     shown = read_mapping(re.sub(r"(?m)^#(?=\S|  \S)", "", text), name="template")
     examples = {"join", "reducer_url", "ca_fingerprint", "ca_file", "enrolment_secret", "admin_secret", "name"}
-    examples |= {"public_hosts", "public_url", "public_host", "models", "state", "combiner", "learner", "data_path"}
+    examples |= {
+        "public_hosts",
+        "public_url",
+        "public_host",
+        "models",
+        "state",
+        "updates",
+        "combiner",
+        "learner",
+        "data_path",
+    }
     examples |= {
         "encryption_key",
         "memory_bytes",

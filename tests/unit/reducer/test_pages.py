@@ -21,6 +21,8 @@ from tests.unit.reducer.parts import ADMIN_SECRET, Parts
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PAGES = [
     "/",
+    "/accounting",
+    "/times",
     "/clients",
     "/context",
     "/dashboard",
