@@ -296,7 +296,7 @@ def _show_round(view: RoundView, out: Output) -> None:
     total = sum(weights.values())
     click.echo()
     out.table(
-        ("client", "combiner", "state", "weight", "examples", "reason"),
+        ("client", "combiner", "state", "weight", "examples", "encrypted", "reason"),
         (
             (
                 entry.client,
@@ -304,6 +304,7 @@ def _show_round(view: RoundView, out: Output) -> None:
                 entry.state,
                 f"{weights[entry.client] / total:.1%}" if entry.client in weights and total else "",
                 entry.metadata.num_examples if entry.metadata else "",
+                bool(entry.metadata.key_id) if entry.metadata else "",
                 f"{entry.reason.message} [{entry.reason.code}]" if entry.reason else "",
             )
             for entry in view.ledger
