@@ -135,6 +135,8 @@ class Site:
     """More of an update's metadata."""
     update_of: Callable[[common_pb2.Task, bytes], bytes] | None = None
     """What is sent as the update, of a task and its model; None: the model with `step` added."""
+    shrinks: float = 1.0
+    """What the model is multiplied by before `step` is added."""
     rests_after: int | None = None
     """Train tasks after which it is silent, until told to go on."""
     budgets: list[int] = field(default_factory=list)
@@ -149,6 +151,9 @@ class Site:
                 await self.answers.wait()
                 await self._answer(task)
 
+    def _trained(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(self.shrinks * array + self.step).astype(array.dtype)
+
     async def _answer(self, task: common_pb2.Task) -> None:
         held = bytes(self.wire.objects[task.model_id]) if task.model_id else b""
         base = decode(held) if held else {}
@@ -162,7 +167,7 @@ class Site:
                 if self.update_of is not None:
                     update = self.update_of(task, held)
                 else:
-                    update = encode({name: array + np.asarray(self.step, array.dtype) for name, array in base.items()})
+                    update = encode({name: self._trained(array) for name, array in base.items()})
                 metrics = {"loss": self.step}
                 await self.wire.answer(
                     task, bytes(update), num_examples=self.examples, metrics=metrics, validation=mean, **self.says
