@@ -143,6 +143,11 @@ class Round:
         return self._deadline_at - self._loop.time()
 
     @property
+    def required(self) -> Sequence[tuple[str, str]]:
+        """(field, who needs it) of the metadata that every update must have."""
+        return self._results.required
+
+    @property
     def update_bytes(self) -> int | None:
         """Size of an update that went through no chain; None until the base model is here."""
         return self._results.update_bytes

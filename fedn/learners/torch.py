@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
+from fedn.client.batches import Steps
 from fedn.client.learner import Learner, Metrics, TaskContext
 from fedn.client.proximal import Proximal
 from fedn.client.scaffold import Scaffold
-from fedn.learners.steps import Steps, rate_parameter, whole_parameter
+from fedn.learners.steps import rate_parameter, repeated, watched, whole_parameter
 from fedn.protocol.errors import InvalidInput
 
 Loaders = Any
@@ -84,9 +85,11 @@ class ModuleLearner(Learner):
         named = dict(self.model.named_parameters(remove_duplicate=False))
         scaffold = Scaffold.of(context, named)
         corrections = _corrections(scaffold, named, optimizer)
-        steps = Steps(context, num_examples=_size(loader, context), steps_per_epoch=len(loader), epochs=self._epochs)
+        epochs = whole_parameter(context, "epochs", self._epochs)
+        steps = Steps(_size(loader, context), len(loader), epochs, step_budget=context.step_budget)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in steps.over(lambda: loader, lambda: {"train_loss": float(total) / steps.done}):
+        batches = steps.over(repeated(loader))
+        for batch in watched(context, steps, batches, lambda: {"train_loss": float(total) / steps.steps}):
             loss = self.batch_loss(_onto(batch, self._device))
             total.add_(loss.detach())
             optimizer.zero_grad()
@@ -98,8 +101,8 @@ class ModuleLearner(Learner):
         metadata = dict(steps.metadata())
         if scaffold.active:
             rate = optimizer.param_groups[0]["lr"]
-            metadata["extra"] = scaffold.finish(named, num_steps=steps.done, learning_rate=rate)
-        return self.get_weights(), {"train_loss": float(total) / max(1, steps.done)}, metadata
+            metadata["extra"] = scaffold.finish(named, num_steps=steps.steps, learning_rate=rate)
+        return self.get_weights(), {"train_loss": float(total) / max(1, steps.steps)}, metadata
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[Metrics, int]:
         """Means over the site's test data, by examples."""
@@ -143,7 +146,7 @@ def _corrections(
     if not isinstance(optimizer, torch.optim.SGD) or any(group["momentum"] for group in groups) or len(groups) > 1:
         raise InvalidInput(
             "optimizer_not_supported",
-            "SCAFFOLD works out the mean gradient from how far the weights went, and this optimizer does not go along it",
+            "SCAFFOLD works out the mean gradient from how far the weights went: this optimizer does not go along it",
             fix="Train with torch.optim.SGD without momentum, with one group of parameters; or choose another rule.",
         )
     found = {id(one): (one, correction) for one, correction in zip(named.values(), scaffold.gradients(), strict=True)}

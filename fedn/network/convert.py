@@ -114,6 +114,7 @@ def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Tas
         encoded_model_id=task.encoded_model_id,
         input_id=task.input_id,
         extras=extras_to_wire(task.extras),
+        required_metadata=task.required_metadata,
         counted=0 if task.last_counted is None else task.last_counted + 1,
     )
 
@@ -144,6 +145,7 @@ def task_from_wire(message: wire.Task) -> TaskSpec:
         encoded_model_id=message.encoded_model_id,
         input_id=message.input_id,
         extras=extras_from_wire(message.extras),
+        required_metadata=dict(message.required_metadata),
         last_counted=message.counted - 1 if message.counted else None,
     )
 
