@@ -11,6 +11,7 @@ BENCHMARKS = {
     "rounds": "benchmarks.rounds",
     "aggregation": "benchmarks.aggregation",
     "codecs": "benchmarks.codecs",
+    "secagg": "benchmarks.secagg",
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
     "idle": "benchmarks.idle",
