@@ -27,6 +27,7 @@ PAGES = [
     "reference/rest.md",
     "reference/cli.md",
     "reference/metrics.md",
+    "reference/metisfl.md",
     "how-to/seed-a-model.md",
     "how-to/send-fewer-bytes.md",
     "how-to/keep-clients-updates.md",
