@@ -1,5 +1,6 @@
 """What a sandbox's options make of the programs that it starts."""
 
+from itertools import pairwise
 from pathlib import Path
 
 from fedn.sandbox.federation import Sandbox, SandboxOptions
@@ -22,7 +23,7 @@ def test_combiners_get_the_settings_of_their_update_store(tmp_path: Path) -> Non
     sandbox = Recording(SandboxOptions(data_dir=tmp_path, updates=updates))
     sandbox._start_combiner("combiner-1", {})
     arguments, _ = sandbox.started["combiner-1"]
-    said = list(zip(arguments, arguments[1:], strict=False))
+    said = list(pairwise(arguments))
     assert ("--updates-kind", "redis") in said
     assert ("--updates-url", "redis://store:6379/0") in said
     assert ("--updates-lineage-length", "3") in said
