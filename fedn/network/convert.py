@@ -221,6 +221,9 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
+        combiner_optimizer=spec.combiner_optimizer,
+        combiner_optimizer_options_json=json.dumps(spec.combiner_optimizer_options),
+        optimizer_state_id=spec.optimizer_state_id,
         members=None if spec.members is None else link.Members(clients=spec.members),
         required_metadata=spec.required_metadata,
         buffered=spec.buffered,
@@ -242,6 +245,11 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
+            combiner_optimizer=message.combiner_optimizer,
+            combiner_optimizer_options=_json_object(
+                message.combiner_optimizer_options_json, "combiner_optimizer_options_json"
+            ),
+            optimizer_state_id=message.optimizer_state_id,
             members=tuple(message.members.clients) if message.HasField("members") else None,
             required_metadata=dict(message.required_metadata),
             buffered=message.buffered,

@@ -45,6 +45,7 @@ PAGES = [
     "how-to/split-data.md",
     "how-to/grow-a-forest.md",
     "how-to/write-a-compute-package.md",
+    "how-to/run-workers.md",
     "how-to/load-a-federation.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
