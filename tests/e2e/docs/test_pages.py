@@ -17,6 +17,7 @@ DOCS = Path(package.__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"<!-- run(?P<kind>[a-z ]*) -->\n```(?:bash|python)\n(?P<code>.*?)```", re.DOTALL)
 PAGES = [
     "tutorials/getting-started.md",
+    "tutorials/quickstarts.md",
     "tutorials/fashion-mnist.md",
     "explanation/rounds.md",
     "explanation/schedulers.md",
@@ -27,6 +28,7 @@ PAGES = [
     "reference/rest.md",
     "reference/cli.md",
     "reference/metrics.md",
+    "reference/metisfl.md",
     "how-to/seed-a-model.md",
     "how-to/send-fewer-bytes.md",
     "how-to/keep-clients-updates.md",
