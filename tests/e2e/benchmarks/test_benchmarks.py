@@ -123,6 +123,12 @@ def test_small_messages_through_a_combiner(tmp_path: Path) -> None:
     assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
 
 
+def test_messages_from_worker_to_worker(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "workers", "--pairs", "2", "--messages", "200", "--frames", "10")
+    assert [row["kind"] for row in rows] == ["turns", "one way", "1 MiB"]
+    assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
+
+
 def test_idle_clients(tmp_path: Path) -> None:
     options = ["--clients", "30", "--processes", "2", "--pings", "20", "--idle", "0.5", "--per-connection", "4"]
     (row,) = bench(tmp_path, "idle", *options)
