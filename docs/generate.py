@@ -21,6 +21,7 @@ import yaml
 
 from fedn.cli.main import root
 from fedn.cli.plan import plan_fields
+from fedn.driver.config import FederationConfig, LocalTiers, RunningTiers
 from fedn.network.access import ROUTE_ACCESS
 from fedn.plan.settings import ClientSettings, CombinerSettings, ReducerSettings, Settings
 from fedn.plan.settings_load import environment_names
@@ -289,6 +290,17 @@ def plan_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
+def federation_reference() -> str:
+    sections = {"": FederationConfig, "local.": LocalTiers, "attach.": RunningTiers}
+    lines = ["| field | default | what it is |", "|---|---|---|"]
+    for prefix, section in sections.items():
+        for name, info in section.model_fields.items():
+            about = _markdown(" ".join((info.description or "").split()))
+            default = "" if info.default_factory is not None else _default(info)
+            lines.append(f"| `{prefix}{name}` | {default} | {about} |")
+    return "\n".join(lines) + "\n"
+
+
 # REST
 
 
@@ -347,6 +359,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "combiner-settings": settings_reference(CombinerSettings),
     "client-settings": settings_reference(ClientSettings),
     "plan-fields": plan_reference,
+    "federation-fields": federation_reference,
     "plan-options": _beside("generate_options").options_reference,
     "routes": route_reference,
     "metrics": metric_reference,

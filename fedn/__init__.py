@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from fedn.client.learner import TaskContext as TaskContext
     from fedn.client.proximal import Proximal as Proximal
     from fedn.client.scaffold import Scaffold as Scaffold
+    from fedn.driver.driver import Driver as Driver
     from fedn.protocol.errors import FednError as FednError
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "APIClient": "fedn.api.client",
+    "Driver": "fedn.driver.driver",
     "FednError": "fedn.protocol.errors",
     "Learner": "fedn.client.learner",
     "Proximal": "fedn.client.proximal",
@@ -26,7 +28,7 @@ _HOMES = {
     "TaskContext": "fedn.client.learner",
 }
 
-__all__ = ["APIClient", "FednError", "Learner", "Proximal", "Scaffold", "TaskContext", "__version__"]
+__all__ = ["APIClient", "Driver", "FednError", "Learner", "Proximal", "Scaffold", "TaskContext", "__version__"]
 
 
 def __getattr__(name: str) -> Any:

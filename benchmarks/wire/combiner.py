@@ -40,7 +40,7 @@ async def _serve(folder: Path, *, tls: bool) -> None:
     files = trust.combiner_files() if tls else None
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-    async with Combiner(options, verifier=trust.verifier, tls=files) as combiner:
+    async with Combiner(options, verifier=trust.verifier, tickets=trust.tickets, tls=files) as combiner:
         say({"port": combiner.port})
         await ended.wait()
 

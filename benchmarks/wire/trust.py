@@ -7,6 +7,7 @@ import grpc
 from fedn.combiner.options import TlsFiles
 from fedn.network.authority import CertificateAuthority
 from fedn.network.keys import make_csr, new_private_key
+from fedn.network.tickets import TicketVerifier
 from fedn.network.tls import grpc_channel_credentials
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, create_or_load_signing_key
 
@@ -28,6 +29,10 @@ class Trust:
     @property
     def verifier(self) -> TokenVerifier:
         return TokenVerifier(self._clients.public_key_pem, FEDERATION)
+
+    @property
+    def tickets(self) -> TicketVerifier:
+        return TicketVerifier(self._clients.public_key_pem, FEDERATION)
 
     def client_token(self, name: str) -> str:
         return self._clients.issue(name, Role.CLIENT, _TOKEN_TTL_S, f"sha256:{name}")

@@ -114,6 +114,8 @@ class Rule(Protocol):
     """Whether updates may leave most values out (top-k), which then count as unchanged."""
     extras: Sequence[Extra]
     """What it carries beside the model; empty for most."""
+    is_numeric: bool
+    """Whether models and updates are numbers to calculate with: to round, subtract, or step along."""
     takes_stale: bool
     """Whether updates of several base models may be summed apart, and each sum be applied to a later model: then its
     aggregates are of `SummedAggregate`."""

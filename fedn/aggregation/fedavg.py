@@ -24,6 +24,7 @@ class Linear:
     lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
+    is_numeric = True
     takes_stale = True
     weighted_only = False
 

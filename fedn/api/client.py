@@ -13,6 +13,7 @@ from fedn.api.events import watch_events
 from fedn.api.fedn_names import FednNames
 from fedn.api.replies import all_pages, api_path, call, payload_of
 from fedn.api.transport import Transport
+from fedn.api.worker_groups import WorkerGroupCalls
 from fedn.plan.session import SessionPlan
 from fedn.protocol import rest
 from fedn.protocol.errors import Unauthenticated
@@ -22,7 +23,7 @@ _RENEW_BEFORE_S = 60.0
 """An admin token is renewed so long before its end."""
 
 
-class APIClient(FednNames):
+class APIClient(FednNames, WorkerGroupCalls):
     """One reducer. May be used from any thread; every call blocks and raises a FednError where it fails.
 
     Args:
@@ -243,6 +244,15 @@ class APIClient(FednNames):
     def accounting(self, session: str) -> rest.Accounting:
         """What a session took: traffic and compute time, in all, by round and by client."""
         return call(self._http, "GET", api_path("sessions", session, "accounting"), rest.Accounting)
+
+    def statistics(self, session: str) -> rest.SessionStatistics:
+        """Where a session's time went: by round, client and model."""
+        return call(self._http, "GET", api_path("sessions", session, "statistics"), rest.SessionStatistics)
+
+    def round_statistics(self, session: str, index: int) -> rest.RoundStatistics:
+        """Where the time of one round (index from 0) went: by client and combiner."""
+        path = api_path("sessions", session, "rounds", str(index), "statistics")
+        return call(self._http, "GET", path, rest.RoundStatistics)
 
     def validations(self, session: str | None = None) -> list[ValidationRecord]:
         """What the clients measured of the global models; of one session, or of all."""

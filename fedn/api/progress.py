@@ -7,7 +7,7 @@ from typing import Any
 from fedn.api.client import APIClient
 from fedn.protocol.rest import EventView, SessionView
 from fedn.protocol.rounds import RoundKind, RoundState
-from fedn.protocol.tasks import weighted_mean
+from fedn.protocol.tasks import mean_by_examples
 from fedn.protocol.trail import ValidationRecord
 
 RUNNING = "running"
@@ -38,7 +38,7 @@ class SessionProgress:
         """Rounds asked for."""
         self.state = RUNNING
         self.reason = ""
-        """Why it failed."""
+        """Why it ended."""
         self.validated = True
         """Whether its plan lets clients validate the models."""
         self.lines: dict[int, RoundLine] = {}
@@ -67,15 +67,15 @@ class SessionProgress:
         for record in api.validations(self.session):
             by_model.setdefault(record.model_id, []).append(record)
         for model_id, records in by_model.items():
-            by_examples = any(record.num_examples for record in records)
-            pairs = [(float(record.num_examples if by_examples else 1), record.metrics) for record in records]
-            self._validate(model_id, weighted_mean(pairs), len(records))
+            means = mean_by_examples((record.num_examples, record.metrics) for record in records)
+            self._validate(model_id, means, len(records))
 
     def adopt(self, view: SessionView) -> None:
         """Takes over a session's state."""
         self.state, self.rounds = view.state, view.rounds
         self.validated = bool(view.plan.get("validate", True))
-        self.reason = view.error.message if view.error else self.reason
+        why = view.error or view.ended_because
+        self.reason = why.message if why else self.reason
 
     def apply(self, event: EventView) -> bool:
         """Takes an event in; whether it was about this session."""

@@ -14,6 +14,7 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 COMMANDS = {
     "sandbox": ("fedn.cli.sandbox:sandbox", "A whole federation on this machine: train, and watch. Start here."),
+    "driver": ("fedn.cli.driver:driver", "One experiment from one file: start or attach, train, end, statistics."),
     "new": ("fedn.cli.new:new", "Make a project of your own that runs as it is."),
     "status": ("fedn.cli.status:status", "What the federation does right now."),
     "session": ("fedn.cli.session:session", "Start, watch and stop training sessions; see who took part."),
@@ -26,6 +27,7 @@ COMMANDS = {
     "combiner": ("fedn.cli.combiner:combiner", "Run a combiner; list and remove them."),
     "client": ("fedn.cli.client:client", "Run a client where data is; check that it would work."),
     "swarm": ("fedn.cli.swarm:swarm", "Thousands of light clients, to load a federation and measure it."),
+    "worker": ("fedn.cli.worker:worker", "Worker groups; run the workers of a script."),
     "events": ("fedn.cli.events:events", "What happened, and what happens."),
     "explain": ("fedn.cli.explain:explain_code", "What an error code means, and what to do."),
     "plan": ("fedn.cli.plan:plan", "What a session's plan may say."),

@@ -6,8 +6,8 @@ import click
 
 from fedn.cli.connection import json_option
 from fedn.cli.output import Output
-from fedn.cli.plan_file import make_plan, read_plan
 from fedn.plan.check import check_plan
+from fedn.plan.plan_file import make_plan, read_plan
 
 
 @click.command()

@@ -1,16 +1,15 @@
 """`fedn sandbox`: the whole platform on this machine, and a model trained on it."""
 
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from fedn.cli.failures import Status
+from fedn.cli.stopping import end_on_signals
 
 if TYPE_CHECKING:
     from fedn.sandbox.federation import Sandbox
@@ -59,7 +58,7 @@ def sandbox(
     from fedn.sandbox.project import open_project
 
     started = time.monotonic()
-    _end_on_signals()
+    end_on_signals()
     opened = open_project(project)
     options = SandboxOptions(clients=clients, combiners=combiners, data_dir=data_dir, port=port, seed=seed)
     with Sandbox(opened, options) as federation:
@@ -119,13 +118,3 @@ def _this_program() -> str:
     if Path(called).name != "fedn" or (found is not None and Path(found).resolve() == Path(called).resolve()):
         return "fedn"
     return called
-
-
-def _end_on_signals() -> None:
-    """SIGTERM and SIGHUP end the sandbox as Ctrl-C does: with its children."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGHUP, end)

@@ -10,8 +10,9 @@ from fedn.api.progress import SessionProgress, follow_session
 from fedn.cli.connection import reducer_options
 from fedn.cli.failures import Status
 from fedn.cli.output import Output, duration, metrics, short_id, when
-from fedn.cli.plan_file import make_plan, parse_values, read_plan
 from fedn.cli.session_files import accounting, export, find_session, log
+from fedn.cli.session_statistics import statistics
+from fedn.plan.plan_file import make_plan, parse_values, read_plan
 from fedn.protocol.rest import RoundView, SessionView
 from fedn.protocol.rounds import RoundKind
 
@@ -195,7 +196,7 @@ def predict(
     context.exit(Status.OK if view.state == "finished" else Status.FAILED)
 
 
-for _command in (accounting, export, log):
+for _command in (accounting, statistics, export, log):
     session.add_command(_command)
 
 
@@ -211,7 +212,8 @@ def end_of(progress: SessionProgress) -> str:
     """One sentence on how a session ended."""
     done = f"{progress.rounds_done} of {progress.rounds} rounds"
     if progress.state == "finished":
-        return f"Finished: {done}."
+        early = f", because {progress.reason}" if progress.rounds_done < progress.rounds and progress.reason else ""
+        return f"Finished: {done}{early}."
     because = f": {progress.reason}" if progress.reason else ""
     return f"The session {progress.state} after {done}{because}"
 

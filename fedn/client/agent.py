@@ -16,7 +16,6 @@ from typing import Any
 
 from fedn.api.trust import wait_for_authority
 from fedn.client.attachment import Attachment, Introduction, SaidBye
-from fedn.client.backoff import Backoff, jittered
 from fedn.client.condition import ConditionFile
 from fedn.client.downloads import Downloads
 from fedn.client.heads import TrailMemory
@@ -26,6 +25,7 @@ from fedn.client.site import Site
 from fedn.client.spool import Spool, SpooledResult
 from fedn.client.stream import CombinerStream
 from fedn.client.tasks import Tasks
+from fedn.network.backoff import Backoff, jittered
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.identity import Identity
 from fedn.network.join import join_of

@@ -51,6 +51,8 @@ class TaskOutcome:
     num_steps: int = 0
     ms_per_step: float = 0.0
     ms_per_epoch: float = 0.0
+    train_ms: float = 0.0
+    validate_ms: float = 0.0
     form: str = "model"
     metrics: dict[str, float] = field(default_factory=dict)
     validation: dict[str, float] = field(default_factory=dict)

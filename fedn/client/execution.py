@@ -1,6 +1,7 @@
 """Does one task with a Learner and checks what it returns. Runs in the worker process only; knows no socket."""
 
 import math
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -33,7 +34,7 @@ class Execution:
 def kinds_of(learner: Learner) -> list[TaskKind]:
     """What a learner can do: evaluate and predict are optional."""
     kinds = [TaskKind.INIT, TaskKind.TRAIN]
-    if type(learner).evaluate is not Learner.evaluate:
+    if learner.validates:
         kinds.append(TaskKind.VALIDATE)
     if type(learner).predict is not Learner.predict:
         kinds.append(TaskKind.PREDICT)
@@ -76,12 +77,20 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     numbers: dict[str, Any] = {}
     if validate and TaskKind.VALIDATE in kinds_of(learner):
         validated = _evaluate(learner, context, model)
-        numbers = {"validation": validated["metrics"], "num_validation_examples": validated["num_examples"]}
+        numbers = {
+            "validation": validated["metrics"],
+            "num_validation_examples": validated["num_examples"],
+            "validate_ms": validated["validate_ms"],
+        }
     spec = spec_of(model)
-    returned = learner.train(weights_from_bytes(model, spec, writable=True), replace(context, extra=coding.extras))
+    told = replace(context, extra=coding.extras)
+    started = time.perf_counter()
+    returned = learner.train(weights_from_bytes(model, spec, writable=True), told)
+    train_ms = (time.perf_counter() - started) * 1e3
     result = _train_result(returned)
     extras = _extras(result.extra, coding.extras)
     numbers |= {
+        "train_ms": train_ms,
         "num_examples": whole(result.num_examples, "num_examples", at_least=1),
         "num_steps": whole(result.num_steps, "num_steps"),
         "ms_per_step": _time(result.ms_per_step, "ms_per_step"),
@@ -128,7 +137,9 @@ _STEPS = {
 
 
 def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, Any]:
+    started = time.perf_counter()
     returned = learner.evaluate(weights_from_bytes(model, spec_of(model), writable=False), context)
+    validate_ms = (time.perf_counter() - started) * 1e3
     values: Any
     num_examples: Any
     values, num_examples = returned if isinstance(returned, tuple) else (returned, 0)
@@ -138,7 +149,11 @@ def _evaluate(learner: Learner, context: TaskContext, model: Any) -> dict[str, A
         )
     values = dict(values)
     num_examples = values.pop("num_examples", num_examples)
-    return {"metrics": plain_metrics(values, "evaluate"), "num_examples": whole(num_examples, "num_examples")}
+    return {
+        "metrics": plain_metrics(values, "evaluate"),
+        "num_examples": whole(num_examples, "num_examples"),
+        "validate_ms": validate_ms,
+    }
 
 
 def _train_result(returned: Any) -> TrainResult:

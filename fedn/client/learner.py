@@ -108,6 +108,11 @@ class Learner(ABC):
     """Name of the helper that knows `self.model`: numpy, pytorch, keras, sklearn, or one of an entry point."""
     model: Any
 
+    @property
+    def validates(self) -> bool:
+        """Whether this site validates models; by default, where there is an `evaluate`."""
+        return type(self).evaluate is not Learner.evaluate
+
     def get_weights(self) -> Weights:
         """The model's tensors now; of a new learner, those of a fresh model (task kind init)."""
         return _helper(self.helper).get_weights(self._own_model("get_weights"))

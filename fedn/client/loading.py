@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,8 @@ from fedn.protocol.errors import InvalidInput
 def load_learner(name: str, folder: Path | None) -> Learner:
     """The Learner of `module:Class` or `path/file.py:Class` (without `:Class`: the only Learner defined in it).
 
-    `folder` is put in front of sys.path, and relative paths start there.
+    Instead of a class it may name a function without arguments that makes the Learner. `folder` is put in front of
+    sys.path, and relative paths start there.
 
     Raises:
         InvalidInput: `bad_learner` where it names no class of that kind. What the module's own code raises passes
@@ -24,6 +26,9 @@ def load_learner(name: str, folder: Path | None) -> Learner:
     sys.path.insert(0, str(where))
     place, _, class_name = name.partition(":")
     module = _load_file(where / place) if place.endswith(".py") else importlib.import_module(place)
+    made = getattr(module, class_name, None) if class_name else None
+    if inspect.isfunction(made):
+        return _made_by(made, name)
     return _class_of(module, class_name, name)()
 
 
@@ -38,6 +43,13 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _made_by(function: Callable[[], object], name: str) -> Learner:
+    made = function()
+    if not isinstance(made, Learner):
+        raise _bad(f"{function.__name__} made {type(made).__name__}, which is no Learner", name)
+    return made
 
 
 def _class_of(module: ModuleType, class_name: str, name: str) -> type[Learner]:
@@ -66,6 +78,6 @@ def _bad(message: str, name: str) -> InvalidInput:
     return InvalidInput(
         "bad_learner",
         message,
-        fix="Name the class as module:Class or path/file.py:Class; it must be a subclass of fedn.Learner.",
+        fix="Name a subclass of fedn.Learner, or a function that makes one, as module:Name or path/file.py:Name.",
         where={"learner": name},
     )

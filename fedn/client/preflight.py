@@ -23,7 +23,7 @@ from fedn.client.objects import Held
 from fedn.client.runtimes import Runtimes
 from fedn.client.site import Site
 from fedn.client.slots import HeldFile
-from fedn.client.stream import open_channel
+from fedn.network.dialing import open_channel
 from fedn.network.generated import common_pb2 as common
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of

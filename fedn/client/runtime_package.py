@@ -9,6 +9,7 @@ import asyncio
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -157,18 +158,24 @@ class PackageRuntime:
         coding = TaskCoding(request_of(call), call.model, _OnlyRead())
         spec = await asyncio.to_thread(provide_model, coding, given)
         if call.kind is TaskKind.VALIDATE:
+            started = time.perf_counter()
             metrics, num_examples = await self._validate(argv, given, environment, limits)
-            return TaskOutcome(metrics=metrics, num_examples=num_examples)
+            return TaskOutcome(metrics=metrics, num_examples=num_examples, validate_ms=_ms_since(started))
         outcome = TaskOutcome()
         if call.kind is TaskKind.TRAIN and call.validate_incoming:
             validate = self._manifest.command("validate")
             if validate is not None:
+                started = time.perf_counter()
                 metrics, count = await self._validate(validate, given, environment, limits)
-                outcome = replace(outcome, validation=metrics, num_validation_examples=count)
+                outcome = replace(
+                    outcome, validation=metrics, num_validation_examples=count, validate_ms=_ms_since(started)
+                )
         paths = [made] if call.model is None else [given, made]
+        started = time.perf_counter()
         await self._run(call.kind, [*argv, *map(str, paths)], environment, limits, folder)
         if call.kind is TaskKind.TRAIN:
-            outcome = replace(outcome, **read_training(Path(environment["FEDN_RESULT_FILE"]), made))
+            train_ms = _ms_since(started)
+            outcome = replace(outcome, **read_training(Path(environment["FEDN_RESULT_FILE"]), made), train_ms=train_ms)
         elif call.kind is TaskKind.INIT and not made.exists():
             made = self._seed_elsewhere(made)
         return await asyncio.to_thread(take_model, made, call, coding, spec, outcome)
@@ -234,6 +241,10 @@ class PackageRuntime:
             if found.is_file() and found.resolve().is_relative_to(self._root):
                 return found
         return made
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
 
 
 def _cancelled() -> TaskFailed:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedn.api.membership import Membership
-from fedn.client.stream import Endpoint
+from fedn.network.dialing import Endpoint
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString
 from fedn.protocol.errors import Unauthenticated

@@ -4,44 +4,20 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 
 from fedn.network.bundles import Bundler, split
+from fedn.network.dialing import Endpoint, combiner_lost, error_of_call, error_of_status, open_channel
 from fedn.network.frames import Buffer, decode_control, decode_piece
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
-from fedn.network.tls import grpc_channel_credentials
-from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavailable
+from fedn.protocol.errors import FednError
 
 _LOG = logging.getLogger(__name__)
 _METHOD = "/fedn.v1.ClientService/Attach"
-_MAX_MESSAGE_BYTES = 64 << 20
 _FAREWELL_S = 1.0
-_OPTIONS = (
-    # Each attempt is a fresh one: a shared subchannel would make it wait for the back-off of the one before.
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.enable_retries", 0),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """Where a combiner listens, and how to come in."""
-
-    combiner: str
-    host: str
-    port: int
-    token: str
-    ca: bytes
-    """PEM that its certificate is verified against; empty: no TLS."""
-    key: bytes | None = None
-    """PEM, for mutual TLS; with `certificate`."""
-    certificate: bytes | None = None
 
 
 class PieceSource(Protocol):
@@ -67,7 +43,7 @@ class CombinerStream:
         self.progress_s = progress_s
         self._channel = open_channel(endpoint)
         attach: Any = self._channel.stream_stream(_METHOD, request_serializer=None, response_deserializer=None)
-        self._call = attach(metadata=(("authorization", f"Bearer {endpoint.token}"),), wait_for_ready=False)
+        self._call = attach(metadata=endpoint.metadata, wait_for_ready=False)
         self._control: deque[wire.ClientFrame] = deque()
         self._received: deque[Buffer] = deque()
         """Frames of the message that was read last."""
@@ -114,11 +90,11 @@ class CombinerStream:
         try:
             message: Any = await self._call.read()
         except grpc.aio.AioRpcError as error:
-            raise _as_fedn_error(error, self.endpoint) from error
+            raise error_of_call(error, self.endpoint) from error
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if self._given_up and not (task is not None and task.cancelling()):
-                raise _lost(self.endpoint, f"it was silent for {self.progress_s:g} s") from None
+                raise combiner_lost(self.endpoint, f"it was silent for {self.progress_s:g} s") from None
             raise
         if not isinstance(message, bytes):  # the end of the stream
             raise await self._end()
@@ -205,44 +181,8 @@ class CombinerStream:
 
     async def _end(self) -> FednError:
         code = await self._call.code()
-        return _from_status(code, await self._call.details() or "", self.endpoint)
+        return error_of_status(code, await self._call.details() or "", self.endpoint)
 
 
 _END = wire.ClientFrame()
 """Queued by `finish`: nothing comes after it."""
-
-
-def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
-    """A channel to a combiner, not connected yet."""
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    target = f"{host}:{endpoint.port}"
-    if not endpoint.ca:
-        return grpc.aio.insecure_channel(target, options=_OPTIONS)
-    credentials = grpc_channel_credentials(endpoint.ca, endpoint.key, endpoint.certificate)
-    return grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
-
-
-def _as_fedn_error(error: grpc.aio.AioRpcError, endpoint: Endpoint) -> FednError:
-    return _from_status(error.code(), error.details() or "", endpoint)
-
-
-def _from_status(code: grpc.StatusCode, details: str, endpoint: Endpoint) -> FednError:
-    where = {"combiner": endpoint.combiner, "address": f"{endpoint.host}:{endpoint.port}"}
-    if code is grpc.StatusCode.UNAUTHENTICATED:
-        return Unauthenticated(
-            "combiner_refused_token", f"the combiner does not take our token: {details}", where=where
-        )
-    if code is grpc.StatusCode.PERMISSION_DENIED:
-        return Forbidden("combiner_forbids", f"the combiner does not let us attach: {details}", where=where)
-    if code is grpc.StatusCode.OK:
-        return _lost(endpoint, "it ended the stream")
-    return _lost(endpoint, f"{code.name.lower()}: {details}")
-
-
-def _lost(endpoint: Endpoint, why: str) -> Unavailable:
-    return Unavailable(
-        "combiner_lost",
-        f"the stream to the combiner broke: {why}",
-        fix="The client connects again by itself.",
-        where={"combiner": endpoint.combiner, "address": f"{endpoint.host}:{endpoint.port}"},
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from fedn.aggregation.scaling.base import check_required
 from fedn.client.calls import Runtime, TaskCall, TaskOutcome
 from fedn.client.downloads import Downloads, Post
 from fedn.client.feedback import FeedbackFolder
@@ -217,6 +218,7 @@ class Tasks:
             if job.cancelled:
                 raise _cancelled()
             metadata = _metadata(job, self._client, outcome, (time.perf_counter() - started) * 1000)
+            check_required(metadata, task.required_metadata.items())
             if outcome.tensors is slot:
                 slot = None  # the spool has it
             return self._spool.put(metadata, outcome.object_id, outcome.tensors, outcome.size_bytes)
@@ -340,6 +342,8 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             ms_per_step=outcome.ms_per_step,
             ms_per_epoch=outcome.ms_per_epoch,
             task_ms=task_ms,
+            train_ms=outcome.train_ms,
+            validate_ms=outcome.validate_ms,
             metrics=outcome.metrics,
             validation=outcome.validation,
             num_validation_examples=outcome.num_validation_examples,

@@ -2,9 +2,10 @@
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from fedn.combiner.admission import Admission, AdmissionStatistics
 from fedn.combiner.attach import AttachServices, attach
@@ -20,12 +21,19 @@ from fedn.combiner.options import SEND_BYTES, CombinerOptions, TlsFiles
 from fedn.combiner.results import RoundServices
 from fedn.combiner.rounds import Rounds
 from fedn.combiner.sending import SendGate
-from fedn.combiner.server import CombinerServer
+from fedn.combiner.server import CLIENT_SERVICE, LINK_SERVICE, WORKER_SERVICE, CombinerServer
+from fedn.combiner.workers.forward import Peers
+from fedn.combiner.workers.groups import Groups
+from fedn.combiner.workers.stream import WorkerServices
+from fedn.combiner.workers.stream import attach as attach_worker
+from fedn.combiner.workers.stream import relay as relay_worker
+from fedn.network.tickets import TicketVerifier
 from fedn.network.tokens import TokenVerifier
 from fedn.plan.garbage import Turnover
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Unavailable
 from fedn.stores.open import open_update_store
+from fedn.stores.updates.store import UpdateStore
 
 _log = bind(__name__)
 
@@ -39,12 +47,22 @@ class Combiner:
     Args:
         options: name, federation, address, limits.
         verifier: knows the federation's tokens.
+        tickets: knows those of its workers.
+        token: its own role token, for other combiners; None: it dials none.
         tls: key and certificates (PEM); None for plain text on a loopback address.
 
     Use `async with Combiner(...)`, or `start` and `stop`; both belong to one event loop.
     """
 
-    def __init__(self, options: CombinerOptions, *, verifier: TokenVerifier, tls: TlsFiles | None) -> None:
+    def __init__(
+        self,
+        options: CombinerOptions,
+        *,
+        verifier: TokenVerifier,
+        tickets: TicketVerifier,
+        tls: TlsFiles | None,
+        token: Callable[[], str] | None = None,
+    ) -> None:
         self.options = options
         self.instance = uuid.uuid4().hex
         self.metrics = CombinerMetrics()
@@ -55,6 +73,7 @@ class Combiner:
         self._admission = Admission(options.upload_memory_bytes, self._spool, options.slow_after_s)
         self._updates = open_update_store(options.updates, federation=options.federation, combiner=options.name)
         self._sending = SendGate(SEND_BYTES, options.slow_after_s)
+        self._lineages = Lineages(self._updates)
         services = RoundServices(
             clients=self._clients,
             objects=self._objects,
@@ -64,10 +83,11 @@ class Combiner:
             executor=self._executor,
             metrics=self.metrics,
             max_model_bytes=options.max_model_bytes,
-            lineages=Lineages(self._updates),
+            lineages=self._lineages,
         )
         self._rounds = Rounds(services, options.keep_result_s)
         self._epoch = Epoch()
+        self._looking = Jobs(lambda error: _log.warning(f"the update store cannot be used yet: {error}"))
         self._parking = Jobs(lambda error: _log.error("an upload could not be set aside", exc_info=error))
         self._attach = AttachServices(
             options=options,
@@ -89,9 +109,24 @@ class Combiner:
             clients=self._clients,
             rounds=self._rounds,
             objects=self._objects,
+            lineages=self._lineages,
             epoch=self._epoch,
         )
-        self._server = CombinerServer(options, tls, verifier, attach=self._serve_client, link=self._serve_reducer)
+        self._groups = Groups(options.name, options.workers, self.metrics)
+        self._workers = WorkerServices(options, verifier, tickets, self._groups, Peers(tls, token), self.metrics)
+        self._server = CombinerServer(
+            options,
+            tls,
+            verifier,
+            {
+                CLIENT_SERVICE: {"Attach": lambda context: attach(context, self._attach)},
+                LINK_SERVICE: {"Link": lambda context: link(context, self._link)},
+                WORKER_SERVICE: {
+                    "Attach": lambda context: attach_worker(context, self._workers),
+                    "Relay": lambda context: relay_worker(context, self._workers),
+                },
+            },
+        )
         self.metrics.uploads_waiting.set_function(lambda: self._admission.statistics.waiting)
         self.metrics.upload_memory_free.set_function(lambda: self._admission.statistics.free_bytes)
         if (updates := self._updates) is not None:
@@ -131,6 +166,14 @@ class Combiner:
             await self._close_parts()
             raise
         _log.info("combiner listens", extra={"combiner": self.options.name, "port": self.port})
+        if self._updates is not None:
+            self._looking.start(self._look_at(self._updates))
+
+    async def _look_at(self, updates: UpdateStore) -> None:
+        """So that a wrong password or address is told now, not in the first session that needs the store."""
+        kept = await asyncio.to_thread(updates.sessions)
+        if kept:
+            _log.info(f"the update store has updates of {len(kept)} earlier session(s)")
 
     async def stop(self) -> None:
         """Says goodbye to everybody and leaves nothing behind; results that nobody fetched are lost."""
@@ -139,10 +182,13 @@ class Combiner:
             peer.end(leaving, 1.0)
         if self._epoch.link is not None:
             self._epoch.link.end(leaving)
+        self._groups.end(leaving)
         await self._server.stop(_STOP_GRACE_S)
         await self._close_parts()
 
     async def _close_parts(self) -> None:
+        await self._looking.wait()
+        await self._lineages.wait_closed()
         await self._parking.wait()
         await self._rounds.close()
         await self._admission.close()
@@ -160,9 +206,3 @@ class Combiner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.stop()
-
-    async def _serve_client(self, context: Any) -> None:
-        await attach(context, self._attach)
-
-    async def _serve_reducer(self, context: Any) -> None:
-        await link(context, self._link)

@@ -15,6 +15,7 @@ from fedn.combiner.auth import caller
 from fedn.combiner.buffered import BufferedRound
 from fedn.combiner.clients import Clients, Peer
 from fedn.combiner.events import Listener
+from fedn.combiner.lineage import Lineages
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
 from fedn.combiner.options import HELLO_TIMEOUT_S, LINK_OUTBOX_BYTES, CombinerOptions
 from fedn.combiner.outbox import Outbox
@@ -33,6 +34,8 @@ _log = bind(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_ALL = (1 << 32) - 1
+"""Updates that are kept of a client, where there is no such limit."""
 _SNAPSHOT_BYTES = 4 << 20
 """Attached clients beyond that follow the snapshot one by one."""
 
@@ -55,6 +58,7 @@ class LinkServices:
     clients: Clients
     rounds: Rounds
     objects: ObjectCache
+    lineages: Lineages
     epoch: Epoch
 
 
@@ -141,6 +145,7 @@ class ReducerLink:
             max_clients=services.clients.max_clients,
             rounds=[round_to_wire(held.name) for held in services.rounds],
             bundles=True,
+            updates_kept=_ALL if services.options.updates.keeps is None else services.options.updates.keeps,
         )
         self._send(wire.LinkFrame(welcome=welcome))
         snapshot, size_bytes, rest = wire.AttachedClients(), 0, []
@@ -183,6 +188,8 @@ class ReducerLink:
                 self._token.renew(frame.token.token)
             case "detach":
                 self._detach(frame.detach)
+            case "forget_session":
+                self._services.lineages.forget(frame.forget_session.session)
             case "hello":
                 raise InvalidInput("bad_frame", "a second LinkHello came on a stream", fix="Open a new stream.")
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,16 +13,18 @@ from prometheus_client import start_http_server
 from fedn.api.trust import wait_for_authority
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.metrics import CombinerMetrics
-from fedn.combiner.options import CombinerOptions, TlsFiles
+from fedn.combiner.options import CombinerOptions, TlsFiles, WorkerLimits
 from fedn.combiner.registration import Announcement, Registration
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of
 from fedn.network.open_files import raise_open_files
+from fedn.network.tickets import TicketVerifier
 from fedn.network.tokens import Role, TokenVerifier
 from fedn.plan.garbage import garbage_schedule
 from fedn.plan.logs import bind, configure_logging
 from fedn.plan.settings import CombinerSettings
-from fedn.protocol.errors import Conflict, FednError, LimitExceeded
+from fedn.protocol.errors import Conflict, FednError, InvalidInput, LimitExceeded
+from fedn.stores.open import open_update_store
 
 _log = bind(__name__)
 
@@ -81,7 +83,7 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
         )
         try:
             await registration.enrol()
-            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint))
+            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint), token=registration.token)
             with _metrics_server(settings.metrics_bind, settings.metrics_port, combiner.metrics):
                 async with combiner, garbage_schedule(lambda: combiner.turnover):
                     announcement = Announcement(
@@ -95,7 +97,32 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
             registration.close()
 
 
-def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool) -> Combiner:
+def forget_updates(settings: CombinerSettings) -> int:
+    """Removes all that the combiner keeps of its clients' updates; how many there were.
+
+    Raises:
+        Conflict: (`data_dir_in_use`) it runs.
+        InvalidInput: (`nothing_kept`) its settings keep nothing that outlives it, or it never enrolled.
+        StoreUnavailable: the store does not answer.
+    """
+    with Identity(settings.data_dir, settings.name, Role.COMBINER) as identity:
+        if settings.updates.kind in {"memory", "off"} or not identity.enrolled:
+            raise InvalidInput(
+                "nothing_kept",
+                "this combiner keeps no updates that outlive its process",
+                fix="Give the settings that it is started with; only the kinds files and redis outlive it.",
+                where={"combiner": settings.name, "updates.kind": settings.updates.kind},
+            )
+        store = open_update_store(settings.updates, federation=identity.federation, combiner=settings.name)
+        assert store is not None  # only of the kind off
+        with contextlib.closing(store):
+            store.sessions()
+            count = store.statistics.entries
+            store.expunge()
+    return count
+
+
+def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool, token: Callable[[], str]) -> Combiner:
     """The combiner that settings and an enrolled identity describe; without TLS only where the reducer has none."""
     options = CombinerOptions(
         name=settings.name,
@@ -109,11 +136,19 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool)
         progress_s=settings.progress_s,
         keep_result_s=settings.keep_result_s,
         mutual_tls=settings.mutual_tls,
+        workers=WorkerLimits(
+            max_frame_bytes=int(settings.worker_message_bytes),
+            spool_bytes=int(settings.worker_spool_bytes),
+            pair_bytes=int(settings.worker_pair_bytes),
+            grace_s=settings.worker_grace_s,
+            max_groups=settings.max_worker_groups,
+        ),
         updates=settings.updates,
     )
     verifier = TokenVerifier(identity.token_key_pem, identity.federation)
     tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None
-    return Combiner(options, verifier=verifier, tls=tls)
+    tickets = TicketVerifier(identity.token_key_pem, identity.federation)
+    return Combiner(options, verifier=verifier, tickets=tickets, tls=tls, token=token)
 
 
 @contextmanager

@@ -26,5 +26,16 @@ class CombinerMetrics:
         self.upload_memory_free = Gauge(
             "fedn_combiner_upload_memory_free_bytes", "Credit that is left", registry=self.registry
         )
+        self.workers = Gauge("fedn_combiner_workers", "Attached workers of groups at home here", registry=self.registry)
+        self.worker_messages = Counter(
+            "fedn_combiner_worker_messages", "Messages handed from worker to worker", registry=self.registry
+        )
+        self.worker_bytes = Counter("fedn_combiner_worker_bytes", "Bytes of these", registry=self.registry)
+        self.worker_spooled_bytes = Gauge(
+            "fedn_combiner_worker_spooled_bytes", "Not acknowledged by their receivers", registry=self.registry
+        )
+        self.worker_streams_forwarded = Gauge(
+            "fedn_combiner_worker_streams_forwarded", "Workers handed on to homes elsewhere", registry=self.registry
+        )
         self.kept_updates = Gauge("fedn_combiner_kept_updates", "In the update store", registry=self.registry)
         self.kept_bytes = Gauge("fedn_combiner_kept_updates_bytes", "Of the update store", registry=self.registry)

@@ -34,6 +34,22 @@ HEADER_SLACK_BYTES = MIB
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorkerLimits:
+    """Of every worker group at a combiner. Sizes in bytes, times in seconds."""
+
+    max_frame_bytes: int = 1 << 30
+    """A program's message; larger ones are refused."""
+    spool_bytes: int = 256 * MIB
+    """Spooled for one group, beyond 256 KiB for each two workers that talk."""
+    pair_bytes: int = 16 * MIB
+    """Of that, from one worker to another."""
+    grace_s: float = 30.0
+    """A worker without a stream for so long is lost."""
+    max_groups: int = 64
+    """At home here at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class CombinerOptions:
     """How one combiner behaves. Times in seconds, sizes in bytes."""
 
@@ -53,6 +69,7 @@ class CombinerOptions:
     keep_result_s: float = 600.0
     """The result of a round that nobody watches is kept for so long."""
     mutual_tls: bool = False
+    workers: WorkerLimits = field(default_factory=WorkerLimits)
     updates: UpdateStoreSettings = field(default_factory=UpdateStoreSettings)
     """Where clients' latest updates are kept, for rules that go by them in later rounds."""
     slow_after_s: float = 1.0

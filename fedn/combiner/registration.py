@@ -96,6 +96,10 @@ class Registration:
                     self._membership.distrust_token()
             await asyncio.sleep(self._heartbeat_s if not failures else min(_pause_s(failures), self._heartbeat_s))
 
+    def token(self) -> str:
+        """This combiner's token; heartbeats keep it fresh."""
+        return self._membership.token
+
     def close(self) -> None:
         self._membership.close()
 

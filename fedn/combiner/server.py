@@ -1,7 +1,7 @@
 """The gRPC server of a combiner: port, TLS, keepalive, access, health and reflection."""
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
@@ -11,13 +11,14 @@ from grpc_reflection.v1alpha import reflection
 from fedn.combiner.auth import AccessInterceptor
 from fedn.combiner.options import CombinerOptions, TlsFiles
 from fedn.network.frames import MAX_MESSAGE_BYTES
-from fedn.network.generated import client_pb2, combiner_pb2
+from fedn.network.generated import client_pb2, combiner_pb2, worker_pb2
 from fedn.network.tls import grpc_server_credentials
 from fedn.network.tokens import TokenVerifier
 from fedn.protocol.errors import Conflict, InvalidInput
 
 CLIENT_SERVICE = client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name
 LINK_SERVICE = combiner_pb2.DESCRIPTOR.services_by_name["CombinerService"].full_name
+WORKER_SERVICE = worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
 
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -38,15 +39,19 @@ Handler = Callable[[Any], Awaitable[None]]
 
 
 class CombinerServer:
-    """Serves two kinds of stream. `port` is known after `start`.
+    """Serves streams. `port` is known after `start`.
 
     Args:
-        attach, link: the handlers of the two RPCs; they get the RPC's context.
+        services: service to RPC to its handler, which gets the RPC's context.
         tls: None for plain text, which only a loopback address may serve.
     """
 
     def __init__(
-        self, options: CombinerOptions, tls: TlsFiles | None, verifier: TokenVerifier, *, attach: Handler, link: Handler
+        self,
+        options: CombinerOptions,
+        tls: TlsFiles | None,
+        verifier: TokenVerifier,
+        services: Mapping[str, Mapping[str, Handler]],
     ) -> None:
         if tls is None and not _is_loopback(options.bind):
             raise InvalidInput(
@@ -58,11 +63,12 @@ class CombinerServer:
         self._tls = tls
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs know grpc's own aio only
         self._server = grpc.aio.server(interceptors=(AccessInterceptor(verifier),), options=_CHANNEL_OPTIONS)
+        self._services = tuple(services)
         self._server.add_generic_rpc_handlers(
-            (_streams(CLIENT_SERVICE, "Attach", attach), _streams(LINK_SERVICE, "Link", link))
+            tuple(_streams(service, handlers) for service, handlers in services.items())
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (CLIENT_SERVICE, LINK_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.port = 0
 
@@ -85,7 +91,7 @@ class CombinerServer:
                 where={"port": self._options.port},
             ) from error
         await self._server.start()
-        for service in ("", CLIENT_SERVICE, LINK_SERVICE):
+        for service in ("", *self._services):
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, grace_s: float) -> None:
@@ -94,12 +100,19 @@ class CombinerServer:
         await self._server.stop(grace_s)
 
 
-def _streams(service: str, method: str, handler: Handler) -> "grpc.GenericRpcHandler[Any, Any]":
+def _streams(service: str, handlers: Mapping[str, Handler]) -> "grpc.GenericRpcHandler[Any, Any]":
+    # Without (de)serializers messages stay bytes.
+    return grpc.method_handlers_generic_handler(
+        service,
+        {method: grpc.stream_stream_rpc_method_handler(_served(handler)) for method, handler in handlers.items()},
+    )
+
+
+def _served(handler: Handler) -> Callable[[object, Any], Awaitable[None]]:
     async def serve(_: object, context: Any) -> None:
         await handler(context)
 
-    # Without (de)serializers messages stay bytes.
-    return grpc.method_handlers_generic_handler(service, {method: grpc.stream_stream_rpc_method_handler(serve)})
+    return serve
 
 
 def _is_loopback(host: str) -> bool:

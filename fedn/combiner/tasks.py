@@ -39,6 +39,8 @@ class OpenTask:
     """What its objects and its result took on the client's link."""
     busy_since: float | None = None
     """Loop time at which the client was first told of it."""
+    sent_at: float = 0.0
+    """The same as Unix time, in seconds."""
     busy_ms: float = 0.0
     """From then to the result's announcement, or the end."""
     absent: asyncio.TimerHandle | None = None
@@ -54,7 +56,7 @@ class OpenTask:
     def begin(self, now: float) -> None:
         """The client was told of it, at this loop time."""
         if self.busy_since is None:
-            self.busy_since = now
+            self.busy_since, self.sent_at = now, time.time()
 
     def done(self, now: float) -> None:
         """The work is over, as far as can be seen from here. Only the first time counts."""
@@ -118,6 +120,7 @@ class OpenTask:
             down_bytes=self.traffic.down_bytes,
             up_bytes=self.traffic.up_bytes,
             busy_ms=self.busy_ms,
+            sent_at=self.sent_at,
             updated_at=time.time(),
         )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from fedn.aggregation.base import Aggregate, Rule, SummedAggregate
-from fedn.aggregation.extra import ExtraSums, extra_specs, sections_of
+from fedn.aggregation.extra import ExtraSums, sections_of
 from fedn.aggregation.gathering.base import Gathered, GatheringRule
 from fedn.aggregation.rows import RowMaker
 from fedn.combiner.buffers import Storage
@@ -23,6 +23,7 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import common_pb2 as wire
+from fedn.protocol.errors import FednError
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import RoundSpec
 from fedn.protocol.tasks import UpdateMetadata
@@ -86,8 +87,7 @@ def total_of(rule: Rule, round_spec: RoundSpec, base: StoredObject, spec: ModelS
         return DifferenceTotal(rule, sum_dtype, base, spec)
     if rule.gathers:
         return GatheredTotal(cast(GatheringRule, rule), base, spec, folder)
-    total = SummedTotal(rule, sum_dtype, base, spec)
-    return TotalWithExtras(total, extra_specs(rule, spec)) if rule.extras else total
+    return SummedTotal(rule, sum_dtype, base, spec)
 
 
 class SummedTotal:
@@ -207,8 +207,13 @@ class GatheredTotal:
 
     def add(self, arrived: Arrived, weight: float) -> None:
         if self._rows is None:
-            self._spill = SpillFile(self._folder)
-            self._rows = self._rule.gather(self._spec, self._base.bytes_in_pieces(), self._spill)
+            spill = SpillFile(self._folder)
+            try:
+                self._rows = self._rule.gather(self._spec, self._base.bytes_in_pieces(), spill)
+            except FednError:  # the base model is none that the rule can do anything with
+                spill.close()
+                raise
+            self._spill = spill
         _add(self._rows, arrived, weight, self._rule.share_of(arrived.metadata))
         self._from.append((arrived.client, arrived.task_id))
 

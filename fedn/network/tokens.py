@@ -70,7 +70,7 @@ class TokenIssuer:
     def __init__(
         self, private_key_pem: bytes, federation: str, *, clock: Clock = time.time, link: bool = False
     ) -> None:
-        self._key = _private_key(private_key_pem)
+        self._key = private_key(private_key_pem)
         self._federation = federation
         self._audience = _link_audience(federation) if link else federation
         self._clock = clock
@@ -105,7 +105,7 @@ class TokenVerifier:
     """
 
     def __init__(self, public_key_pem: bytes, federation: str, *, clock: Clock = time.time) -> None:
-        self._key = _public_key(public_key_pem)
+        self._key = public_key(public_key_pem)
         self._federation = federation
         self._clock = clock
 
@@ -122,13 +122,13 @@ class TokenVerifier:
                 fix="Send the header `Authorization: Bearer TOKEN`; `fedn token create` makes one for a person.",
             )
         link = _link_audience(self._federation)
-        claims = _decode(token, self._key, _ALGORITHM, audience=(self._federation, link), now=self._clock())
+        claims = decode_signed(token, self._key, _ALGORITHM, audience=(self._federation, link), now=self._clock())
         try:
             role, key_id = Role(claims.get("role", "")), claims.get("key_id", "")
         except ValueError as error:
-            raise _bad_token("it names no role that is known") from error
+            raise bad_token("it names no role that is known") from error
         if claims["iss"] != self._federation or not isinstance(key_id, str) or not claims["sub"]:
-            raise _bad_token("it was made for something else")
+            raise bad_token("it was made for something else")
         return Claims(claims["sub"], role, key_id, float(claims["exp"]), claims["jti"], link=claims["aud"] == link)
 
 
@@ -154,10 +154,10 @@ def assertion_subject(assertion: str) -> str:
     try:
         claims = jwt.decode(assertion[:_MAX_TOKEN_CHARACTERS], options={"verify_signature": False})
     except jwt.InvalidTokenError as error:
-        raise _bad_token("it is not a JSON web token") from error
+        raise bad_token("it is not a JSON web token") from error
     subject = claims.get("sub")
     if not isinstance(subject, str) or not subject:
-        raise _bad_token("it names nobody")
+        raise bad_token("it names nobody")
     return subject
 
 
@@ -169,9 +169,9 @@ def verify_assertion(assertion: str, public_key_pem: bytes, audience: str, *, cl
     Raises:
         Unauthenticated: `token_expired` or `token_bad`.
     """
-    claims = _decode(assertion, public_key_pem, _ASSERTION_ALGORITHM, audience=(audience,), now=clock())
+    claims = decode_signed(assertion, public_key_pem, _ASSERTION_ALGORITHM, audience=(audience,), now=clock())
     if claims["iss"] != claims["sub"] or claims["exp"] - claims["iat"] > ASSERTION_TTL_S:
-        raise _bad_token("it claims more than a site may claim for itself")
+        raise bad_token("it claims more than a site may claim for itself")
     return str(claims["sub"])
 
 
@@ -188,7 +188,7 @@ class Signer:
     """
 
     def __init__(self, path: Path) -> None:
-        self._key = _private_key(create_or_load_signing_key(path))
+        self._key = private_key(create_or_load_signing_key(path))
 
     @property
     def key_id(self) -> str:
@@ -206,13 +206,13 @@ class Signer:
 
 def signing_key_id(public_key_pem: bytes) -> str:
     """`sha256:` of the raw Ed25519 public key in a PEM: what trail entries name as `key_id`."""
-    return "sha256:" + hashlib.sha256(_public_key(public_key_pem).public_bytes_raw()).hexdigest()
+    return "sha256:" + hashlib.sha256(public_key(public_key_pem).public_bytes_raw()).hexdigest()
 
 
 def verify_signature(public_key_pem: bytes, signature: bytes, data: bytes) -> None:
     """Returns where `signature` is that of `data`. IntegrityError (`bad_signature`) where it is not."""
     try:
-        _public_key(public_key_pem).verify(signature, data)
+        public_key(public_key_pem).verify(signature, data)
     except InvalidSignature as error:
         raise IntegrityError(
             "bad_signature",
@@ -226,10 +226,10 @@ def _link_audience(federation: str) -> str:
     return f"{federation}/link"
 
 
-def _decode(token: str, key: Any, algorithm: str, *, audience: tuple[str, ...], now: float) -> dict[str, Any]:
+def decode_signed(token: str, key: Any, algorithm: str, *, audience: tuple[str, ...], now: float) -> dict[str, Any]:
     """Claims of a token whose signature, audience (one of those) and times are right."""
     if len(token) > _MAX_TOKEN_CHARACTERS:
-        raise _bad_token("it is too long")
+        raise bad_token("it is too long")
     # Times are checked below, against the caller's clock and with a code of their own for `expired`.
     options: Any = {
         "require": ["iss", "aud", "sub", "jti", "iat", "exp"],
@@ -240,15 +240,15 @@ def _decode(token: str, key: Any, algorithm: str, *, audience: tuple[str, ...], 
     try:
         claims = jwt.decode(token, key, algorithms=[algorithm], audience=audience, options=options)
     except jwt.InvalidAudienceError as error:
-        raise _bad_token("it is meant for another federation") from error
+        raise bad_token("it is meant for another federation") from error
     except jwt.InvalidTokenError as error:
-        raise _bad_token("its signature or form is wrong") from error
+        raise bad_token("its signature or form is wrong") from error
     if not all(isinstance(claims[name], str) for name in ("iss", "aud", "sub", "jti")):
-        raise _bad_token("its form is wrong")
+        raise bad_token("its form is wrong")
     if not all(_is_time(claims[name]) for name in ("iat", "exp")):
-        raise _bad_token("its times are not numbers")
+        raise bad_token("its times are not numbers")
     if claims["iat"] > now + LEEWAY_S:
-        raise _bad_token("it was made in the future; compare the clocks")
+        raise bad_token("it was made in the future; compare the clocks")
     if claims["exp"] <= now - LEEWAY_S:
         raise Unauthenticated(
             "token_expired",
@@ -263,7 +263,7 @@ def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1 << 40
 
 
-def _bad_token(why: str) -> Unauthenticated:
+def bad_token(why: str) -> Unauthenticated:
     return Unauthenticated(
         "token_bad", f"the token is not valid: {why}", fix="Get a new one from the reducer of this federation."
     )
@@ -275,7 +275,7 @@ def _new_signing_key() -> bytes:
     )
 
 
-def _private_key(pem: bytes) -> Ed25519PrivateKey:
+def private_key(pem: bytes) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -293,7 +293,7 @@ def _bad_key(what: str) -> IntegrityError:
     )
 
 
-def _public_key(pem: bytes) -> Ed25519PublicKey:
+def public_key(pem: bytes) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from fedn.plan.stopping import MetricCutoff
 from fedn.protocol.tasks import CodecChain
 from fedn.protocol.trail import digest_json
 
@@ -39,6 +40,12 @@ class SessionPlan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     rounds: int = Field(default=5, ge=1, le=1_000_000)
+    stop_after_s: float | None = Field(default=None, gt=0, le=366 * 86400)
+    """Seconds from the session's start until its training ends, however many rounds are done: a round that runs then is
+    given up. None: no limit."""
+    stop_at: MetricCutoff | None = None
+    """metric, cutoff and mode (max or min): the training ends with the round that finds the model before it good enough
+    (mean of its validations by examples). None: all rounds are done."""
     round_timeout_s: float = Field(default=180.0, gt=0, le=30 * 86400)
     """Seconds from dispatch until a round closes with the updates that are in."""
     upload_grace_s: float = Field(default=30.0, ge=0, le=86400)
@@ -62,6 +69,8 @@ class SessionPlan(BaseModel):
     """What an update weighs: NumTrainingExamples, NumCompletedBatches, or NumParticipants."""
     server_optimizer: OneChoice | None = None
     """What the reducer makes of the mean: sgd (FedAvgM), adagrad, adam or yogi; none: the mean is the global model."""
+    combiner_optimizer: OneChoice | None = None
+    """What each combiner makes of the mean of its own clients, with a state of its own: as server_optimizer."""
     scheduler: OneChoice = Choice(name="synchronous")
     """When a round is over, and how many steps each client makes."""
     selection: OneChoice = Choice(name="all")

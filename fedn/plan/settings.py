@@ -112,6 +112,10 @@ class ReducerSettings(LogSettings):
     """Larger compute packages are refused."""
     rest_threads: int = Field(default=16, ge=2, le=1024)
     """Requests answered at once, event streams apart."""
+    max_worker_group_size: int = Field(default=1024, ge=1, le=4096)
+    """Workers of one group."""
+    max_worker_groups: int = Field(default=1000, ge=1, le=100_000)
+    """Worker groups that are known at once."""
     max_event_streams: int = Field(default=128, ge=1, le=10_000)
     """Server-sent event streams open at once."""
     digest: Literal["blake3", "sha256"] = "blake3"
@@ -257,6 +261,16 @@ class CombinerSettings(SiteSettings):
     """Where Prometheus metrics are served; 0: nowhere."""
     metrics_bind: str = Field(default="127.0.0.1", min_length=1)
     """Address at which they are served, to whoever can reach it: without TLS and without a token."""
+    worker_message_bytes: Size = ByteSize(GIB)
+    """Larger messages between workers are refused."""
+    worker_spool_bytes: Size = ByteSize(256 * MIB)
+    """Spooled for workers of one group that are slow or away, beyond 256 KiB for each two that talk."""
+    worker_pair_bytes: Size = ByteSize(16 * MIB)
+    """Of that, from one worker to another."""
+    worker_grace_s: Seconds = 30.0
+    """A worker without a stream for so long is lost to its group."""
+    max_worker_groups: int = Field(default=64, ge=1, le=10_000)
+    """Worker groups that meet here at once."""
     heartbeat_s: Annotated[float, Field(gt=0, le=60)] = 2.0
     """Seconds between signs of life to the reducer."""
     updates: UpdateStoreSettings = Field(default_factory=UpdateStoreSettings, validate_default=True)

@@ -1,6 +1,7 @@
 """Tasks, and what clients say of their work."""
 
 import math
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -83,6 +84,8 @@ class TaskSpec(Frozen):
     """Digest of the object that brings the model with `extras` behind it; empty: the model comes alone."""
     extras: Sections = ()
     """Extra state that the rule carries; a train task is answered with a section for each."""
+    required_metadata: dict[str, str] = Field(default_factory=dict)
+    """Fields of a training's metadata that must be above 0, each with who needs it; set by the combiner that asks."""
     last_counted: int | None = Field(default=None, ge=0)
     """Index of the session's last round whose model counts an update of this client; None: there is none."""
 
@@ -119,6 +122,11 @@ class UpdateMetadata(Frozen):
     ms_per_step: float = Field(default=0.0, ge=0)
     ms_per_epoch: float = Field(default=0.0, ge=0)
     task_ms: float = Field(default=0.0, ge=0)
+    """Of the whole task at the client, from the search for its model to the digest of its result."""
+    train_ms: float = Field(default=0.0, ge=0)
+    """Of the task, the site's own training."""
+    validate_ms: float = Field(default=0.0, ge=0)
+    """Of the task, the site's own validation of the model that came."""
     metrics: Metrics = Field(default_factory=dict)
     validation: Metrics = Field(default_factory=dict)
     """Metrics of the incoming model, for a train task with `validate_incoming`."""
@@ -148,3 +156,10 @@ def weighted_mean(metrics: list[tuple[float, dict[str, float]]]) -> dict[str, fl
                 total, weights = totals.get(name, (0.0, 0.0))
                 totals[name] = (total + weight * value, weights + weight)
     return {name: total / weights for name, (total, weights) in sorted(totals.items())}
+
+
+def mean_by_examples(found: Iterable[tuple[int, dict[str, float]]]) -> dict[str, float]:
+    """Mean of each metric over (examples, metrics) pairs; each counts the same where none says how many it has."""
+    pairs = list(found)
+    told = any(count for count, _ in pairs)
+    return weighted_mean([(count if told else 1, metrics) for count, metrics in pairs])

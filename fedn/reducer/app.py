@@ -17,13 +17,14 @@ from fedn.reducer.pages import (
     probes,
     reference,
     session,
+    times,
     vendor,
 )
 from fedn.reducer.pages import models as model_pages
 from fedn.reducer.pages import packages as package_pages
 from fedn.reducer.pages.render import install_templates
 from fedn.reducer.pages.serve import live_renderer
-from fedn.reducer.rest import joining, models, openapi, packages, sessions, status
+from fedn.reducer.rest import joining, models, openapi, packages, sessions, status, workers
 from fedn.reducer.rest.describe import install_argument_check
 from fedn.reducer.rest.errors import install_errors
 from fedn.reducer.rest.gate import install_gate
@@ -50,7 +51,7 @@ def create_app(parts: Services) -> Flask:
     install_gate(app)
     install_argument_check(app)
     install_errors(app)
-    for subject in (joining, sessions, models, packages, status, openapi):
+    for subject in (joining, workers, sessions, models, packages, status, openapi):
         app.register_blueprint(subject.blueprint, url_prefix=API_PREFIX)
     install_templates(app)
     for pages in (
@@ -68,6 +69,7 @@ def create_app(parts: Services) -> Flask:
         old_names,
         vendor,
         reference,
+        times,
     ):
         app.register_blueprint(pages.blueprint)
     parts.live.use(live_renderer(app))

@@ -22,6 +22,7 @@ from fedn.reducer.registry import Registry
 from fedn.reducer.services import Services, start_watching
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
+from fedn.reducer.worker_groups import WorkerGroups
 from fedn.stores.base import ModelStore, StateStore
 
 
@@ -97,6 +98,16 @@ def make_services(
         core.state, core.keys.authority, core.keys.tokens, federation=settings.federation, ttl_s=settings.token_ttl_s
     )
     enrolment.start()
+    worker_groups = WorkerGroups(
+        core.state,
+        core.registry,
+        core.keys.tickets,
+        ttl_s=settings.token_ttl_s,
+        max_groups=settings.max_worker_groups,
+        max_size=settings.max_worker_group_size,
+        dead_after_s=settings.combiner_dead_after_s,
+    )
+    worker_groups.start()
     metrics = Metrics()
     core.events.add_listener(metrics.note_event)
     metrics.add_gauges(lambda: _gauges(core))
@@ -114,6 +125,7 @@ def make_services(
         ),
         registry=core.registry,
         assigner=Assigner(core.registry, core.engine.roster),
+        worker_groups=worker_groups,
         sessions=sessions,
         trail=core.trail,
         catalog=core.catalog,

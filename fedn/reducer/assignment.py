@@ -28,7 +28,7 @@ class Places(Protocol):
     def left(self, client: str) -> str | None:
         """The combiner that a client left a moment ago."""
 
-    def on_attach(self, listener: Callable[[str, str], None]) -> None:
+    def on_attach(self, listener: Callable[[str, str], None]) -> object:
         """Calls it, from any thread, with each client and combiner when the one is attached to the other."""
 
 

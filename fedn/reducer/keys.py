@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedn.network.private_files import PUBLIC, create_or_load, create_or_load_secret, make_private_folder, write_file
+from fedn.network.tickets import TicketIssuer
 from fedn.network.tls import REDUCER, CertificateAuthority, make_csr, new_private_key
 from fedn.network.tokens import Signer, TokenIssuer, create_or_load_signing_key
 from fedn.plan.settings import ReducerSettings
@@ -41,6 +42,7 @@ class Keys:
     tokens: TokenIssuer
     link_tokens: TokenIssuer
     """For the engine: combiners see them, and must gain nothing by that."""
+    tickets: TicketIssuer
     trail: Signer
     certificate: OwnCertificate
     instance: str
@@ -72,6 +74,7 @@ def load_keys(settings: ReducerSettings) -> Keys:
         authority=authority,
         tokens=TokenIssuer(signing_key, settings.federation),
         link_tokens=TokenIssuer(signing_key, settings.federation, link=True),
+        tickets=TicketIssuer(signing_key, settings.federation),
         trail=Signer(folder / "trail.key"),
         certificate=_own_certificate(authority, settings),
         instance=create_or_load(folder / "instance", lambda: random_bytes.token_hex(8).encode()).decode(),

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from flask import current_app
 
 from fedn.plan.settings import ReducerSettings
+from fedn.protocol.rest.accounting import Account
+from fedn.protocol.rest.statistics import Times
 from fedn.reducer.assignment import Assigner
 from fedn.reducer.catalog import Catalog
 from fedn.reducer.enrolment import Enrolment
@@ -19,11 +21,12 @@ from fedn.reducer.registry import Registry
 from fedn.reducer.sessions import Sessions
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
-from fedn.reducer.watching.accounts import Accounts
 from fedn.reducer.watching.history import History
 from fedn.reducer.watching.marks import RoundMarks
+from fedn.reducer.watching.sums import RoundSums
 from fedn.reducer.watching.visitors import Visitors
 from fedn.reducer.watching.vitals import Vitals
+from fedn.reducer.worker_groups import WorkerGroups
 from fedn.stores.base import ModelStore
 
 _KEY = "fedn"
@@ -37,12 +40,20 @@ class Watching:
     marks: RoundMarks
     vitals: Vitals
     history: History
-    accounts: Accounts
+    accounts: RoundSums[Account]
+    times: RoundSums[Times]
 
 
 def start_watching(events: EventLog, sessions: Sessions, trail: Trail) -> Watching:
     """Listens to the event log from now on."""
-    watching = Watching(Visitors(), RoundMarks(), Vitals(), History(sessions, trail), Accounts(sessions))
+    watching = Watching(
+        Visitors(),
+        RoundMarks(),
+        Vitals(),
+        History(sessions, trail),
+        RoundSums(sessions, Account),
+        RoundSums(sessions, lambda session: Times()),
+    )
     events.add_listener(watching.visitors.note_event)
     events.add_listener(watching.marks.note_event)
     return watching
@@ -58,6 +69,7 @@ class Services:
     admin_guard: SecretGuard
     registry: Registry
     assigner: Assigner
+    worker_groups: WorkerGroups
     sessions: Sessions
     trail: Trail
     catalog: Catalog

@@ -10,7 +10,16 @@ from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, InvalidInput, NotFound
 from fedn.protocol.names import check_name
-from fedn.protocol.rest import Accounting, PredictionView, RoundView, SessionView, account, as_json
+from fedn.protocol.rest import (
+    Accounting,
+    PredictionView,
+    RoundView,
+    SessionStatistics,
+    SessionView,
+    account,
+    as_json,
+    session_statistics,
+)
 from fedn.protocol.rounds import RoundKind
 from fedn.protocol.trail import digest_json
 from fedn.reducer.catalog import Catalog
@@ -223,6 +232,10 @@ class Sessions:
         self._record(session)
         return account(session, self._all_rounds(session))
 
+    def statistics(self, session: str) -> SessionStatistics:
+        """Where the session's time went up to now; its rounds are read in parts."""
+        return session_statistics(self.get(session), self._all_rounds(session))
+
     def _all_rounds(self, session: str) -> Iterator[RoundView]:
         offset = 0
         while part := self.rounds(session, _PART_OF_ROUNDS, offset):
@@ -311,6 +324,7 @@ def session_view(record: SessionRecord) -> SessionView:
         rounds_done=record.rounds_done,
         rounds=record.plan.rounds if record.kind is RoundKind.TRAIN else 1,
         error=record.error,
+        ended_because=record.ended_because,
         created_at=record.created_at,
         started_at=record.created_at,
         ended_at=record.ended_at,
@@ -331,6 +345,7 @@ def round_view(record: RoundRecord) -> RoundView:
         model_id=record.model_id,
         cohort=record.cohort,
         step_budgets=record.step_budgets,
+        validators=record.validators,
         ledger=record.ledger,
         spent=record.spent,
         combiner_models=record.combiner_models,

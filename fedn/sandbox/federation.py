@@ -16,6 +16,7 @@ from fedn.api.client import APIClient
 from fedn.api.context import Context, read_context, write_context
 from fedn.api.progress import SessionProgress
 from fedn.plan.allocator import SERVER
+from fedn.plan.plan_file import make_plan
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, FednError, Unavailable
 from fedn.protocol.rest import EventView
@@ -129,7 +130,7 @@ class Sandbox:
                 self.api.seed(self.project.seed)
             else:
                 content["seed_from_client"] = True
-        return SessionPlan.model_validate(content)
+        return make_plan(content, source=f"of {self.project.folder.name}")
 
     def follow(self, session: str) -> Iterator[SessionProgress]:
         """The session's progress, again after each event, until it has ended.

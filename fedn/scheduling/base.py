@@ -44,6 +44,8 @@ class Scheduler(Protocol):
     """Fields of an update's metadata that must be above 0."""
     uses_past: bool
     """Whether its budgets go by earlier rounds."""
+    carries_over: bool
+    """Whether tasks go on over a commit, to count in a later one; then it is a `CarryingScheduler`."""
 
     def __init__(self, **options: Any) -> None: ...
 
@@ -67,6 +69,24 @@ class Scheduler(Protocol):
 
     def verdict(self, progress: Progress) -> Verdict:
         """What to do with the round, asked after each change."""
+
+
+class CarryingScheduler(Scheduler, Protocol):
+    """One whose rounds end while clients work on: a round is a commit, and its ledger has what ended before it."""
+
+    @property
+    def max_staleness(self) -> int:
+        """Commits after which an update does not count any more."""
+
+    @property
+    def concurrency(self) -> int | None:
+        """Clients that train at the same time at the most; None: no limit."""
+
+    def discount(self, staleness: int) -> float:
+        """What an update is multiplied by that started from a model so many commits ago; > 0, and 1 for 0."""
+
+    def share(self, staleness: int) -> float:
+        """The same with the server's learning rate."""
 
 
 def get_scheduler(name: str, options: Mapping[str, Any]) -> Scheduler:

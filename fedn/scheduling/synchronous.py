@@ -14,6 +14,8 @@ from fedn.scheduling.base import Progress, Verdict
 class Barrier:
     """What schedulers have in common whose rounds end for all clients at once."""
 
+    carries_over = False
+
     def verdict(self, progress: Progress) -> Verdict:
         """Commits with the quorum when nothing is open any more, and tries again where it cannot be reached."""
         if progress.updated + progress.open < progress.required:

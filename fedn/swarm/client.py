@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import count
 
 import fedn
-from fedn.client.backoff import Backoff, jittered
+from fedn.network.backoff import Backoff, jittered
 from fedn.network.bundles import split
 from fedn.network.convert import kind_to_wire
 from fedn.network.frames import CHUNK_BYTES, Buffer, decode_control, decode_piece

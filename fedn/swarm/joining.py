@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from fedn.api.replies import api_path, call, payload_of
 from fedn.api.transport import Transport
-from fedn.client.backoff import Backoff
+from fedn.network.backoff import Backoff
 from fedn.network.join import JoinString
 from fedn.network.tls import fetch_pinned_ca, make_csr
 from fedn.network.tokens import make_assertion

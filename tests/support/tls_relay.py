@@ -10,7 +10,8 @@ from typing import Self
 
 
 class TlsRelay:
-    """Listens with TLS at 127.0.0.1:`port`, and hands each connection on to a port of 127.0.0.1.
+    """Listens with TLS at 127.0.0.1:`port`, and hands each new connection on to `target_port` of 127.0.0.1, which may
+    be changed: to another server at the same address.
 
     Args:
         target_port: of the server.
@@ -19,7 +20,7 @@ class TlsRelay:
     """
 
     def __init__(self, target_port: int, certificate: Path, key: Path, clients_ca: Path | None = None) -> None:
-        self._target_port = target_port
+        self.target_port = target_port
         self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._tls.load_cert_chain(certificate, key)
         if clients_ca is not None:
@@ -51,7 +52,11 @@ class TlsRelay:
         server.close()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        try:
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+        except OSError:
+            writer.close()
+            return
         try:
             await asyncio.gather(_pump(reader, target_writer), _pump(target_reader, writer))
         finally:

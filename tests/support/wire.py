@@ -18,6 +18,7 @@ from fedn.models.wire import encode
 from fedn.network.convert import metadata_to_wire, round_from_wire, round_to_wire, spec_to_wire
 from fedn.network.frames import MAX_MESSAGE_BYTES, decode_piece, encode_pieces
 from fedn.network.generated import client_pb2, combiner_pb2, common_pb2
+from fedn.network.tickets import TicketIssuer, TicketVerifier, WorkerTicket
 from fedn.network.tls import CertificateAuthority, grpc_channel_credentials, make_csr, new_private_key, public_key_id
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, create_or_load_signing_key
 from fedn.protocol.rounds import LedgerState, RoundSpec
@@ -43,7 +44,9 @@ class Trust:
         signing_key = create_or_load_signing_key(folder / "signing.pem")
         self.issuer = TokenIssuer(signing_key, FEDERATION)
         self.link_issuer = TokenIssuer(signing_key, FEDERATION, link=True)
+        self.ticket_issuer = TicketIssuer(signing_key, FEDERATION)
         self.verifier = TokenVerifier(self.issuer.public_key_pem, FEDERATION)
+        self.tickets = TicketVerifier(self.issuer.public_key_pem, FEDERATION)
         self.ca = self.authority.certificate_pem
 
     def tls(self, name: str, role: Role, hosts: Iterable[str] = ("localhost", "127.0.0.1")) -> TlsFiles:
@@ -59,6 +62,19 @@ class Trust:
         """What the reducer shows to this combiner."""
         return self.link_issuer.issue(combiner, Role.ADMIN, ttl_s)
 
+    def ticket(self, client: str, rank: int, size: int, home: Combiner, group: str = "g") -> str:
+        """A worker's place in a group that is at home at this combiner."""
+        ticket = WorkerTicket(
+            client=client,
+            group=group,
+            size=size,
+            rank=rank,
+            home=home.options.name,
+            host="localhost",
+            port=home.port,
+        )
+        return self.ticket_issuer.issue(ticket, 3600)
+
     def key_id(self, tls: TlsFiles) -> str:
         return public_key_id(tls.key)
 
@@ -66,8 +82,14 @@ class Trust:
 def make_combiner(trust: Trust, folder: Path, *, tls: bool = True, **changes: Any) -> Combiner:
     """A combiner on a free port of this machine, not yet started."""
     given = {"name": "c1", "federation": FEDERATION, "data_dir": folder, "bind": "127.0.0.1", "port": 0} | changes
-    files = trust.tls("c1", Role.COMBINER) if tls else None
-    return Combiner(CombinerOptions(**given), verifier=trust.verifier, tls=files)
+    files = trust.tls(given["name"], Role.COMBINER) if tls else None
+    return Combiner(
+        CombinerOptions(**given),
+        verifier=trust.verifier,
+        tickets=trust.tickets,
+        tls=files,
+        token=lambda: trust.token(given["name"], Role.COMBINER),
+    )
 
 
 class WireStream:

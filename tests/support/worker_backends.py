@@ -1,8 +1,11 @@
-"""Workers of a test, as threads, over each back end: add a back end to CONNECTS, and all tests of workers use it."""
+"""Workers of a test, as threads, over each back end: add a back end to CONNECTS, or to
+connect_over where it needs servers, and all tests of workers use it."""
 
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import pytest
 
 from fedn.workers import InProcessNetwork, run_workers
 from fedn.workers.backends import Backend, Local
@@ -27,6 +30,16 @@ def local(size: int, stall_s: float) -> Sequence[Backend]:
 
 
 CONNECTS: dict[str, Connect] = {"in-process": in_process, "local": local}
+SERVED = {"grpc": "relayed", "mpi": "mpi"}
+"""Back ends that need processes, and the fixtures that have them."""
+NAMES = (*CONNECTS, "grpc")
+"""What a fixture that asks `connect_over` is parametrized with. An MPI job has few processes: its tests name it."""
+
+
+def connect_over(request: pytest.FixtureRequest) -> Connect:
+    """The back end that is the fixture's parameter. What it needs is started when it is first asked for."""
+    found: Connect | None = CONNECTS.get(request.param)
+    return found or request.getfixturevalue(SERVED[request.param]).connect
 
 
 def run_over(connect: Connect, size: int, worker: Callable[[int], Any]) -> list[Any]:

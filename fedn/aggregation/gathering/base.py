@@ -51,9 +51,18 @@ class Rows:
     Args:
         models: the bytes of each, like combiner models of this base.
         weights: of each, > 0.
+        base_model: the base model's bytes, for a rule whose `over_needs_base` says so.
     """
 
-    def __init__(self, models: Sequence[Pieces], weights: Sequence[float], base: ModelSpec) -> None:
+    def __init__(
+        self,
+        models: Sequence[Pieces],
+        weights: Sequence[float],
+        base: ModelSpec,
+        base_model: Buffer | Pieces | None = None,
+    ) -> None:
+        self.base = base
+        self.base_model = base_model
         self.spec = mean_layout(base).spec
         self.floating = {tensor.name: is_floating(tensor.dtype) for tensor in base.tensors}
         """By tensor, whether it is one of floating-point numbers in the model."""
@@ -65,6 +74,11 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def updates(self) -> Sequence[UpdateValues]:
+        """Each by itself."""
+        return self._rows
 
     def matrices(self, tensor: TensorInfo, start: int, stop: int) -> Iterator[tuple[int, Matrix]]:
         """(first element, values) of elements [start, stop) of a tensor, in parts: (rows, elements) in float64.
@@ -110,6 +124,8 @@ class GatheringRule(Rule, Protocol):
     """Without so many updates there is no result."""
     weighs: bool
     """Whether the updates' weights count."""
+    over_needs_base: bool
+    """Whether `over` looks at the base model's bytes."""
 
     def over(self, rows: Rows) -> UpdateValues:
         """The result, which `read` works out in float64. InvalidInput (`too_few_updates`)."""
@@ -131,6 +147,8 @@ class Gathering(ABC):
     extras: Sequence[Extra] = ()
     takes_stale = False
     weighs = False
+    over_needs_base = False
+    is_numeric = True
     min_updates = 1
     scope: Scope
     Options: ClassVar[type[OptionValues]]

@@ -48,14 +48,19 @@ class Account:
 
     Args:
         session: whose rounds they are.
-        before: what another account has added already; it stays as it is.
     """
 
-    def __init__(self, session: str, before: "Account | None" = None) -> None:
+    def __init__(self, session: str) -> None:
         self._session = session
-        self._rounds: list[RoundAccount] = [] if before is None else list(before._rounds)
-        self._clients: dict[str, tuple[int, Usage]] = {} if before is None else dict(before._clients)
-        self._total: Usage = Usage() if before is None else before._total
+        self._rounds: list[RoundAccount] = []
+        self._clients: dict[str, tuple[int, Usage]] = {}
+        self._total = Usage()
+
+    def copy(self) -> "Account":
+        """The same, to which others may be added."""
+        made = Account(self._session)
+        made._rounds, made._clients, made._total = list(self._rounds), dict(self._clients), self._total
+        return made
 
     def add(self, view: RoundView) -> None:
         """One round, over all its attempts; each is to be added once."""

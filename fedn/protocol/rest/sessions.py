@@ -29,6 +29,8 @@ class SessionView(Frozen):
     rounds: int
     """Rounds asked for."""
     error: Reason | None = None
+    ended_because: Reason | None = None
+    """Why it has finished: `all_rounds_done`, `duration_reached` or `metric_reached`."""
     created_at: float
     started_at: float | None = None
     ended_at: float | None = None
@@ -49,6 +51,8 @@ class RoundView(Frozen):
     cohort: tuple[str, ...] = ()
     step_budgets: StepBudgets | None = None
     """What the clients' step budgets were made of, where the scheduler gave some."""
+    validators: tuple[str, ...] = ()
+    """Clients of a training round that were asked only to validate the model that it starts from."""
     ledger: tuple[LedgerEntry, ...] = ()
     """Of the latest attempt."""
     spent: dict[str, Usage] = Field(default_factory=dict)
@@ -56,7 +60,7 @@ class RoundView(Frozen):
     combiner_models: tuple[CombinerModel, ...] = ()
     metrics: Metrics = Field(default_factory=dict)
     times_ms: dict[str, float] = Field(default_factory=dict)
-    """waiting, dispatch, training, aggregation, commit, total: as far as measured."""
+    """waiting, training, collecting, aggregation, commit, total: as far as measured."""
     error: Reason | None = None
     started_at: float
     ended_at: float | None = None

@@ -2,11 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason
 from fedn.protocol.tasks import TaskKind
+from fedn.reducer.engine.earlier import note_earlier
 from fedn.reducer.engine.part import PartLost, PartResult, RoundPart
 from fedn.reducer.engine.records import RoundRecord
 from fedn.scheduling.base import Progress, Scheduler, Verdict
@@ -32,6 +33,7 @@ class RoundAttempt:
         required: the quorum, counted over the federation.
         counts: the kind of task whose updates count towards the quorum.
         on_ledger: called for each change of the ledger, in order.
+        trained: clients with an update in an earlier round of the session.
     """
 
     def __init__(
@@ -42,10 +44,13 @@ class RoundAttempt:
         required: int,
         counts: TaskKind,
         on_ledger: Callable[[LedgerEntry], None],
+        trained: Collection[str] = (),
     ) -> None:
         self._scheduler = scheduler
         self._required = required
         self._on_ledger = on_ledger
+        self._trained = trained
+        self._goes_by_earlier = record.members is not None
         self._makes_model = counts in {TaskKind.TRAIN, TaskKind.INIT}
         self._ledger = {entry.client: entry for entry in record.ledger}
         self._counted = {
@@ -104,6 +109,9 @@ class RoundAttempt:
         if retry is not None:
             await self._abandon(parts, running, retry.message)
         results = () if retry else tuple(running[name].result() for name in sorted(running) if name not in self._lost)
+        if self._goes_by_earlier and not retry:
+            changed = list(note_earlier(self._ledger.values(), results, self._trained))
+            self._ledger.update({entry.client: entry for entry in changed})
         now = time.monotonic()
         return AttemptResult(
             parts=results,

@@ -5,22 +5,24 @@ What the next round starts from is known before that (`finish_round`), so that i
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from fedn.models.pieces import Pieces
 from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import FednError, IntegrityError, InvalidInput
-from fedn.protocol.rounds import Reason, RoundState
-from fedn.protocol.tasks import RoundName, TaskKind, weighted_mean
+from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, NotFound
+from fedn.protocol.rounds import LedgerEntry, Reason, RoundState
+from fedn.protocol.tasks import RoundName, TaskKind, mean_by_examples
 from fedn.protocol.trail import TrailEntry, ValidationRecord
 from fedn.reducer.engine.arrival import ModelArrival
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.carrier import population
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.gathered import looks_at_base
 from fedn.reducer.engine.global_model import (
+    Aggregated,
     GlobalModel,
     aggregate,
     check_overlap,
@@ -28,11 +30,12 @@ from fedn.reducer.engine.global_model import (
     part_shares,
     passed_through,
     round_metrics,
+    rule_of,
 )
 from fedn.reducer.engine.objects import Download, SharedObject
 from fedn.reducer.engine.part import MAX_DAMAGES, PartLost
 from fedn.reducer.engine.round_run import RoundRun
-from fedn.reducer.engine.states import StatePart, index_of
+from fedn.reducer.engine.states import StatePart, States, combiner_part, index_of, of_combiners
 
 _AT_ONCE_BYTES = 2 << 20
 """Combiner models that are smaller together are added up on the loop: a thread would take longer to begin."""
@@ -81,8 +84,8 @@ async def finish_round(
             model = passed_through(elsewhere[0], base)
             return Finished(run, result, base, model, None, 0.0, context.objects.promise(model.model_id))
         shares = part_shares(result.parts, result.ledger, plan)
-        from_base = plan.server_optimizer is not None or shares is not None
-        base_model = await _bytes_of(base, context) if from_base else None
+        from_base = plan.server_optimizer is not None or shares is not None or looks_at_base(rule_of(plan))
+        base_model = await bytes_of(base, context) if from_base else None
         work = partial(
             aggregate,
             result.parts,
@@ -94,21 +97,50 @@ async def finish_round(
             round_index=run.record.name.index,
             population=population(result.ledger, run.record.task_kinds),
         )
-        if sum(part.model.size_bytes for part in result.parts) <= _AT_ONCE_BYTES:
-            made = work()
-        else:
-            made = await asyncio.to_thread(work)
+        return await finish_with(run, result, base, plan, context, work)
     except FednError as error:
         raise RoundSpoiled.by(error) from error
+
+
+async def finish_with(
+    run: RoundRun,
+    result: AttemptResult,
+    base: GlobalModel,
+    plan: SessionPlan,
+    context: EngineContext,
+    work: Callable[[], Aggregated],
+) -> Finished:
+    """As `finish_round`, with the aggregation given; in a thread of its own where the models are large."""
+    at_once = sum(part.model.size_bytes for part in result.parts) <= _AT_ONCE_BYTES
+    made = work() if at_once else await asyncio.to_thread(work)
     if not plan.keep_combiner_models:
         result = replace(result, parts=tuple(replace(part, tensors=None) for part in result.parts))
     context.objects.add(made.shared)
     if made.model.carrier is not None:
         context.objects.hold(made.model.carrier.shared)
-    return Finished(run, result, base, made.model, made.shared, made.aggregation_ms, lambda: None)
+    model = replace(made.model, states=_of_known_combiners(made.model.states, context))
+    # A combiner that was restarted asks for its state in the next round, which may begin before the commit.
+    promises = [context.objects.promise(part.object_id) for part in of_combiners(model.states).values()]
+    return Finished(run, result, base, model, made.shared, made.aggregation_ms, lambda: _settle_all(promises))
 
 
-async def _bytes_of(model: GlobalModel, context: EngineContext) -> Pieces:
+def _settle_all(promises: Sequence[Callable[[], None]]) -> None:
+    for settle in promises:
+        settle()
+
+
+def _of_known_combiners(states: States, context: EngineContext) -> States:
+    """Without what belongs to combiners that were removed from the federation."""
+    gone = set()
+    for combiner in of_combiners(states):
+        try:
+            context.link(combiner)
+        except NotFound:
+            gone.add(combiner_part(combiner))
+    return {name: part for name, part in states.items() if name not in gone}
+
+
+async def bytes_of(model: GlobalModel, context: EngineContext) -> Pieces:
     shared = await context.objects.get(model.model_id, wire.OBJECT_KIND_MODEL)
     return Pieces(tuple(shared.data()))
 
@@ -124,7 +156,7 @@ async def commit_round(finished: Finished, head: TrailEntry, plan: SessionPlan, 
         Conflict: the trail has another head, or the round already.
     """
     run, result = finished.run, finished.result
-    metrics = round_metrics(result.ledger, run.record.task_kinds, TaskKind.TRAIN)
+    metrics = round_metrics(result.ledger, run.task_kinds, TaskKind.TRAIN)
     started = time.perf_counter()
 
     index = index_of(finished.model.states, context.algorithm) if finished.model.states else None
@@ -223,9 +255,10 @@ def _tell(
         },
     )
     run.acknowledge()
-    _release_earlier(finished.name, context)
+    run.release_earlier()
     run.note()
-    record_validations(run, result, head, context)
+    for validated, ledger in run.validated(result.ledger, head):
+        record_validations(run, ledger, validated, context)
     context.events.publish(
         "round_committed",
         session=entry.session,
@@ -237,15 +270,7 @@ def _tell(
     )
 
 
-def _release_earlier(name: RoundName, context: EngineContext) -> None:
-    """Lets the combiners forget what an earlier reducer process left there of this session's committed rounds."""
-    for combiner in context.linked():
-        connection = context.link(combiner).connection
-        if connection is not None:
-            connection.release(lambda held: held.session == name.session and held.index <= name.index)
-
-
-def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, context: EngineContext) -> None:
+def record_validations(run: RoundRun, ledger: Sequence[LedgerEntry], entry: TrailEntry, context: EngineContext) -> None:
     """Appends what clients found of the model that the round started from, to that model's trail entry."""
     now = time.time()
     records = [
@@ -259,7 +284,7 @@ def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, 
             num_examples=examples,
             time=now,
         )
-        for client, examples, metrics in incoming_validations(result.ledger, run.record.task_kinds)
+        for client, examples, metrics in incoming_validations(ledger, run.task_kinds)
     ]
     if not records:
         return
@@ -272,13 +297,7 @@ def record_validations(run: RoundRun, result: AttemptResult, entry: TrailEntry, 
             model_id=entry.model_id,
             index=entry.index,
             clients=len(records),
-            metrics=weighted_metrics(records),
+            metrics=mean_by_examples((record.num_examples, record.metrics) for record in records),
         )
 
     context.store_later(write)
-
-
-def weighted_metrics(records: list[ValidationRecord]) -> dict[str, float]:
-    """Mean of each metric by examples; each client counts the same where none says how many it has."""
-    from_examples = any(record.num_examples for record in records)
-    return weighted_mean([(record.num_examples if from_examples else 1, record.metrics) for record in records])

@@ -71,6 +71,8 @@ class Connection:
     ) -> None:
         self.combiner = combiner
         self.instance = ""
+        self.updates_kept = 0
+        """Of each client, for rules that go by earlier updates."""
         self.rounds: frozenset[RoundName] = frozenset()
         """Rounds that the combiner held when the stream was opened."""
         self._stream = stream
@@ -107,6 +109,7 @@ class Connection:
         if frame.welcome.bundles:
             self._outbox.bundle()
         self.instance = frame.welcome.instance
+        self.updates_kept = frame.welcome.updates_kept
         self.rounds = frozenset(round_from_wire(name) for name in frame.welcome.rounds)
         return frame.welcome
 
@@ -282,6 +285,13 @@ class Connection:
     def close_round(self, name: RoundName, reason: str) -> None:
         self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
 
+    def hand_up(self, name: RoundName, number: int) -> None:
+        """Asks a buffered round for what is in; the answer is an event."""
+        self._send(link.ReducerFrame(hand_up=link.HandUp(round=round_to_wire(name), number=number)))
+
+    def acknowledge_hand_up(self, name: RoundName, number: int) -> None:
+        self._send(link.ReducerFrame(hand_up_ack=link.HandUpAck(round=round_to_wire(name), number=number)))
+
     def cancel_round(self, name: RoundName, reason: str) -> None:
         self._send(link.ReducerFrame(cancel=link.CancelRound(round=round_to_wire(name), reason=reason)))
 
@@ -295,6 +305,10 @@ class Connection:
         self.rounds -= gone
         for name in gone:
             self._outbox.put_lazily(_commit_ack(name))
+
+    def forget_session(self, session: str) -> None:
+        """Lets the combiner forget what it keeps of the clients' updates."""
+        self._send(link.ReducerFrame(forget_session=link.ForgetSession(session=session)))
 
     def detach_client(self, client: str, code: str, message: str) -> None:
         problem = wire.Problem(code=code, message=message, retryable=True)

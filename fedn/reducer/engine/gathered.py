@@ -26,6 +26,11 @@ def forwards(rule: Rule) -> bool:
     return rule.gathers and cast(GatheringRule, rule).scope == "global"
 
 
+def looks_at_base(rule: Rule) -> bool:
+    """Whether the rule over all updates needs the base model's bytes."""
+    return forwards(rule) and cast(GatheringRule, rule).over_needs_base
+
+
 class InFile:
     """The sink of a download that keeps an object in a mapped file without a name, hashed as it comes.
 
@@ -66,13 +71,18 @@ class InFile:
 
 
 def over_all(
-    rule: Rule, bundles: Sequence[tuple[CombinerModel, Pieces]], base: ModelSpec, row_bytes: int
+    rule: Rule,
+    bundles: Sequence[tuple[CombinerModel, Pieces]],
+    base: ModelSpec,
+    row_bytes: int,
+    base_model: Pieces | None = None,
 ) -> UpdateValues:
     """What the rule makes of the updates of all combiners.
 
     Args:
         bundles: each combiner's updates, one behind the other in the order of its contributions.
         row_bytes: of each update.
+        base_model: the base model's bytes, where `looks_at_base`.
 
     Raises:
         InvalidInput: (`combiner_model_does_not_fit`, `too_few_updates`).
@@ -89,4 +99,4 @@ def over_all(
         for at, contribution in enumerate(said.contributions):
             models.append(Pieces(tuple(data.views(at * row_bytes, (at + 1) * row_bytes))))
             weights.append(contribution.weight)
-    return cast(GatheringRule, rule).over(Rows(models, weights, base))
+    return cast(GatheringRule, rule).over(Rows(models, weights, base, base_model))

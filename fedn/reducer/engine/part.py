@@ -123,14 +123,16 @@ class RoundPart:
                 if time.monotonic() >= self._gives_up_at:
                     raise self._lost("combiner_lost", f"the combiner is gone: {error.message}") from error
             except TimeoutError as error:
-                what = "close the round in time" if self._done is None else f"send its result for {SILENCE_S:g} s"
-                raise self._lost("combiner_silent", f"the combiner did not {what}") from error
+                raise self._lost("combiner_silent", f"the combiner did not {self._missing}") from error
             except FednError as error:
                 if isinstance(error, PartLost):
                     raise
                 raise self._lost(error.code, error.message) from error
-            finally:
-                connection.forget(self._spec.name)
+
+    @property
+    def _missing(self) -> str:
+        """What is waited for in vain."""
+        return "close the round in time" if self._done is None else f"send its result for {SILENCE_S:g} s"
 
     @property
     def _gives_up_at(self) -> float:
@@ -141,10 +143,13 @@ class RoundPart:
 
     async def _advance(self, connection: Connection) -> PartResult:
         if self._done is None:
-            async with asyncio.timeout_at(self._gives_up_at - time.monotonic() + asyncio.get_running_loop().time()):
-                await self._begin(connection)
-                self._done = await self._follow(connection)
-                self._progress_at = time.monotonic()
+            try:
+                async with asyncio.timeout_at(self._gives_up_at - time.monotonic() + asyncio.get_running_loop().time()):
+                    await self._begin(connection)
+                    self._done = await self._follow(connection)
+                    self._progress_at = time.monotonic()
+            finally:
+                connection.forget(self._spec.name)
         return await self._collect(connection, self._done)
 
     async def _begin(self, connection: Connection) -> None:
@@ -163,6 +168,9 @@ class RoundPart:
             self._on_instance(self._link.name, connection.instance)
         if self._close_reason is not None:
             connection.close_round(name, self._close_reason)  # it may have been lost with the last link
+        await self._push_needed(connection, status)
+
+    async def _push_needed(self, connection: Connection, status: link.RoundStatus) -> None:
         for object_id in status.needed_objects:
             connection.push(await self._objects.get(object_id, self._kind_of(object_id)))
 
@@ -178,11 +186,15 @@ class RoundPart:
             self._next_event = event.number + 1
             if event.HasField("done"):
                 return event.done
-            entry = _bounded(ledger_from_wire(event.ledger, combiner=self._link.name, updated_at=event.time_unix_s))
-            if entry.state is LedgerState.UPDATED:
-                self._check_base(entry)
-                self._updates[entry.client] = entry
-            self._on_ledger(entry)
+            self._take(event)
+
+    def _take(self, event: link.RoundEvent) -> None:
+        """What became of a client."""
+        entry = _bounded(ledger_from_wire(event.ledger, combiner=self._link.name, updated_at=event.time_unix_s))
+        if entry.state is LedgerState.UPDATED:
+            self._check_base(entry)
+            self._updates[entry.client] = entry
+        self._on_ledger(entry)
 
     def _check_base(self, entry: LedgerEntry) -> None:
         """A round of the same name that an earlier process started from another model is another round."""

@@ -47,6 +47,8 @@ class SessionRecord(Frozen):
     model_id: str = ""
     """The latest global model of the session."""
     error: Reason | None = None
+    ended_because: Reason | None = None
+    """Why a finished session has finished."""
     created_at: float
     ended_at: float | None = None
 
@@ -68,6 +70,8 @@ class RoundRecord(Frozen):
     """Combiner name to the clients whose earlier updates count there; None where the rule does not go by such."""
     step_budgets: StepBudgets | None = None
     """What the tasks' step budgets were made of, where the scheduler gave some."""
+    optimizer_states: dict[str, str] = Field(default_factory=dict)
+    """Combiner name to the digest of its optimizer's state, of combiners that have one."""
     instances: dict[str, str] = Field(default_factory=dict)
     """Combiner name to the instance of its process that was told to start."""
     deadline_at: float = 0.0
@@ -91,6 +95,13 @@ class RoundRecord(Frozen):
     def task_kinds(self) -> dict[str, TaskKind]:
         """Client name to the kind of its task."""
         return {task.client: task.kind for tasks in self.assignments.values() for task in tasks}
+
+    @property
+    def validators(self) -> tuple[str, ...]:
+        """Clients that were asked only to validate, in a round of another kind."""
+        if self.kind is RoundKind.VALIDATE:
+            return ()
+        return tuple(sorted(client for client, kind in self.task_kinds.items() if kind is TaskKind.VALIDATE))
 
 
 def spent_so_far(record: RoundRecord) -> dict[str, Usage]:

@@ -82,9 +82,17 @@ class Roster:
                 found.setdefault(combiner, []).append(name)
         return {combiner: sorted(names) for combiner, names in found.items()}
 
-    def on_attach(self, listener: Callable[[str, str], None]) -> None:
-        """Calls it on the loop with each client and the combiner that it is attached to from now on; quick."""
+    def on_attach(self, listener: Callable[[str, str], None]) -> Callable[[], None]:
+        """Calls it on the loop with each client and the combiner that it is attached to from now on; quick.
+
+        What is returned ends that.
+        """
         self._listeners = (*self._listeners, listener)
+
+        def unsubscribe() -> None:
+            self._listeners = tuple(one for one in self._listeners if one is not listener)
+
+        return unsubscribe
 
     def able(self, kind: TaskKind) -> dict[str, AttachedClient]:
         return {client.client: client for client in self.snapshot() if kind in client.kinds}

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Unavailable
 from fedn.protocol.rounds import Reason, RoundKind, RoundState
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.commit import Finished, RoundSpoiled, commit_round, finish_round
@@ -16,12 +15,10 @@ from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.global_model import GlobalModel, passes_through
 from fedn.reducer.engine.records import RoundRecord
 from fedn.reducer.engine.round_run import RoundRun
+from fedn.reducer.engine.setbacks import Setbacks
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S = 0.5
-_LONGEST_PAUSE_S = 30.0
-"""Between attempts at a round, doubling: what just failed often needs a moment."""
 _INTERRUPTED = {RoundState.RUNNING, RoundState.AGGREGATING}
 _WITHDRAWN = Reason(
     code="base_spoiled",
@@ -37,6 +34,7 @@ class Training:
         new_round: makes the round of an index, to be shown as live from now on.
         left: what an earlier process or run of the session left of rounds that are not committed, by index.
         on_commit: told of each entry.
+        is_enough: says of a round that has its model whether no other shall follow it.
     """
 
     def __init__(
@@ -47,21 +45,23 @@ class Training:
         new_round: Callable[[RoundKind, int], RoundRun],
         left: Mapping[int, RoundRecord],
         on_commit: Callable[[TrailEntry], None],
+        is_enough: Callable[[RoundRecord], bool],
     ) -> None:
         self._plan = plan
         self._context = context
         self._new_round = new_round
         self._left = dict(left)
         self._on_commit = on_commit
+        self._is_enough = is_enough
         self._attempts = {index: record.name.attempt + 1 for index, record in left.items()}
         """Number of the next attempt at each round that was tried."""
-        self._failures: dict[int, int] = {}
+        self._setbacks = Setbacks(plan.max_attempts)
         self._following: RoundRun | None = None
         """The round that runs, or ran last."""
         self._promises: list[Callable[[], None]] = []
 
     async def run(self, first: int, head: TrailEntry, base: GlobalModel) -> TrailEntry:
-        """All rounds from index `first` on; the entry of the last one.
+        """All rounds from index `first` on, or until there are enough; the entry of the last one.
 
         Args:
             head: the trail's last entry.
@@ -79,8 +79,9 @@ class Training:
 
     async def _run(self, index: int, head: TrailEntry, base: GlobalModel) -> TrailEntry:
         finished: Finished | None = None
-        while finished is not None or index < self._plan.rounds:
-            following = asyncio.create_task(self._finish(index, base)) if index < self._plan.rounds else None
+        rounds = self._plan.rounds
+        while finished is not None or index < rounds:
+            following = asyncio.create_task(self._finish(index, base)) if index < rounds else None
             committing = asyncio.create_task(self._commit(finished, head)) if finished is not None else None
             try:
                 if committing is not None and finished is not None:
@@ -90,12 +91,14 @@ class Training:
                         # The round that began from its model is no use; it is tried again itself.
                         await _end(following)
                         self._withdraw(index)
-                        await self._fail(finished.run, error.reason)
+                        await self._setbacks.after(finished.run, error.reason)
                         index, base, finished = finished.name.index, finished.base, None
+                        rounds = self._plan.rounds
                         continue
                 finished = await following if following is not None else None
                 if finished is not None:
                     index, base = index + 1, finished.model
+                    rounds = index if self._is_enough(finished.run.record) else rounds
             finally:
                 await _end(following, committing)
         return head
@@ -124,7 +127,14 @@ class Training:
                     result, running = await run.reattach(running, fetches=fetches), None
                 else:
                     number = self._attempts.get(index, 0)
-                    result = await run.attempt(number, base.model_id, base.carrier, fetches=fetches, adopts=unknown)
+                    result = await run.attempt(
+                        number,
+                        base.model_id,
+                        base.carrier,
+                        base.optimizer_states,
+                        fetches=fetches,
+                        adopts=unknown,
+                    )
             finally:
                 self._attempts[index], unknown = run.record.name.attempt + 1, False
             reason = result.retry_because
@@ -136,22 +146,7 @@ class Training:
                 else:
                     self._promises.append(finished.settle)
                     return finished
-            await self._fail(run, reason)
-
-    async def _fail(self, run: RoundRun, reason: Reason) -> None:
-        """An attempt came to nothing. Returns when the next one may begin; Unavailable where there will be none."""
-        run.fail(reason)
-        log.warning("round %s came to nothing: %s", run.record.name, reason.message)
-        index = run.record.name.index
-        failures = self._failures[index] = self._failures.get(index, 0) + 1
-        if failures >= self._plan.max_attempts:
-            raise Unavailable(
-                "round_failed",
-                f"a round failed {failures} times, at last because {reason.message}",
-                fix="See the round's ledger for each client's reason, then resume the session.",
-                where={"session": run.record.name.session, "round": index},
-            )
-        await asyncio.sleep(min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (failures - 1)))  # a timer, for no event
+            await self._setbacks.after(run, reason)
 
 
 async def _end(*tasks: "asyncio.Task[Any] | None") -> None:

@@ -16,6 +16,8 @@ Figure = dict[str, Any]
 
 MAX_LINES = 30
 """Clients drawn one by one."""
+_MOST_TICKS = 12
+"""Of an axis of rounds."""
 _COLOURS = {
     "waiting": "var:--idle",
     "dispatch": "var:--dispatch",
@@ -175,7 +177,11 @@ def _over_time(samples: Mapping[str, Sequence[Sample]], value: Callable[[Sample]
 
 
 def _figure(traces: list[dict[str, Any]], *, y: str, **layout: Any) -> Figure:
-    whole = {"title": {"text": "round"}, "tickformat": "d", "nticks": 12}
+    rounds = {value for trace in traces for value in trace.get("x", ()) if isinstance(value, int)}
+    few = (
+        not rounds or max(rounds) - min(rounds) < _MOST_TICKS
+    )  # left alone, Plotly divides these, and writes a round's number twice
+    whole = {"title": {"text": "round"}, "tickformat": "d", **({"dtick": 1} if few else {"nticks": _MOST_TICKS})}
     axes = {"xaxis": whole, "yaxis": {"title": {"text": _plain(y)}, "rangemode": "normal"}}
     return {"data": traces, "layout": {**axes, **layout}}
 

@@ -65,8 +65,8 @@ def plot() -> Page:
         box=box_figure(found, choice.metric),
         by_client=client_figure(choice.measured, choice.metric),
         most_lines=MAX_LINES,
-        times=round_time_figure(trained, _parts),
-        parts=[(view, _parts(view)) for view in trained],
+        times=round_time_figure(trained, parts_of),
+        parts=[(view, parts_of(view)) for view in trained],
         cpu=cpu_figure(samples),
         memory=memory_figure(samples),
         samples=samples,
@@ -90,7 +90,7 @@ def plot_type() -> Response:
     figures = {
         "table": lambda: table_figure(choice.measured, choice.names),
         "timeline": lambda: _timeline(choice.rounds),
-        "round_time": lambda: round_time_figure(trained, _parts),
+        "round_time": lambda: round_time_figure(trained, parts_of),
         "box": lambda: box_figure(found, choice.metric),
         "cpu": lambda: cpu_figure(samples),
         "memory": lambda: memory_figure(samples),
@@ -133,10 +133,6 @@ def _choice(given: dict[str, str]) -> Choice:
     wanted = given.get("metric", "")
     metric = wanted if wanted in names else next(iter(names), "")
     return Choice(session, rounds, source, measured, names, metric)
-
-
-def _parts(view: RoundView) -> dict[str, float]:
-    return parts_of(view, services().watching.marks.of(view.session, view.index))
 
 
 def _timeline(rounds: list[RoundView]) -> Figure:

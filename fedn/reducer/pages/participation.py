@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from fedn.protocol.rest import ClientView, RoundAccount, RoundView
+from fedn.protocol.rest import ClientView, RoundAccount, RoundStatistics, RoundView
 from fedn.protocol.rounds import LedgerEntry, LedgerState, RoundKind
 from fedn.reducer.watching.visitors import Turned
 
@@ -44,7 +44,7 @@ class Participation:
     """Ledger state to rounds that ended so for it."""
 
 
-def name_of_round(view: RoundView | RoundAccount) -> str:
+def name_of_round(view: RoundView | RoundAccount | RoundStatistics) -> str:
     """`3`, or what a round is for that makes no model."""
     match view.kind:
         case RoundKind.TRAIN:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from flask import Blueprint, Response, request
 
 from fedn.protocol.errors import FednError
-from fedn.protocol.rest import RoundView, SessionView
+from fedn.protocol.rest import RoundView, SessionView, round_statistics
 from fedn.protocol.rounds import LedgerState, RoundKind, RoundState
 from fedn.reducer.pages import topics
 from fedn.reducer.pages.charts import charts, in_order
@@ -74,6 +74,7 @@ def dashboard() -> Page:
         timeline=None if shown is None else timeline(shown, marks, time.time()),
         ledger=[] if shown is None else sorted(shown.ledger, key=lambda e: (_TROUBLE_FIRST.index(e.state), e.client)),
         ledger_rows=_LEDGER,
+        times={} if shown is None else {one.client: one for one in round_statistics(shown).clients},
         name_of_round=name_of_round,
         sizes=(NAME_WIDTH, CHART_WIDTH, ROW_HEIGHT),
     )
@@ -95,8 +96,7 @@ def _facts(session: SessionView | None, rounds: Sequence[RoundView]) -> dict[str
 
 def _table(rounds: Sequence[RoundView]) -> list[tuple[RoundView, dict[str, int], tuple[Bar, ...], float | None]]:
     """(round, ledger state to its number of clients, bars of its parts, seconds that it took), for each round."""
-    marks = services().watching.marks
-    parts = [parts_of(view, marks.of(view.session, view.index)) for view in rounds]
+    parts = [parts_of(view) for view in rounds]
     longest = max((sum(found.values()) for found in parts), default=0.0)
     table = []
     for view, found in zip(rounds, parts, strict=True):

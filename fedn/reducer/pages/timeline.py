@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from fedn.protocol.rest import RoundView
+from fedn.protocol.rest import RoundView, round_statistics
 from fedn.protocol.rounds import LedgerEntry, LedgerState
 from fedn.reducer.watching.marks import Marks
 
@@ -12,7 +12,7 @@ NAME_WIDTH, CHART_WIDTH, ROW_HEIGHT = 150, 700, 24
 """Of the drawing, in units of its view box."""
 MAX_ROWS = 60
 PARTS = ("waiting", "dispatch", "training", "collecting", "aggregation", "commit")
-"""Of a round, in the order in which they happen; the names of `times_ms`, and `dispatch`."""
+"""Of a round, in the order in which they happen; the names of `times_ms`, and `dispatch`: training begins with it."""
 _STEPS = (1, 2, 5)
 _LEAST_S = 1e-3
 
@@ -51,12 +51,12 @@ class Timeline:
         return ROW_HEIGHT * (len(self.rows) + 1) + 34
 
 
-def parts_of(view: RoundView, marks: Marks | None) -> dict[str, float]:
+def parts_of(view: RoundView) -> dict[str, float]:
     """Seconds of each part of a round, in order, as far as they were measured; `other` is what is left of the whole."""
     times = {name: view.times_ms[name] / 1e3 for name in PARTS if view.times_ms.get(name, 0) > 0}
-    first = min((at for changes in _clients(marks).values() for _, at in changes[:1]), default=None)
-    if marks is not None and first is not None and "training" in times:
-        dispatch = min(max(0.0, first - marks.dispatched_at), times["training"])
+    dispatch_ms = round_statistics(view).dispatch_ms
+    if dispatch_ms is not None and "training" in times:
+        dispatch = min(dispatch_ms / 1e3, times["training"])
         times = times | {"dispatch": dispatch, "training": times["training"] - dispatch}
     found = {name: times[name] for name in PARTS if times.get(name, 0) > 0}
     other = view.times_ms.get("total", 0) / 1e3 - sum(found.values())
@@ -97,7 +97,7 @@ def timeline(view: RoundView, marks: Marks | None, now: float) -> Timeline | Non
     rows = [Row(entry, tuple(_bars_of(entry, marks, end, bar))) for entry in entries[:MAX_ROWS]]
     return Timeline(
         total_s=end - begin,
-        parts=bars(parts_of(view, marks), CHART_WIDTH, end - begin),
+        parts=bars(parts_of(view), CHART_WIDTH, end - begin),
         rows=tuple(rows),
         ticks=tuple(Tick(round(at * scale, 2), at) for at in _ticks(end - begin)),
         left_out=len(entries) - len(rows),

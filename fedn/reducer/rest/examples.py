@@ -98,6 +98,8 @@ def _round() -> rest.RoundView:
         ms_per_step=4.2,
         ms_per_epoch=159.6,
         task_ms=181.0,
+        train_ms=160.0,
+        validate_ms=9.0,
         cpu_ms=176.0,
         memory_bytes=93_000_000,
         metrics={"loss": 0.31, "accuracy": 0.91},
@@ -113,6 +115,7 @@ def _round() -> rest.RoundView:
         down_bytes=33752,
         up_bytes=33752,
         busy_ms=214.0,
+        sent_at=_TIME + 0.002,
         updated_at=_TIME + 1,
     )
     late = LedgerEntry(
@@ -211,6 +214,14 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         last_heartbeat=_TIME,
         registered_at=_TIME - 600,
     )
+    group = rest.WorkerGroupView(
+        name="ring",
+        size=2,
+        clients=("hospital-*",),
+        members=(rest.WorkerMember(rank=0, client="hospital-1"),),
+        home="combiner-1",
+        created_at=_TIME - 100,
+    )
     event = rest.EventView(number=41, kind="round_committed", time=_TIME + 2, fields={"session": _SESSION, "round": 0})
     token = rest.TokenReply(token=_TOKEN, expires_at=_TIME + 3600, role="admin", name="admin", token_key=_PUBLIC_KEY)
     made: list[BaseModel] = [
@@ -254,6 +265,23 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
             trail_head=_HASH,
             trail_length=2,
         ),
+        group,
+        rest.WorkerGroupRequest(name="ring", size=2, clients=("hospital-*",)),
+        rest.WorkerJoin(rank=0),
+        rest.WorkerAssignment(
+            status="assigned",
+            group="ring",
+            rank=0,
+            size=2,
+            home="combiner-1",
+            combiner="combiner-1",
+            host="combiner-1.example.org",
+            port=12080,
+            ca=_PEM,
+            ticket=_TOKEN,
+            token=_TOKEN,
+            expires_at=_TIME + 3600,
+        ),
         rest.ClientView(
             name="hospital-1",
             key_id=_KEY,
@@ -267,6 +295,8 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         ),
         rest.SessionStart(name="first try", plan={"rounds": 10, "parameters": {"epochs": 2}}),
         rest.account(_SESSION, [_round()]),
+        rest.session_statistics(view, [_round()]),
+        rest.round_statistics(_round()),
         rest.PredictionView(session=_SESSION, client="hospital-1", object_id=_UPDATE, size_bytes=4096),
         ValidationRecord(
             federation="fedn-network",

@@ -224,6 +224,7 @@ def forget_client(name: str) -> None:
     """Frees a client's name, and ends its stream if it has one. NotFound (`no_such_site`)."""
     parts = services()
     parts.enrolment.forget(Role.CLIENT, name)
+    parts.worker_groups.free_ranks_of(name)
     parts.sessions.detach_client(name, "site_forgotten", "an admin removed this client from the federation")
     parts.live.change(CLIENTS)
 

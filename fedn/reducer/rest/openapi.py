@@ -46,7 +46,8 @@ _STATUSES = {
 }
 TAGS = {
     "joining": "Enrolment, tokens, combiners, clients, and where clients attach",
-    "sessions": "Training runs: start, stop, resume, rounds with their ledgers, accounting",
+    "workers": "Worker groups: make, list and delete them; where workers attach",
+    "sessions": "Training runs: start, stop, resume, rounds with their ledgers, accounting, statistics",
     "models": "Global models, the trail, and what clients found of the models",
     "packages": "Compute packages, and the model store's clean-up",
     "status": "What the federation does, and its events",

@@ -10,11 +10,14 @@ from fedn.protocol.rest import (
     Accounting,
     PredictionPage,
     RoundPage,
+    RoundStatistics,
     RoundView,
     SessionPage,
     SessionStart,
+    SessionStatistics,
     SessionView,
     ValidationPage,
+    round_statistics,
 )
 from fedn.protocol.rounds import RoundKind, RoundState
 from fedn.reducer.engine.records import SessionState
@@ -135,6 +138,18 @@ def show_round(session: str, index: int) -> Response:
 @describe("What a session took: traffic and compute time, by round and client", reply=Accounting, tagged=True)
 def accounting(session: str) -> Response:
     return conditional(reply(services().sessions.accounting(session)))
+
+
+@blueprint.get("/sessions/<session>/statistics")
+@describe("Where a session's time went, by round, client and model", reply=SessionStatistics, tagged=True)
+def statistics(session: str) -> Response:
+    return conditional(reply(services().sessions.statistics(session)))
+
+
+@blueprint.get("/sessions/<session>/rounds/<int:index>/statistics")
+@describe("Where a round's time went, by client and combiner", reply=RoundStatistics)
+def round_times(session: str, index: int) -> Response:
+    return reply(round_statistics(services().sessions.round(session, index)))
 
 
 @blueprint.get("/sessions/<session>/validations")

@@ -25,7 +25,7 @@ from tests.support.stage import ledger_of, stage
 def patience(monkeypatch):
     """A store that is away is asked again soon, and a round that failed is."""
     monkeypatch.setattr("fedn.reducer.engine.context._RETRY_S", (0.05,))
-    monkeypatch.setattr("fedn.reducer.engine.training._FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("fedn.reducer.engine.setbacks._FIRST_PAUSE_S", 0.05)
 
 
 class Turns:

@@ -8,7 +8,12 @@ import pytest
 
 from fedn.protocol.errors import InvalidInput
 from fedn.workers import FedMLAlgorithmFlow, FedMLExecutor, Params, run_workers
-from tests.support.worker_backends import CONNECTS, Connect, run_over
+from tests.support.worker_backends import NAMES, Connect, connect_over, run_over
+
+
+@pytest.fixture(params=NAMES)
+def connect(request: pytest.FixtureRequest) -> Connect:
+    return connect_over(request)
 
 
 class Server(FedMLExecutor):
@@ -78,7 +83,6 @@ def run_flow(args: Any, executor: FedMLExecutor) -> FedMLAlgorithmFlow:
     return flow
 
 
-@pytest.mark.parametrize("connect", CONNECTS.values(), ids=CONNECTS.keys())
 @pytest.mark.parametrize("clients", [1, 2, 4])
 def test_each_step_runs_exactly_once_a_round_and_everybody_ends(clients: int, connect: Connect) -> None:
     started = threading.Event()

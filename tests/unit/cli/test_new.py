@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedn.cli.new import make_project
-from fedn.cli.plan_file import make_plan, read_plan
 from fedn.plan.package import build_package, inspect_package
+from fedn.plan.plan_file import make_plan, read_plan
 from fedn.protocol.errors import Conflict, InvalidInput
 
 FRAMEWORKS = ["numpy", "sklearn", "pytorch", "keras"]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fedn.client.backoff import Backoff
 from fedn.client.heads import TrailMemory
 from fedn.client.loading import load_learner
 from fedn.client.output import Output
 from fedn.client.python_env import read_requirements
 from fedn.client.spool import Spool
 from fedn.client.uploads import Upload
+from fedn.network.backoff import Backoff
 from fedn.network.frames import decode_control, decode_piece
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import IntegrityError, InvalidInput, TaskFailed

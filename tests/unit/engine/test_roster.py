@@ -183,3 +183,19 @@ def test_where_a_client_was_counts_for_a_moment(monkeypatch):
         assert list(roster._left) == ["c"]  # and nothing is kept for ever
 
     asyncio.run(scenario())
+
+
+def test_members_are_the_attached_and_those_that_left_a_moment_ago(monkeypatch):
+    async def scenario():
+        roster, _ = make()
+        for name, combiner in (("b", "c1"), ("a", "c1"), ("c", "c2"), ("d", "c2")):
+            roster.attach(client(name, combiner))
+        assert roster.members(TaskKind.TRAIN) == {"c1": ["a", "b"], "c2": ["c", "d"]}
+        roster.detach("a", "c1", "left")
+        roster.attach(client("c", "c1", since=2.0))  # it moved: it is a member where it is now, and nowhere else
+        assert roster.members(TaskKind.TRAIN) == {"c1": ["a", "b", "c"], "c2": ["d"]}
+        monkeypatch.setattr(module, "RETURN_S", -1.0)
+        roster.detach("d", "c2", "left")
+        assert roster.members(TaskKind.TRAIN) == {"c1": ["a", "b", "c"]}
+
+    asyncio.run(scenario())

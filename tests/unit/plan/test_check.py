@@ -62,3 +62,51 @@ def test_rules_that_compare_value_by_value_refuse_updates_that_leave_values_out(
         check_plan(SessionPlan(rule=rule, update_chain=["delta", "int8"]))
     for rule in ("fedavg", {"name": "geometric_median", "options": {"scope": "global"}}):
         check_plan(SessionPlan(rule=rule, update_chain=sparse))
+
+
+def test_a_forest_is_nothing_to_round_subtract_or_step_along():
+    found = faults(
+        rule="forest",
+        server_optimizer="adam",
+        update_chain=["delta", "zstd"],
+        model_chain=["float16"],
+        clients_required=1,
+    )
+    assert set(found) == {"server_optimizer", "update_chain", "model_chain"}
+    check_plan(SessionPlan(rule="forest", update_chain=["zstd"], model_chain=["zstd"]))
+    assert set(faults(rule="forest", reducer_mean="plain", keep_combiner_models=True)) == {
+        "reducer_mean",
+        "keep_combiner_models",
+    }
+
+
+def test_an_optimizer_at_combiners_needs_means_of_their_own():
+    krum = {"name": "krum", "options": {"scope": "global", "byzantine": 0}}
+    for rule in ("fednova", krum, "fedrec"):
+        assert (
+            "over all clients" in faults(rule=rule, combiner_optimizer="adam", clients_required=9)["combiner_optimizer"]
+        )
+    assert "forest" in faults(rule="forest", combiner_optimizer="adam")["combiner_optimizer"]
+    assert "several base models" in faults(scheduler="asynchronous", combiner_optimizer="adam")["combiner_optimizer"]
+    assert set(faults(scheduler="asynchronous", rule="scaffold")) == {"rule"}
+    assert "one object" in faults(combiner_optimizer="sgd", keep_combiner_models=True)["keep_combiner_models"]
+    for rule in ("fedavg", "norm_clipping", "scaffold", {**krum, "options": {"scope": "combiner", "byzantine": 0}}):
+        choice = {"name": rule, "options": {"max_norm": 1.0}} if rule == "norm_clipping" else rule
+        check_plan(SessionPlan(rule=choice, combiner_optimizer="adam", server_optimizer="sgd"))
+
+
+def test_a_fault_of_an_optimizer_is_told_of_the_tier_that_it_is_for():
+    found = faults(
+        combiner_optimizer={"name": "sgd", "options": {"rate": 1}},
+        server_optimizer={"name": "adam", "options": {"tau": 0, "beta_1": 7}},
+    )
+    assert set(found) == {
+        "combiner_optimizer.options.rate",
+        "server_optimizer.options.tau",
+        "server_optimizer.options.beta_1",
+    }
+
+
+def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
+    assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
+    assert check_plan(SessionPlan(rule="fedrec", update_chain=["delta", "int8", "zstd"])).rule.name == "fedrec"

@@ -12,7 +12,16 @@ from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
 from fedn.plan.settings import ReducerSettings
 from fedn.protocol.errors import Conflict, NotFound
-from fedn.protocol.rest import Accounting, EnrolRequest, PredictionView, RoundView, SessionView, account
+from fedn.protocol.rest import (
+    Accounting,
+    EnrolRequest,
+    PredictionView,
+    RoundView,
+    SessionStatistics,
+    SessionView,
+    account,
+    session_statistics,
+)
 from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
@@ -31,6 +40,7 @@ from fedn.reducer.registry import Registry
 from fedn.reducer.services import Services, start_watching
 from fedn.reducer.trail import Trail
 from fedn.reducer.uploads import Spool
+from fedn.reducer.worker_groups import WorkerGroups
 from fedn.stores.base import Scalar
 from fedn.stores.memory import MemoryModelStore
 from fedn.stores.sqlite import SqliteStateStore
@@ -130,6 +140,9 @@ class FakeSessions:
         self.get(session)
         return account(session, self.views_of_rounds)
 
+    def statistics(self, session: str) -> SessionStatistics:
+        return session_statistics(self.get(session), self.views_of_rounds)
+
     def detach_client(self, client: str, code: str, message: str) -> None:
         self.detached.append((client, code))
 
@@ -196,6 +209,16 @@ def make_parts(folder: Path, **changes: object) -> Parts:
     enrolment.start()
     registry = Registry(state, events, dead_after_s=settings.combiner_dead_after_s)
     registry.start()
+    worker_groups = WorkerGroups(
+        state,
+        registry,
+        keys.tickets,
+        ttl_s=settings.token_ttl_s,
+        max_groups=settings.max_worker_groups,
+        max_size=settings.max_worker_group_size,
+        dead_after_s=settings.combiner_dead_after_s,
+    )
+    worker_groups.start()
     sessions = FakeSessions()
     metrics = Metrics()
     events.add_listener(metrics.note_event)
@@ -207,6 +230,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         admin_guard=SecretGuard(ADMIN_SECRET, what="admin secret", fix="Look it up."),
         registry=registry,
         assigner=Assigner(registry, sessions.roster),
+        worker_groups=worker_groups,
         sessions=sessions,  # type: ignore[arg-type]
         trail=trail,
         catalog=catalog,

@@ -53,7 +53,7 @@ def view(index: int, state: RoundState = RoundState.COMMITTED, kind: RoundKind =
 def test_round_by_round_is_all_at_once(parts: Parts) -> None:
     sessions, accounts = parts.sessions, parts.services.watching.accounts
     session = sessions.start(SessionPlan()).id
-    assert accounts.of(session) == account(session, [])
+    assert accounts.of(session).closed() == account(session, [])
     histories = [
         [view(0, RoundState.RUNNING)],
         [view(0, RoundState.FAILED)],
@@ -63,7 +63,7 @@ def test_round_by_round_is_all_at_once(parts: Parts) -> None:
     ]
     for rounds in histories:
         sessions.views_of_rounds = rounds
-        assert accounts.of(session) == account(session, rounds)
+        assert accounts.of(session).closed() == account(session, rounds)
 
 
 def test_what_was_committed_is_read_once(parts: Parts, monkeypatch) -> None:
@@ -75,7 +75,7 @@ def test_what_was_committed_is_read_once(parts: Parts, monkeypatch) -> None:
     real = sessions.rounds
     monkeypatch.setattr(sessions, "rounds", lambda *given: read.append(len(real(*given))) or real(*given))
     sessions.views_of_rounds.append(view(500))
-    assert accounts.of(session).total.tasks == sum(2 + (index % 3 == 0) for index in range(501))
+    assert accounts.of(session).closed().total.tasks == sum(2 + (index % 3 == 0) for index in range(501))
     assert sum(read) == 1
 
 

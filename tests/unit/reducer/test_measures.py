@@ -94,6 +94,9 @@ def test_figures_are_plain_json_with_the_numbers_of_the_rounds() -> None:
     found = spreads(rounds, "loss")
     mean = mean_figure(found, "loss")
     assert mean["data"][-1]["y"] == pytest.approx([1.5, 0.75, 0.5])
+    assert mean["layout"]["xaxis"]["dtick"] == 1  # each round once
+    many = spreads([measured(number, {"a": 1.0}) for number in range(100)], "loss")
+    assert "dtick" not in mean_figure(many, "loss")["layout"]["xaxis"]
     box = box_figure(found, "loss")["data"][0]
     assert box["x"] == [1, 2, 3] and box["median"] == pytest.approx([1.5, 0.75, 0.5])
     lines = client_figure(rounds, "loss")["data"]

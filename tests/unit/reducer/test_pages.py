@@ -22,6 +22,7 @@ HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 PAGES = [
     "/",
     "/accounting",
+    "/times",
     "/clients",
     "/context",
     "/dashboard",

@@ -31,7 +31,11 @@ def marks(**clients: list[tuple[str, float]]) -> Marks:
 
 
 def test_a_round_is_the_sum_of_its_parts() -> None:
-    parts = parts_of(view(), marks(one=[("training", 10.3), ("updated", 10.7)], two=[("training", 10.4)]))
+    told = [
+        LedgerEntry(client=client, task_id=client, state=LedgerState.UPDATED, sent_at=at)
+        for client, at in {"one": 10.2, "two": 10.3}.items()
+    ]
+    parts = parts_of(view(*told))
     assert parts == pytest.approx(
         {
             "waiting": 0.1,
@@ -44,7 +48,7 @@ def test_a_round_is_the_sum_of_its_parts() -> None:
         }
     )
     assert sum(parts.values()) == pytest.approx(TIMES["total"] / 1e3)
-    assert "dispatch" not in parts_of(view(), None)
+    assert "dispatch" not in parts_of(view())
     drawn = bars(parts, 100, 1.0)
     assert [bar.part for bar in drawn] == list(parts)
     assert drawn[-1].x + drawn[-1].width == pytest.approx(100, abs=0.1)

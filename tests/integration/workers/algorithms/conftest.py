@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.worker_backends import CONNECTS, Run, run_over
+from tests.support.worker_backends import NAMES, Run, connect_over, run_over
 
 
-@pytest.fixture(params=CONNECTS.values(), ids=CONNECTS.keys())
+@pytest.fixture(params=NAMES)
 def run(request: pytest.FixtureRequest) -> Run:
-    over: Callable[[int, Callable[[int], Any]], list[Any]] = partial(run_over, request.param)
+    over: Callable[[int, Callable[[int], Any]], list[Any]] = partial(run_over, connect_over(request))
     return over

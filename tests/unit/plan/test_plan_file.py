@@ -6,7 +6,7 @@ import pytest
 
 from fedn.cli.main import run
 from fedn.cli.plan import EXAMPLE
-from fedn.cli.plan_file import make_plan, parse_values, read_plan
+from fedn.plan.plan_file import make_plan, parse_values, read_plan
 from fedn.protocol.errors import InvalidInput, InvalidSettings
 
 

@@ -1,0 +1,5 @@
+"""Worker groups: chunks handed from worker to worker, spooled within bounds while a receiver is slow or away.
+
+A group meets at one combiner, its home. `pair` and `group` are the home's state and belong to its loop; `stream` serves
+one worker; `forward` hands a worker's stream on to a home elsewhere. What a frame means is the workers' own business.
+"""

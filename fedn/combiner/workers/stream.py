@@ -1,0 +1,155 @@
+"""One worker's stream at a combiner: who it is, what it says; at home here, or handed on to its home."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from fedn.combiner.auth import caller, check_peer_certificate, refuse
+from fedn.combiner.metrics import CombinerMetrics
+from fedn.combiner.options import HELLO_TIMEOUT_S, CombinerOptions
+from fedn.combiner.outbox import Outbox
+from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.combiner.workers.forward import Peers, forward
+from fedn.combiner.workers.group import Group
+from fedn.combiner.workers.groups import Groups
+from fedn.combiner.workers.pair import BASE_BYTES
+from fedn.network.convert import reason_to_wire
+from fedn.network.frames import Buffer, decode_control
+from fedn.network.generated import worker_pb2 as wire
+from fedn.network.tickets import TicketVerifier, WorkerTicket
+from fedn.network.tokens import Claims, TokenVerifier
+from fedn.network.worker_chunks import decode_chunk
+from fedn.plan.logs import bind
+from fedn.protocol.errors import FednError, Forbidden, InvalidInput
+
+_log = bind(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+_CONTROL_BYTES = 16 << 20
+"""Control messages that may wait for one worker, beside the chunks that its group's quota bounds."""
+
+
+@dataclass(frozen=True)
+class WorkerServices:
+    """What all streams of workers at a combiner share."""
+
+    options: CombinerOptions
+    verifier: TokenVerifier
+    tickets: TicketVerifier
+    groups: Groups
+    peers: Peers
+    metrics: CombinerMetrics
+
+
+class WorkerStream:
+    """An attached worker. Its life is `serve`."""
+
+    def __init__(self, hello: wire.WorkerHello, ticket: WorkerTicket, claims: Claims, services: WorkerServices) -> None:
+        self.ticket = ticket
+        self.instance = hello.instance
+        self._hello = hello
+        self._claims = claims
+        self._services = services
+        limits = services.options.workers
+        spooled = limits.spool_bytes + ticket.size * BASE_BYTES
+        # What the group may spool in all may be on its way to one worker, twice after a reconnect.
+        self._outbox = Outbox(stall_s=services.options.progress_s, max_bytes=2 * spooled + _CONTROL_BYTES, bundles=True)
+        self._token: TokenTimer | None = None
+
+    def send(self, message: bytes) -> None:
+        self._outbox.put(message)
+
+    def end(self, error: FednError) -> None:
+        self._outbox.end(farewell(error))
+
+    async def serve(self, context: Context) -> None:
+        """From the welcome to the end of the stream."""
+        group = self._services.groups.of(self.ticket)
+        group.attach(self, self._hello)
+        self._token = token = TokenTimer(self._services.verifier, self._claims, self.end)
+        where = {"group": self.ticket.group, "rank": self.ticket.rank}
+        _log.info("worker attached", extra=where)
+        reason = "the stream broke"
+        try:
+            reason = await run_stream(context, self._outbox, lambda message: self._receive(group, message), farewell)
+        finally:
+            token.cancel()
+            group.detach(self)
+            _log.info("worker detached", extra={**where, "reason": reason})
+
+    async def _receive(self, group: Group, message: Buffer) -> None:
+        chunk = decode_chunk(message)
+        if chunk is not None:
+            group.chunk(self, chunk, bytes(message))
+            return
+        frame = decode_control(wire.WorkerFrame, message)
+        match frame.WhichOneof("control"):
+            case "ack":
+                group.acknowledge(self, frame.ack.peer, frame.ack.sequence)
+            case "want":
+                group.want(self, frame.want.peer, frame.want.bytes)
+            case "leave":
+                group.leave(self, frame.leave.reason or "it failed" if frame.leave.failed else None)
+                self._outbox.end()
+            case "token" if self._token is not None:
+                self._token.renew(frame.token.token)
+            case _:
+                raise InvalidInput("bad_frame", "a worker's message means nothing here", fix="Update the worker.")
+
+
+async def attach(context: Context, services: WorkerServices) -> None:
+    """The RPC Attach: a worker's own stream."""
+    claims = caller()
+    await _serve(context, services, claims, claims.subject)
+
+
+async def relay(context: Context, services: WorkerServices) -> None:
+    """The RPC Relay: a worker's stream, by the combiner that it is attached to."""
+    await _serve(context, services, caller(), None)
+
+
+async def _serve(context: Context, services: WorkerServices, claims: Claims, client: str | None) -> None:
+    if services.options.mutual_tls:
+        try:
+            check_peer_certificate(context, claims)
+        except FednError as error:
+            await refuse(context, error)
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = await context.read()
+    except TimeoutError:
+        return
+    if not isinstance(message, bytes):
+        return
+    try:
+        hello = _hello(message)
+        ticket = services.tickets.verify(hello.ticket)
+        if client is not None and ticket.client != client:
+            raise Forbidden(
+                "name_not_yours",
+                f"the ticket is for {ticket.client!r}, and the token for {client!r}",
+                fix="Ask the reducer for a ticket with the same token.",
+                where={"group": ticket.group},
+            )
+        if client is not None and ticket.home != services.options.name:
+            with services.metrics.worker_streams_forwarded.track_inprogress():
+                await forward(context, message, ticket, services.peers, services.verifier, claims)
+            return
+        await WorkerStream(hello, ticket, claims, services).serve(context)
+    except FednError as error:
+        await context.write(farewell(error))
+
+
+def _hello(message: bytes) -> wire.WorkerHello:
+    frame = decode_control(wire.WorkerFrame, message)
+    if not frame.HasField("hello"):
+        raise InvalidInput("bad_frame", "the first message of a stream is a Hello", fix="Update the worker.")
+    return frame.hello
+
+
+def farewell(error: FednError) -> bytes:
+    """The Bye that tells a worker why its stream ends."""
+    return wire.WorkerFrame(bye={"problem": reason_to_wire(error)}).SerializeToString()
