@@ -22,6 +22,7 @@ BENCHMARKS = {
 """Run by default, in this order. Each module has `parse(arguments)` and `main(arguments)`, which returns a status."""
 ON_REQUEST = {
     "soak": "benchmarks.soak",
+    "convergence": "benchmarks.convergence.study",
     "simulate": "benchmarks.simulate",
     "peers": "benchmarks.peers.compare",
     "table": "benchmarks.tables",

@@ -20,6 +20,7 @@ from benchmarks import (
     soak,
     stores,
 )
+from benchmarks.convergence import study
 from benchmarks.counts import format_count
 from benchmarks.peers import verdict
 from benchmarks.results import Row, read
@@ -50,6 +51,7 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "relay": relay.table,
     "idle": idle.table,
     "scale": scale.table,
+    "convergence": study.table,
     "simulate": simulate.table,
     "soak": soak.table,
     "stores": stores.table,

@@ -4,13 +4,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import InvalidInput, NotFound, Unavailable
+from fedn.protocol.errors import NotFound, Unavailable
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.earlier import members_of
 from fedn.reducer.engine.gathered import forwards
 from fedn.reducer.engine.global_model import most_beside, rule_of
 from fedn.reducer.engine.part import RoundPart
@@ -156,7 +157,7 @@ class RoundRun:
             left_out=chosen.left_out,
             carrier=carrier,
         )
-        members = self._members()
+        members = members_of(rule_of(plan), self._context) if kind is RoundKind.TRAIN else None
         for combiner in members or ():
             assignments.setdefault(combiner, ())
         now = time.time()
@@ -185,29 +186,6 @@ class RoundRun:
             clients=len(cohort),
         )
         return held is not None
-
-    def _members(self) -> dict[str, tuple[str, ...]] | None:
-        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time.
-
-        InvalidInput (`updates_not_kept`) where a combiner keeps less of them than the rule goes by.
-        """
-        rule = rule_of(self._plan)
-        if self.record.kind is not RoundKind.TRAIN or not rule.lineage:
-            return None
-        found = self._context.roster.members(TaskKind.TRAIN)
-        members = {combiner: tuple(found[combiner]) for combiner in self._context.linked() if combiner in found}
-        for combiner in members:
-            connection = self._context.link(combiner).connection
-            if connection is not None and connection.updates_kept < rule.lineage:
-                raise InvalidInput(
-                    "updates_not_kept",
-                    f"the rule {rule.name} goes by {rule.lineage} earlier update(s) of each client, and the combiner "
-                    f"keeps {connection.updates_kept}",
-                    fix="Give the combiner an update store (its settings updates.kind and updates.lineage_length), or "
-                    "choose another rule.",
-                    where={"combiner": combiner},
-                )
-        return members
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""

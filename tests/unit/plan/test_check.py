@@ -109,4 +109,5 @@ def test_a_fault_of_an_optimizer_is_told_of_the_tier_that_it_is_for():
 
 def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
     assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
+    assert "fedrec" in faults(rule="fedrec", scheduler="asynchronous")["rule"]
     assert check_plan(SessionPlan(rule="fedrec", update_chain=["delta", "int8", "zstd"])).rule.name == "fedrec"

@@ -1,0 +1,98 @@
+"""A convergence study: schedulers on sites of different speeds, algorithms on sites of different data.
+
+Each session is that of a real federation: a reducer, a combiner, clients with their workers, TLS between them. One
+federation is started for each data set, and trains one session after another.
+
+  python -m benchmarks convergence --data digits --out results.jsonl
+  python -m benchmarks convergence --data fashion --parts schedulers --seeds 1
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from benchmarks.convergence import methods, schedulers
+from benchmarks.convergence.federation import PROBLEMS, open_federation
+from benchmarks.counts import parse_count
+from benchmarks.options import names_of, parser_of
+from benchmarks.results import Row, append
+
+PARTS = (schedulers.PART, methods.PART)
+
+
+def measure(data: str, given: argparse.Namespace) -> Iterator[Row]:
+    """The rows of a data set, as they come."""
+    seeds = range(1, given.seeds + 1)
+    with open_federation(PROBLEMS[data], given.clients) as federation:
+        if schedulers.PART in given.parts:
+            yield from schedulers.run(federation, data, names=given.only, seeds=seeds, seconds=given.seconds)
+        if methods.PART in given.parts:
+            yield from methods.run(
+                federation, data, names=given.only, settings=given.settings, seeds=seeds, rounds=given.rounds
+            )
+
+
+def table(rows: Sequence[Row]) -> str:
+    """A table for each part, data set and setting."""
+    parts = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        own = [row for row in rows if row["data"] == data]
+        if timed := [row for row in own if row["part"] == schedulers.PART]:
+            parts.append(f"{data}, schedulers:\n\n{schedulers.table(timed)}")
+        for setting in methods.SETTINGS:
+            of_it = [row for row in own if row.get("setting") == setting]
+            if counted := [row for row in of_it if row["part"] == methods.PART]:
+                parts.append(f"{data}, {setting}:\n\n{methods.table(counted)}")
+            if tried := [row for row in of_it if row["part"] == methods.GRID_PART]:
+                parts.append(f"{data}, {setting}, what was tried:\n\n{methods.grid_table(tried)}")
+    return "\n\n".join(parts)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of `main`."""
+    parser = parser_of("convergence", __doc__)
+    parser.add_argument("--data", type=names_of("data set", tuple(PROBLEMS)), default=("digits",), help="[digits]")
+    parser.add_argument("--parts", type=names_of("part", PARTS), default=PARTS, help=f"[default: {','.join(PARTS)}]")
+    parser.add_argument(
+        "--settings",
+        type=_settings,
+        default=tuple(methods.SETTINGS),
+        metavar="NAME;…",
+        help=f"of the methods: {'; '.join(methods.SETTINGS)} [default: all]",
+    )
+    parser.add_argument("--clients", type=parse_count, default=10, help="[default: 10]")
+    parser.add_argument("--seeds", type=parse_count, default=3, help="how many, from 1 on [default: 3]")
+    parser.add_argument("--seconds", type=float, help="of a scheduler's session [default: the data set's]")
+    parser.add_argument("--rounds", type=parse_count, help="of a method's session [default: the setting's]")
+    parser.add_argument(
+        "--only",
+        type=lambda text: tuple(part.strip() for part in text.split(",")),
+        default=(),
+        metavar="NAME,…",
+        help="schedulers whose names begin so, and methods of these names [default: all]",
+    )
+    return parser.parse_args(arguments)
+
+
+def _settings(text: str) -> tuple[str, ...]:
+    """Names, which have commas in them, with semicolons between."""
+    names = tuple(part.strip() for part in text.split(";"))
+    if unknown := [name for name in names if name not in methods.SETTINGS]:
+        known = "; ".join(methods.SETTINGS)
+        raise argparse.ArgumentTypeError(f"there is no setting {unknown[0]!r}; there are: {known}")
+    return names
+
+
+def main(arguments: Sequence[str]) -> int:
+    given = parse(arguments)
+    rows = []
+    for data in given.data:
+        for row in measure(data, given):
+            rows.append(row)
+            append(given.out, row)
+    print(table(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
