@@ -24,6 +24,7 @@ PAGES = [
     "explanation/aggregation.md",
     "explanation/trail.md",
     "explanation/workers.md",
+    "tutorials/workers.md",
     "reference/plan.md",
     "reference/rest.md",
     "reference/cli.md",
