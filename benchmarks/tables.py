@@ -51,7 +51,7 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "relay": relay.table,
     "idle": idle.table,
     "scale": scale.table,
-    "convergence": study.table,
+    **study.TABLES,
     "simulate": simulate.table,
     "soak": soak.table,
     "stores": stores.table,
