@@ -44,6 +44,18 @@ def health(timeout_s: float, settings: CombinerSettings) -> None:
     click.echo(f"the combiner serves at {check_combiner(settings, timeout_s)}")
 
 
+@combiner.command("forget-updates")
+@settings_options(CombinerSettings)
+def forget_updates(settings: CombinerSettings) -> None:
+    """Remove all that a combiner on this machine keeps of its clients' updates, in files or at Redis.
+
+    It must not run. It takes the same settings as `fedn combiner start`.
+    """
+    from fedn.combiner.main import forget_updates as forget  # heavy: only this command needs it
+
+    click.echo(f"Removed {forget(settings)} update(s).")
+
+
 @combiner.command("list")
 @reducer_options
 def list_combiners(api: APIClient, out: Output) -> None:

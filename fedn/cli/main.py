@@ -27,6 +27,7 @@ COMMANDS = {
     "combiner": ("fedn.cli.combiner:combiner", "Run a combiner; list and remove them."),
     "client": ("fedn.cli.client:client", "Run a client where data is; check that it would work."),
     "swarm": ("fedn.cli.swarm:swarm", "Thousands of light clients, to load a federation and measure it."),
+    "worker": ("fedn.cli.worker:worker", "Worker groups; run the workers of a script."),
     "events": ("fedn.cli.events:events", "What happened, and what happens."),
     "explain": ("fedn.cli.explain:explain_code", "What an error code means, and what to do."),
     "plan": ("fedn.cli.plan:plan", "What a session's plan may say."),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from fedn.aggregation.scaling.base import check_required
 from fedn.client.calls import Runtime, TaskCall, TaskOutcome
 from fedn.client.downloads import Downloads, Post
 from fedn.client.feedback import FeedbackFolder
@@ -217,6 +218,7 @@ class Tasks:
             if job.cancelled:
                 raise _cancelled()
             metadata = _metadata(job, self._client, outcome, (time.perf_counter() - started) * 1000)
+            check_required(metadata, task.required_metadata.items())
             if outcome.tensors is slot:
                 slot = None  # the spool has it
             return self._spool.put(metadata, outcome.object_id, outcome.tensors, outcome.size_bytes)

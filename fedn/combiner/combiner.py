@@ -73,6 +73,7 @@ class Combiner:
         self._admission = Admission(options.upload_memory_bytes, self._spool, options.slow_after_s)
         self._updates = open_update_store(options.updates, federation=options.federation, combiner=options.name)
         self._sending = SendGate(SEND_BYTES, options.slow_after_s)
+        self._lineages = Lineages(self._updates)
         services = RoundServices(
             clients=self._clients,
             objects=self._objects,
@@ -82,7 +83,7 @@ class Combiner:
             executor=self._executor,
             metrics=self.metrics,
             max_model_bytes=options.max_model_bytes,
-            lineages=Lineages(self._updates),
+            lineages=self._lineages,
         )
         self._rounds = Rounds(services, options.keep_result_s)
         self._epoch = Epoch()
@@ -108,6 +109,7 @@ class Combiner:
             clients=self._clients,
             rounds=self._rounds,
             objects=self._objects,
+            lineages=self._lineages,
             epoch=self._epoch,
         )
         self._groups = Groups(options.name, options.workers, self.metrics)
@@ -186,6 +188,7 @@ class Combiner:
 
     async def _close_parts(self) -> None:
         await self._looking.wait()
+        await self._lineages.wait_closed()
         await self._parking.wait()
         await self._rounds.close()
         await self._admission.close()

@@ -5,11 +5,13 @@ The aggregate follows from what the store holds, so it may be made anew from the
 the store lost something, when rounding may show.
 """
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from fedn.aggregation.lineage import LineageAggregate, LineageRule, Row
+from fedn.combiner.jobs import Jobs
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec, header_size, read_spec
 from fedn.plan.logs import bind
@@ -30,10 +32,7 @@ class Lineages:
     def __init__(self, store: UpdateStore | None) -> None:
         self._store = store
         self._current: Lineage | None = None
-
-    @property
-    def store(self) -> UpdateStore | None:
-        return self._store
+        self._forgetting = Jobs(lambda error: _log.warning(f"updates of a session stay in the store: {error}"))
 
     def of(self, session: str, rule: LineageRule) -> "Lineage":
         """The lineage of a session.
@@ -44,6 +43,17 @@ class Lineages:
         if self._current is None or self._current.session != session:
             self._current = Lineage(_enough(self._store, rule), session, rule)
         return self._current
+
+    def forget(self, session: str) -> None:
+        """The session is over for good: nothing is kept of it. Where the store is away, it goes with the next one."""
+        if self._current is not None and self._current.session == session:
+            self._current = None
+        if self._store is not None:
+            self._forgetting.start(asyncio.to_thread(self._store.reset, session))
+
+    async def wait_closed(self) -> None:
+        """Until nothing is being forgotten any more."""
+        await self._forgetting.wait()
 
 
 class Lineage:

@@ -15,11 +15,12 @@ from fedn.combiner.auth import caller
 from fedn.combiner.buffered import BufferedRound
 from fedn.combiner.clients import Clients, Peer
 from fedn.combiner.events import Listener
+from fedn.combiner.lineage import Lineages
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
-from fedn.combiner.options import HELLO_TIMEOUT_S, LINK_OUTBOX_BYTES, CombinerOptions
+from fedn.combiner.options import LINK_OUTBOX_BYTES, CombinerOptions
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
-from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.combiner.streams import TokenTimer, first_message, run_stream
 from fedn.network.convert import reason_to_wire, round_from_wire, round_to_wire, spec_from_wire
 from fedn.network.frames import Buffer, decode_control, decode_piece
 from fedn.network.generated import combiner_pb2 as wire
@@ -57,6 +58,7 @@ class LinkServices:
     clients: Clients
     rounds: Rounds
     objects: ObjectCache
+    lineages: Lineages
     epoch: Epoch
 
 
@@ -186,6 +188,8 @@ class ReducerLink:
                 self._token.renew(frame.token.token)
             case "detach":
                 self._detach(frame.detach)
+            case "forget_session":
+                self._services.lineages.forget(frame.forget_session.session)
             case "hello":
                 raise InvalidInput("bad_frame", "a second LinkHello came on a stream", fix="Open a new stream.")
 
@@ -294,12 +298,8 @@ def _problem(error: FednError) -> bytes:
 async def link(context: Context, services: LinkServices) -> None:
     """The RPC Link."""
     claims = caller()
-    try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            message = await context.read()
-    except TimeoutError:
-        return
-    if not isinstance(message, bytes):
+    message = await first_message(context)
+    if message is None:
         return
     reducer: ReducerLink | None = None
     try:

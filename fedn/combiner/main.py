@@ -23,7 +23,8 @@ from fedn.network.tokens import Role, TokenVerifier
 from fedn.plan.garbage import garbage_schedule
 from fedn.plan.logs import bind, configure_logging
 from fedn.plan.settings import CombinerSettings
-from fedn.protocol.errors import Conflict, FednError, LimitExceeded
+from fedn.protocol.errors import Conflict, FednError, InvalidInput, LimitExceeded
+from fedn.stores.open import open_update_store
 
 _log = bind(__name__)
 
@@ -94,6 +95,31 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
                     await registration.run(announcement, lambda: (combiner.attached_clients, combiner.rounds))
         finally:
             registration.close()
+
+
+def forget_updates(settings: CombinerSettings) -> int:
+    """Removes all that the combiner keeps of its clients' updates; how many there were.
+
+    Raises:
+        Conflict: (`data_dir_in_use`) it runs.
+        InvalidInput: (`nothing_kept`) its settings keep nothing that outlives it, or it never enrolled.
+        StoreUnavailable: the store does not answer.
+    """
+    with Identity(settings.data_dir, settings.name, Role.COMBINER) as identity:
+        if settings.updates.kind in {"memory", "off"} or not identity.enrolled:
+            raise InvalidInput(
+                "nothing_kept",
+                "this combiner keeps no updates that outlive its process",
+                fix="Give the settings that it is started with; only the kinds files and redis outlive it.",
+                where={"combiner": settings.name, "updates.kind": settings.updates.kind},
+            )
+        store = open_update_store(settings.updates, federation=identity.federation, combiner=settings.name)
+        assert store is not None  # only of the kind off
+        with contextlib.closing(store):
+            store.sessions()
+            count = store.statistics.entries
+            store.expunge()
+    return count
 
 
 def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool, token: Callable[[], str]) -> Combiner:

@@ -56,7 +56,8 @@ class Round:
         self.tasks = {task.task_id: OpenTask(task) for task in spec.tasks}
         self._services = services
         self._results = Results(spec, services, self)
-        self._needs = {key for task in spec.tasks for key in (task.brings_model, task.package_id)} - {""}
+        named = {key for task in spec.tasks for key in (task.brings_model, task.package_id)}
+        self._needs = {*named, spec.optimizer_state_id} - {""}
         self._dispatch = Dispatch(self, services)
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
@@ -140,6 +141,11 @@ class Round:
     def remaining_s(self) -> float:
         """Seconds to the deadline."""
         return self._deadline_at - self._loop.time()
+
+    @property
+    def required(self) -> Sequence[tuple[str, str]]:
+        """(field, who needs it) of the metadata that every update must have."""
+        return self._results.required
 
     @property
     def update_bytes(self) -> int | None:

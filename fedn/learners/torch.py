@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
+from fedn.client.batches import Steps
 from fedn.client.learner import Learner, Metrics, TaskContext
 from fedn.client.proximal import Proximal
-from fedn.learners.steps import Steps, rate_parameter, whole_parameter
+from fedn.learners.steps import rate_parameter, repeated, watched, whole_parameter
 from fedn.protocol.errors import InvalidInput
 
 Loaders = Any
@@ -80,15 +81,17 @@ class ModuleLearner(Learner):
         optimizer = self._prepared(context)
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         near = Proximal.of(context, parameters)
-        steps = Steps(context, num_examples=_size(loader, context), steps_per_epoch=len(loader), epochs=self._epochs)
+        epochs = whole_parameter(context, "epochs", self._epochs)
+        steps = Steps(_size(loader, context), len(loader), epochs, step_budget=context.step_budget)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
-        for batch in steps.over(lambda: loader, lambda: {"train_loss": float(total) / steps.done}):
+        batches = steps.over(repeated(loader))
+        for batch in watched(context, steps, batches, lambda: {"train_loss": float(total) / steps.steps}):
             loss = self.batch_loss(_onto(batch, self._device))
             total.add_(loss.detach())
             optimizer.zero_grad()
             (loss + near.penalty(parameters) if near.mu else loss).backward()
             optimizer.step()
-        return self.get_weights(), {"train_loss": float(total) / max(1, steps.done)}, steps.metadata()
+        return self.get_weights(), {"train_loss": float(total) / max(1, steps.steps)}, steps.metadata()
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[Metrics, int]:
         """Means over the site's test data, by examples."""

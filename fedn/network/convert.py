@@ -114,6 +114,7 @@ def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Tas
         encoded_model_id=task.encoded_model_id,
         input_id=task.input_id,
         extras=extras_to_wire(task.extras),
+        required_metadata=task.required_metadata,
         counted=0 if task.last_counted is None else task.last_counted + 1,
     )
 
@@ -144,6 +145,7 @@ def task_from_wire(message: wire.Task) -> TaskSpec:
         encoded_model_id=message.encoded_model_id,
         input_id=message.input_id,
         extras=extras_from_wire(message.extras),
+        required_metadata=dict(message.required_metadata),
         last_counted=message.counted - 1 if message.counted else None,
     )
 
@@ -219,6 +221,9 @@ def spec_to_wire(spec: RoundSpec) -> link.StartRound:
         scaling_options_json=json.dumps(spec.scaling_options),
         sum_dtype=spec.sum_dtype,
         deterministic=spec.deterministic,
+        combiner_optimizer=spec.combiner_optimizer,
+        combiner_optimizer_options_json=json.dumps(spec.combiner_optimizer_options),
+        optimizer_state_id=spec.optimizer_state_id,
         members=None if spec.members is None else link.Members(clients=spec.members),
         required_metadata=spec.required_metadata,
         buffered=spec.buffered,
@@ -240,6 +245,11 @@ def spec_from_wire(message: link.StartRound) -> RoundSpec:
             scaling_options=_json_object(message.scaling_options_json, "scaling_options_json"),
             sum_dtype=message.sum_dtype,
             deterministic=message.deterministic,
+            combiner_optimizer=message.combiner_optimizer,
+            combiner_optimizer_options=_json_object(
+                message.combiner_optimizer_options_json, "combiner_optimizer_options_json"
+            ),
+            optimizer_state_id=message.optimizer_state_id,
             members=tuple(message.members.clients) if message.HasField("members") else None,
             required_metadata=dict(message.required_metadata),
             buffered=message.buffered,

@@ -84,6 +84,8 @@ class TaskSpec(Frozen):
     """Digest of the object that brings the model with `extras` behind it; empty: the model comes alone."""
     extras: Sections = ()
     """Extra state that the rule carries; a train task is answered with a section for each."""
+    required_metadata: dict[str, str] = Field(default_factory=dict)
+    """Fields of a training's metadata that must be above 0, each with who needs it; set by the combiner that asks."""
     last_counted: int | None = Field(default=None, ge=0)
     """Index of the session's last round whose model counts an update of this client; None: there is none."""
 

@@ -205,6 +205,10 @@ class Sessions:
             return None
         return session_view(current.record)
 
+    def chosen(self, session: str | None) -> SessionView | None:
+        """That one; where none is named, the running one, or else the latest, if there is any."""
+        return self.get(session) if session else self.running() or next(iter(self.list(1)), None)
+
     def rounds(
         self,
         session: str,

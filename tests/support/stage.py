@@ -133,6 +133,8 @@ class Site:
     answers: asyncio.Event | None = None
     says: dict[str, object] = field(default_factory=dict)
     """More of an update's metadata."""
+    shrinks: float = 1.0
+    """What the model is multiplied by before `step` is added."""
     rests_after: int | None = None
     """Train tasks after which it is silent, until told to go on."""
     budgets: list[int] = field(default_factory=list)
@@ -147,6 +149,9 @@ class Site:
                 await self.answers.wait()
                 await self._answer(task)
 
+    def _trained(self, array: np.ndarray) -> np.ndarray:
+        return np.asarray(self.shrinks * array + self.step).astype(array.dtype)
+
     async def _answer(self, task: common_pb2.Task) -> None:
         base = decode(bytes(self.wire.objects[task.model_id])) if task.model_id else {}
         mean = {"mean": float(base["w"].mean())} if base else {}
@@ -156,7 +161,7 @@ class Site:
                 self.budgets.append(task.step_budget)
                 if self.trained == self.rests_after:
                     self.answers.clear()
-                update = encode({name: array + np.asarray(self.step, array.dtype) for name, array in base.items()})
+                update = encode({name: self._trained(array) for name, array in base.items()})
                 metrics = {"loss": self.step}
                 await self.wire.answer(
                     task, bytes(update), num_examples=self.examples, metrics=metrics, validation=mean, **self.says

@@ -32,7 +32,7 @@ LEDGER_STATE_FAILED: LedgerState
 LEDGER_STATE_DISCONNECTED: LedgerState
 
 class ReducerFrame(_message.Message):
-    __slots__ = ("offset", "data", "frames", "padding", "hello", "start", "watch", "close", "extend", "cancel", "commit_ack", "object", "missing", "fetch", "ping", "token", "detach", "hand_up", "hand_up_ack")
+    __slots__ = ("offset", "data", "frames", "padding", "hello", "start", "watch", "close", "extend", "cancel", "commit_ack", "object", "missing", "fetch", "ping", "token", "detach", "hand_up", "hand_up_ack", "forget_session")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +52,7 @@ class ReducerFrame(_message.Message):
     DETACH_FIELD_NUMBER: _ClassVar[int]
     HAND_UP_FIELD_NUMBER: _ClassVar[int]
     HAND_UP_ACK_FIELD_NUMBER: _ClassVar[int]
+    FORGET_SESSION_FIELD_NUMBER: _ClassVar[int]
     offset: int
     data: bytes
     frames: _containers.RepeatedScalarFieldContainer[bytes]
@@ -71,7 +72,8 @@ class ReducerFrame(_message.Message):
     detach: DetachClient
     hand_up: HandUp
     hand_up_ack: HandUpAck
-    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[LinkHello, _Mapping]] = ..., start: _Optional[_Union[StartRound, _Mapping]] = ..., watch: _Optional[_Union[WatchRound, _Mapping]] = ..., close: _Optional[_Union[CloseRound, _Mapping]] = ..., extend: _Optional[_Union[ExtendRound, _Mapping]] = ..., cancel: _Optional[_Union[CancelRound, _Mapping]] = ..., commit_ack: _Optional[_Union[CommitAck, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[LinkTokenRenewal, _Mapping]] = ..., detach: _Optional[_Union[DetachClient, _Mapping]] = ..., hand_up: _Optional[_Union[HandUp, _Mapping]] = ..., hand_up_ack: _Optional[_Union[HandUpAck, _Mapping]] = ...) -> None: ...
+    forget_session: ForgetSession
+    def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[LinkHello, _Mapping]] = ..., start: _Optional[_Union[StartRound, _Mapping]] = ..., watch: _Optional[_Union[WatchRound, _Mapping]] = ..., close: _Optional[_Union[CloseRound, _Mapping]] = ..., extend: _Optional[_Union[ExtendRound, _Mapping]] = ..., cancel: _Optional[_Union[CancelRound, _Mapping]] = ..., commit_ack: _Optional[_Union[CommitAck, _Mapping]] = ..., object: _Optional[_Union[_common_pb2.ObjectBegin, _Mapping]] = ..., missing: _Optional[_Union[_common_pb2.ObjectMissing, _Mapping]] = ..., fetch: _Optional[_Union[_common_pb2.ObjectFetch, _Mapping]] = ..., ping: _Optional[_Union[_common_pb2.Ping, _Mapping]] = ..., token: _Optional[_Union[LinkTokenRenewal, _Mapping]] = ..., detach: _Optional[_Union[DetachClient, _Mapping]] = ..., hand_up: _Optional[_Union[HandUp, _Mapping]] = ..., hand_up_ack: _Optional[_Union[HandUpAck, _Mapping]] = ..., forget_session: _Optional[_Union[ForgetSession, _Mapping]] = ...) -> None: ...
 
 class LinkFrame(_message.Message):
     __slots__ = ("offset", "data", "frames", "padding", "welcome", "attached", "client", "status", "refused", "event", "object", "missing", "pong", "problem")
@@ -167,7 +169,7 @@ class ClientChanged(_message.Message):
     def __init__(self, client: _Optional[_Union[AttachedClient, _Mapping]] = ..., attached: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StartRound(_message.Message):
-    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered", "members")
+    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered", "members", "combiner_optimizer", "combiner_optimizer_options_json", "optimizer_state_id")
     class RequiredMetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +191,9 @@ class StartRound(_message.Message):
     REQUIRED_METADATA_FIELD_NUMBER: _ClassVar[int]
     BUFFERED_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    COMBINER_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    COMBINER_OPTIMIZER_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_STATE_ID_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     tasks: _containers.RepeatedCompositeFieldContainer[_common_pb2.Task]
     deadline_s: float
@@ -203,7 +208,10 @@ class StartRound(_message.Message):
     required_metadata: _containers.ScalarMap[str, str]
     buffered: bool
     members: Members
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
+    combiner_optimizer: str
+    combiner_optimizer_options_json: str
+    optimizer_state_id: str
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ..., members: _Optional[_Union[Members, _Mapping]] = ..., combiner_optimizer: _Optional[str] = ..., combiner_optimizer_options_json: _Optional[str] = ..., optimizer_state_id: _Optional[str] = ...) -> None: ...
 
 class Members(_message.Message):
     __slots__ = ("clients",)
@@ -292,6 +300,12 @@ class CommitAck(_message.Message):
     ROUND_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ...) -> None: ...
+
+class ForgetSession(_message.Message):
+    __slots__ = ("session",)
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    def __init__(self, session: _Optional[str] = ...) -> None: ...
 
 class DetachClient(_message.Message):
     __slots__ = ("client", "problem")

@@ -50,7 +50,14 @@ class Codec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id", "input_id", "extras", "counted")
+    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id", "input_id", "extras", "required_metadata", "counted")
+    class RequiredMetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -68,6 +75,7 @@ class Task(_message.Message):
     ENCODED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     INPUT_ID_FIELD_NUMBER: _ClassVar[int]
     EXTRAS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRED_METADATA_FIELD_NUMBER: _ClassVar[int]
     COUNTED_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     client: str
@@ -86,8 +94,9 @@ class Task(_message.Message):
     encoded_model_id: str
     input_id: str
     extras: _containers.RepeatedCompositeFieldContainer[Section]
+    required_metadata: _containers.ScalarMap[str, str]
     counted: int
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ..., input_id: _Optional[str] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., counted: _Optional[int] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ..., input_id: _Optional[str] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., counted: _Optional[int] = ...) -> None: ...
 
 class Section(_message.Message):
     __slots__ = ("name", "size_bytes")

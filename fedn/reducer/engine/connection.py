@@ -306,6 +306,10 @@ class Connection:
         for name in gone:
             self._outbox.put_lazily(_commit_ack(name))
 
+    def forget_session(self, session: str) -> None:
+        """Lets the combiner forget what it keeps of the clients' updates."""
+        self._send(link.ReducerFrame(forget_session=link.ForgetSession(session=session)))
+
     def detach_client(self, client: str, code: str, message: str) -> None:
         problem = wire.Problem(code=code, message=message, retryable=True)
         self._send(link.ReducerFrame(detach=link.DetachClient(client=client, problem=problem)))

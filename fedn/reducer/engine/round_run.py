@@ -4,15 +4,16 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import InvalidInput, NotFound, Unavailable
+from fedn.protocol.errors import NotFound, Unavailable
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState, StepBudgets
 from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult, RoundAttempt
 from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.earlier import members_of
 from fedn.reducer.engine.gathered import forwards
-from fedn.reducer.engine.global_model import rule_of
+from fedn.reducer.engine.global_model import most_beside, rule_of
 from fedn.reducer.engine.part import RoundPart
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import RoundRecord, load_round, round_documents, spent_so_far
@@ -22,6 +23,7 @@ from fedn.scheduling.base import Scheduler
 from fedn.scheduling.cohort import select_cohort
 from fedn.scheduling.selection.base import Cohort, Draw, Selector
 
+_NO_STATES: Mapping[str, str] = {}
 _ENDED = {RoundState.COMMITTED, RoundState.FAILED, RoundState.CANCELLED}
 
 
@@ -67,6 +69,7 @@ class RoundRun:
         number: int,
         base_model_id: str,
         carrier: Carrier | None = None,
+        optimizer_states: Mapping[str, str] = _NO_STATES,
         *,
         fetches: bool = True,
         adopts: bool = False,
@@ -75,12 +78,13 @@ class RoundRun:
 
         Args:
             carrier: what brings the base model, where the rule has extra state.
+            optimizer_states: combiner to the digest of its optimizer's state.
             fetches: whether a combiner model is fetched even where it is the only one; else `part` does it.
             adopts: whether to go on with an attempt that an earlier process started and did not come to write down. Who
                 was asked is worked out again: a client that came or went meanwhile is late, or costs the attempt.
         """
         name = self.record.name.model_copy(update={"attempt": number})
-        again = await self._open(name, base_model_id, carrier, adopts=adopts)
+        again = await self._open(name, base_model_id, carrier, optimizer_states, adopts=adopts)
         return await self._execute(again=again, fetches=fetches)
 
     async def reattach(self, record: RoundRecord, *, fetches: bool = True) -> AttemptResult:
@@ -110,7 +114,15 @@ class RoundRun:
         ]
         return max(held, key=lambda name: (name.epoch, name.attempt), default=None)
 
-    async def _open(self, name: RoundName, base_model_id: str, carrier: Carrier | None, *, adopts: bool) -> bool:
+    async def _open(
+        self,
+        name: RoundName,
+        base_model_id: str,
+        carrier: Carrier | None,
+        optimizer_states: Mapping[str, str],
+        *,
+        adopts: bool,
+    ) -> bool:
         """Decides who does what; whether that is an attempt which runs already."""
         plan, kind = self._plan, self.record.kind
         started = time.time()
@@ -145,7 +157,7 @@ class RoundRun:
             left_out=chosen.left_out,
             carrier=carrier,
         )
-        members = self._members()
+        members = members_of(rule_of(plan), self._context) if kind is RoundKind.TRAIN else None
         for combiner in members or ():
             assignments.setdefault(combiner, ())
         now = time.time()
@@ -157,6 +169,7 @@ class RoundRun:
                 "assignments": assignments,
                 "members": members,
                 "step_budgets": budgets,
+                "optimizer_states": dict(optimizer_states),
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -173,29 +186,6 @@ class RoundRun:
             clients=len(cohort),
         )
         return held is not None
-
-    def _members(self) -> dict[str, tuple[str, ...]] | None:
-        """Whose earlier updates count at which combiner; also at those whose clients are not asked this time.
-
-        InvalidInput (`updates_not_kept`) where a combiner keeps less of them than the rule goes by.
-        """
-        rule = rule_of(self._plan)
-        if self.record.kind is not RoundKind.TRAIN or not rule.lineage:
-            return None
-        found = self._context.roster.members(TaskKind.TRAIN)
-        members = {combiner: tuple(found[combiner]) for combiner in self._context.linked() if combiner in found}
-        for combiner in members:
-            connection = self._context.link(combiner).connection
-            if connection is not None and connection.updates_kept < rule.lineage:
-                raise InvalidInput(
-                    "updates_not_kept",
-                    f"the rule {rule.name} goes by {rule.lineage} earlier update(s) of each client, and the combiner "
-                    f"keeps {connection.updates_kept}",
-                    fix="Give the combiner an update store (its settings updates.kind and updates.lineage_length), or "
-                    "choose another rule.",
-                    where={"combiner": combiner},
-                )
-        return members
 
     def _instances(self, combiners: Iterable[str]) -> dict[str, str]:
         """The processes that will be told to start, as far as they are linked."""
@@ -299,9 +289,10 @@ class RoundRun:
                     max(1.0, record.deadline_at - time.time()),
                     self._scheduler.required if record.kind is RoundKind.TRAIN else (),
                     None if record.members is None else record.members.get(combiner, ()),
+                    record.optimizer_states.get(combiner, ""),
                 ),
                 self._context.objects,
-                max_model_bytes=self._context.max_model_bytes,
+                max_model_bytes=self._context.max_model_bytes * most_beside(self._plan),
                 on_ledger=attempt.note,
                 on_instance=self.note_instance,
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.
@@ -424,7 +415,9 @@ def settled_ledger(ledger: Sequence[LedgerEntry], entry: TrailEntry) -> tuple[Le
     closed = []
     for before in ledger:
         change: dict[str, object] = {}
-        if before.client in updates:
+        # Who was not asked, or ended otherwise, counts by an update of an earlier round.
+        answered = before.state is LedgerState.UPDATED or not before.state.final
+        if before.client in updates and answered:
             change = {"state": LedgerState.UPDATED, "update_id": updates[before.client], "reason": None}
         elif not before.state.final:
             change = {"state": LedgerState.LATE, "reason": unknown, "updated_at": entry.time}

@@ -1,6 +1,7 @@
 """A running session: round after round until its plan is fulfilled, it is stopped, or it cannot go on."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Collection, Coroutine, Mapping, Sequence
@@ -17,6 +18,7 @@ from fedn.reducer.engine.asynchronous import AsynchronousTraining
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.carrier import carry
 from fedn.reducer.engine.commit import record_validations
+from fedn.reducer.engine.connection import LinkDown
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.global_model import (
     GlobalModel,
@@ -71,7 +73,16 @@ class SessionRun:
             log.warning("session %s failed: %s", self.record.id, error)
             await self._end(SessionState.FAILED, Reason(code=error.code, message=str(error), fix=error.fix))
         else:
+            self._let_updates_go()
             await self._end(SessionState.FINISHED, None, self._because or _ALL_DONE)
+
+    def _let_updates_go(self) -> None:
+        """What combiners kept for this session is of no use to another; a combiner that is away learns it from that."""
+        for combiner in self._context.linked() if rule_of(self._plan).lineage else ():
+            connection = self._context.link(combiner).connection
+            if connection is not None:
+                with contextlib.suppress(LinkDown):
+                    connection.forget_session(self.record.id)
 
     async def stop(self) -> None:
         """After `run` was cancelled because somebody wants the session to stop."""
@@ -195,7 +206,7 @@ class SessionRun:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
         context, plan, rule = self._context, self._plan, rule_of(self._plan)
         model = global_model(entry.model_id, spec)
-        if plan.server_optimizer is None and not rule.extras:
+        if plan.server_optimizer is None and plan.combiner_optimizer is None and not rule.extras:
             return model
         kept: States = {}
         if entry.state_id:

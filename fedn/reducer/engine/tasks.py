@@ -116,14 +116,18 @@ def round_spec(
     deadline_s: float,
     required: Iterable[str],
     members: tuple[str, ...] | None = None,
+    optimizer_state_id: str = "",
 ) -> RoundSpec:
     """What one combiner is told.
 
     Args:
         deadline_s: seconds from now.
         required: fields of an update's metadata that the scheduler needs.
+        optimizer_state_id: of this combiner's optimizer; empty where it has none yet.
         members: clients whose earlier updates count there; None where the rule does not go by such.
     """
+    trains = any(task.kind is TaskKind.TRAIN for task in tasks)
+    optimizer = plan.combiner_optimizer if trains else None
     return RoundSpec(
         name=name,
         tasks=tasks,
@@ -137,5 +141,8 @@ def round_spec(
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
         members=members,
+        combiner_optimizer=optimizer.name if optimizer is not None else "",
+        combiner_optimizer_options=optimizer.options if optimizer is not None else {},
+        optimizer_state_id=optimizer_state_id if optimizer is not None else "",
         required_metadata=dict.fromkeys(sorted(required), f"the scheduler {plan.scheduler.name}"),
     )

@@ -86,7 +86,7 @@ class Exchange:
                     fix="Send it in parts, or raise the combiner's worker_message_bytes.",
                 )
             pair = self._pair(receiver)
-            self._wait(lambda: receiver in self._gone or _has_room(pair, len(frame)), receiver)
+            self._wait(lambda: self._closing or receiver in self._gone or _has_room(pair, len(frame)), receiver)
             self._check_open()
             if receiver in self._gone:
                 raise self._gone[receiver].without_frames()
@@ -114,6 +114,7 @@ class Exchange:
             if self._closing:
                 return False
             self._closing = True
+            self._changed.notify_all()
         self._mailbox.close()
         for sender in tuple(self._incoming):
             self._ask_drain(sender)
@@ -270,6 +271,8 @@ class Exchange:
             self._gone[peer.rank] = _lost(peer.rank, peer.reason) if failed else finished(peer.rank)
             if peer.rank in self._outgoing:
                 self._outgoing[peer.rank].drop()
+            if peer.rank in self._incoming:
+                self._incoming[peer.rank].abandon()
             self._changed.notify_all()
         self._mailbox.depart(peer.rank, peer.reason if failed else None)
 

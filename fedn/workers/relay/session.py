@@ -85,7 +85,8 @@ class Session:
                 _LOG.info("worker %d of %s: %s", self._place.rank, self._place.group, error)
                 # Most cuts are short: the same combiner once more. Then the reducer is asked for another one.
                 again = self._welcomed_at > tried_at
-                avoid = () if again or isinstance(error, SaidBye) else (self._place.endpoint.combiner,)
+                knows_us = isinstance(error, SaidBye) and error.code != "home_unreachable"
+                avoid = () if again or knows_us else (self._place.endpoint.combiner,)
                 if again:
                     backoff.reset()
                 await asyncio.sleep(backoff.next_s())

@@ -40,8 +40,10 @@ PAGES = [
     "how-to/use-your-framework.md",
     "how-to/write-a-learner.md",
     "how-to/correct-client-drift.md",
+    "how-to/split-data.md",
     "how-to/grow-a-forest.md",
     "how-to/write-a-compute-package.md",
+    "how-to/run-workers.md",
     "how-to/load-a-federation.md",
 ]
 """In this order, in one folder: as a reader would go through them."""

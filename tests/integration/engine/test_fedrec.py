@@ -122,6 +122,8 @@ def test_partial_cohorts_over_two_combiners_give_the_mean_of_the_latest_models(t
             assert counted[2:] == ["abc"] * 4
             assert (await scene.ended(session)).state == "finished"
             check_models(scene, session)
+            kept = [combiner._updates for combiner in scene.combiners.values()]
+            await scene.until(lambda: not any(one.statistics.entries for one in kept), "nothing is kept any more")
             idle = next(name for name in STEPS if ledger_of(scene.tier1, session, 5)[name][0] == "not_selected")
             reason = reason_of(scene, session, 5, idle)
             assert reason.code == "not_in_cohort" and reason.message.endswith("its update of an earlier round counts")

@@ -10,18 +10,25 @@ import pytest
 from fedn.protocol.errors import InvalidInput
 from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
+from tests.support.mpi_job import MpiJob, mpi_job
 from tests.support.worker_backends import NAMES, connect_over
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module")
+def job() -> Iterator[MpiJob]:
+    with mpi_job(4) as job:
+        yield job
+
+
+@pytest.fixture(params=[*NAMES, "mpi"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    make = connect_over(request)
     made: list[Backend] = []
+    start = request.getfixturevalue("job").connect if request.param == "mpi" else connect_over(request)
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
-        workers: Sequence[Backend] = make(size, stall_s)
+        workers: Sequence[Backend] = start(size, stall_s)
         made.extend(workers)
         return workers
 

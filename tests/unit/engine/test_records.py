@@ -104,6 +104,24 @@ def test_an_open_ledger_is_closed_by_what_the_trail_says():
     assert closed[2].reason == reason
 
 
+def test_who_counts_by_an_earlier_update_is_not_taken_for_one_that_answered():
+    record = large_record(1)
+    entry = TrailEntry(
+        federation="f",
+        index=1,
+        kind=EntryKind.ROUND,
+        epoch=1,
+        model_id=MODEL,
+        combiner_models=record.combiner_models,
+        time=5.0,
+        previous="",
+    )
+    client = record.combiner_models[0].contributions[0].client
+    for state in (LedgerState.NOT_SELECTED, LedgerState.FAILED):
+        before = LedgerEntry(client=client, state=state)
+        assert settled_ledger([before], entry) == (before,)
+
+
 def test_what_is_written_of_a_round_is_what_its_payloads_say(tmp_path):
     record = large_record(3)
     metadata = record.ledger[0].metadata.model_copy(update={"metrics": {"loss": math.nan, 'µ "x"': math.inf}})
