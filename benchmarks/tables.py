@@ -55,7 +55,7 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "workers": workers.table,
     "idle": idle.table,
     "scale": scale.table,
-    "convergence": study.table,
+    **study.TABLES,
     "simulate": simulate.table,
     "soak": soak.table,
     "stores": stores.table,

@@ -77,7 +77,7 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
-    if plan.combiner_optimizer is not None:
+    if plan.combiner_optimizer is not None and not rule.encrypts:
         yield from _combiner_optimizer_faults(rule, plan)
     if rule.extras:
         yield from _extra_faults(rule, plan)

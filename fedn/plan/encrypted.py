@@ -20,6 +20,8 @@ def encrypted_faults(rule: Any, scheduler: Any, plan: SessionPlan) -> Iterator[F
         yield _fault("model_chain", "codecs of models are applied by servers, which cannot read the encrypted ones")
     if plan.server_optimizer is not None:
         yield _fault("server_optimizer", "a server optimizer computes with the mean, which no server can read")
+    if plan.combiner_optimizer is not None:
+        yield _fault("combiner_optimizer", "an optimizer of combiners computes with means, which no server can read")
     if plan.sum_dtype != "float64":
         yield _fault("sum_dtype", "encrypted updates are summed as integers, not in floating point")
     if plan.deterministic:

@@ -12,6 +12,7 @@ REFUSED = [
     ({"update_chain": ["zstd"]}, "update_chain", "codecs of updates are undone by servers"),
     ({"model_chain": ["float16"]}, "model_chain", "codecs of models are applied by servers"),
     ({"server_optimizer": {"name": "adam"}}, "server_optimizer", "computes with the mean"),
+    ({"combiner_optimizer": {"name": "adam"}}, "combiner_optimizer", "which no server can read"),
     ({"sum_dtype": "float32"}, "sum_dtype", "not in floating point"),
     ({"deterministic": True}, "deterministic", "encryption is random"),
     ({"scheduler": "asynchronous"}, "scheduler", "weights of staleness"),
