@@ -46,7 +46,7 @@ class Mailbox:
         """
         with self._changed:
             deadline = None if stall_s is None else time.monotonic() + stall_s
-            while not self._closed and not self._has_room(sender, len(frame)):
+            while not self._closed and not self.has_room(sender, len(frame)):
                 if sender == self._owner:
                     raise PeerUnavailable(
                         "peer_stalled", "A worker's messages to itself are full", fix="Take them before sending more."
@@ -100,9 +100,11 @@ class Mailbox:
             self._changed.notify_all()
             return was_open
 
-    def _has_room(self, sender: int, size_bytes: int) -> bool:
-        waiting = self._frames[sender]
-        return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
+    def has_room(self, sender: int, size_bytes: int) -> bool:
+        """Whether a frame of so many bytes would not have to wait."""
+        with self._changed:
+            waiting = self._frames[sender]
+            return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
 
 
 def stalled(rank: int, sender: int, stall_s: float) -> PeerUnavailable:
