@@ -19,9 +19,9 @@ sandbox: $(VENV)/.sandbox  ## a whole federation on this machine trains the digi
 test: $(VENV)/.test  ## all tests but those of a browser, Docker, Node.js, PyTorch, TensorFlow (ARGS="tests/unit -x")
 	$(BIN)/python -m pytest -m "not frameworks and not docker and not browser and not node" $(ARGS)
 
-test-node: $(VENV)/.test  ## the client in JavaScript in a real federation; needs Node.js 20.15 or newer, with npm
+test-node: $(VENV)/.test  ## the client in JavaScript in a real federation; needs Node.js 18.20 or newer, with npm
 	@for program in node npm; do command -v $$program >/dev/null || { \
-	  echo "$$program is not installed. The client in JavaScript needs Node.js 20.15 or newer, with npm:"; \
+	  echo "$$program is not installed. The client in JavaScript needs Node.js 18.20 or newer, with npm:"; \
 	  echo "on Debian and Ubuntu, apt-get install nodejs npm; elsewhere see nodejs.org. Then run make again."; \
 	  exit 1; }; done
 	$(BIN)/python -m pytest -m node tests/node $(ARGS)

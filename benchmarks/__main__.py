@@ -11,8 +11,10 @@ BENCHMARKS = {
     "rounds": "benchmarks.rounds",
     "aggregation": "benchmarks.aggregation",
     "codecs": "benchmarks.codecs",
+    "secagg": "benchmarks.secagg",
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
+    "workers": "benchmarks.workers",
     "idle": "benchmarks.idle",
     "dashboards": "benchmarks.dashboards",
     "scale": "benchmarks.scale",
@@ -22,6 +24,7 @@ BENCHMARKS = {
 """Run by default, in this order. Each module has `parse(arguments)` and `main(arguments)`, which returns a status."""
 ON_REQUEST = {
     "soak": "benchmarks.soak",
+    "convergence": "benchmarks.convergence.study",
     "simulate": "benchmarks.simulate",
     "peers": "benchmarks.peers.compare",
     "table": "benchmarks.tables",

@@ -10,25 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.convergence import plots as convergence
 from benchmarks.counts import format_count
+from benchmarks.figures import legend_of, panels_of
 from benchmarks.housing import FIGURES
 from benchmarks.results import Row
 from benchmarks.tables import read_all
-
-matplotlib.use("svg")
-matplotlib.rcParams |= {
-    "svg.hashsalt": "fedn",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-}
 
 _COLOURS = {
     "fedn, TLS": "#00796b",
@@ -61,7 +50,7 @@ def parts_plot(rows: Sequence[Row]) -> Figure | None:
         for params, clients, combiners in sorted(latest)
     ]
     kinds = list(dict.fromkeys(kind for row in cells for kind in row["cpu_s"]))
-    figure, (panel,) = _panels(1, width=7.0)
+    figure, (panel,) = panels_of(1, width=7.0)
     left = [0.0] * len(labels)
     for kind in kinds:
         shares = []
@@ -72,7 +61,7 @@ def parts_plot(rows: Sequence[Row]) -> Figure | None:
         left = [before + share for before, share in zip(left, shares, strict=True)]
     panel.set_xlabel("% of a round's processor time")
     panel.invert_yaxis()
-    _legend(figure, [panel])
+    legend_of(figure, [panel])
     return figure
 
 
@@ -155,6 +144,7 @@ PLOTS: Mapping[str, Callable[[Sequence[Row]], Figure | None]] = {
     "idle": idle_plot,
     "stores": stores_plot,
     "housing": housing_plot,
+    **convergence.PLOTS,
 }
 
 
@@ -215,17 +205,12 @@ def _latest(rows: Sequence[Row], bench: str, keys: Sequence[str]) -> list[Row]:
     return list(found.values())
 
 
-def _panels(count: int, width: float = 3.2) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width * count, 3.2), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
-
-
 def _lines(series: Mapping[tuple[int, str], Line], unit: str) -> Figure | None:
     """A panel for each size of the model with the lines of all systems; None where there is nothing to show."""
     sizes = sorted({params for params, _ in series})
     if not sizes:
         return None
-    figure, panels = _panels(len(sizes))
+    figure, panels = panels_of(len(sizes))
     for panel, params in zip(panels, sizes, strict=True):
         for (size, name), line in sorted(series.items()):
             if size == params:
@@ -236,7 +221,7 @@ def _lines(series: Mapping[tuple[int, str], Line], unit: str) -> Figure | None:
         panel.set_xlabel("clients")
         panel.set_yscale("log")
     panels[0].set_ylabel(unit)
-    _legend(figure, panels)
+    legend_of(figure, panels)
     return figure
 
 
@@ -244,21 +229,12 @@ def _bars(labels: Sequence[str], groups: Mapping[str, Sequence[float]], unit: st
     """Groups of bars side by side; None where there is nothing to show."""
     if not labels or not groups:
         return None
-    figure, (panel,) = _panels(1, width=max(4.0, 1.1 * len(labels)))
+    figure, (panel,) = panels_of(1, width=max(4.0, 1.1 * len(labels)))
     width = 0.8 / len(groups)
     for place, (name, values) in enumerate(groups.items()):
         offsets = [index + (place - (len(groups) - 1) / 2) * width for index in range(len(labels))]
         panel.bar(offsets, values, width, label=name)
     panel.set_xticks(range(len(labels)), [label.replace(", ", ",\n") for label in labels])
     panel.set_ylabel(unit)
-    _legend(figure, [panel])
+    legend_of(figure, [panel])
     return figure
-
-
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One for all panels, without repetitions."""
-    found: dict[str, Any] = {}
-    for panel in panels:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    figure.legend(handles=list(found.values()), loc="outside lower center", ncols=min(6, len(found)))

@@ -14,7 +14,7 @@ from fedn.cli.session_files import accounting, export, find_session, log
 from fedn.cli.session_statistics import statistics
 from fedn.plan.plan_file import make_plan, parse_values, read_plan
 from fedn.protocol.rest import RoundView, SessionView
-from fedn.protocol.rounds import RoundKind
+from fedn.protocol.rounds import LedgerEntry, RoundKind
 
 
 @click.group()
@@ -293,10 +293,11 @@ def _show_round(view: RoundView, out: Output) -> None:
         }
     )
     weights = {part.client: part.weight for model in view.combiner_models for part in model.contributions}
+    weights |= {entry.client: entry.weight for entry in view.ledger if entry.weight is not None}
     total = sum(weights.values())
     click.echo()
     out.table(
-        ("client", "combiner", "state", "weight", "examples", "reason"),
+        ("client", "combiner", "state", "weight", "examples", "encrypted", "reason"),
         (
             (
                 entry.client,
@@ -304,9 +305,20 @@ def _show_round(view: RoundView, out: Output) -> None:
                 entry.state,
                 f"{weights[entry.client] / total:.1%}" if entry.client in weights and total else "",
                 entry.metadata.num_examples if entry.metadata else "",
-                f"{entry.reason.message} [{entry.reason.code}]" if entry.reason else "",
+                bool(entry.metadata.key_id) if entry.metadata else "",
+                _remark(view, entry),
             )
             for entry in view.ledger
         ),
         empty="Nobody took part.",
     )
+
+
+def _remark(view: RoundView, entry: LedgerEntry) -> str:
+    """Why it became of the client what it did, or what the scheduler made of it."""
+    if entry.reason is not None:
+        return f"{entry.reason.message} [{entry.reason.code}]"
+    budget = view.step_budgets.clients.get(entry.client) if view.step_budgets is not None else None
+    if budget is not None:
+        return f"{budget.steps} steps"
+    return f"{entry.staleness} commits old" if entry.staleness is not None else ""

@@ -3,7 +3,6 @@
 Not here: what its results mean (the round) and how their bytes are received (the lane).
 """
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import grpc
 
 from fedn.combiner.admission import Admission
-from fedn.combiner.auth import caller, check_peer_certificate, refuse
+from fedn.combiner.auth import caller, check_peer_certificate
 from fedn.combiner.buffers import Spool
 from fedn.combiner.clients import ClientInfo, Clients
 from fedn.combiner.jobs import Jobs
@@ -19,7 +18,6 @@ from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject
 from fedn.combiner.options import (
     CLIENT_OUTBOX_BYTES,
-    HELLO_TIMEOUT_S,
     MAX_HELLO_ATTRIBUTES_BYTES,
     MAX_HELLO_OBJECTS,
     CombinerOptions,
@@ -27,7 +25,7 @@ from fedn.combiner.options import (
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
 from fedn.combiner.sending import SendGate
-from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.combiner.streams import TokenTimer, first_message, run_stream
 from fedn.combiner.traffic import Traffic
 from fedn.combiner.uploads import UploadLane
 from fedn.network.convert import reason_to_wire
@@ -250,16 +248,9 @@ async def attach(context: Context, services: AttachServices) -> None:
     """The RPC Attach."""
     claims = caller()
     if services.options.mutual_tls:
-        try:
-            check_peer_certificate(context, claims)
-        except FednError as error:
-            await refuse(context, error)
-    try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            message = await context.read()
-    except TimeoutError:
-        return
-    if not isinstance(message, bytes):
+        await check_peer_certificate(context, claims)
+    message = await first_message(context)
+    if message is None:
         return
     try:
         frame = decode_control(wire.ClientFrame, message)

@@ -58,10 +58,13 @@ class AccessInterceptor(Interceptor):
         return None
 
 
-def check_peer_certificate(context: grpc.aio.ServicerContext[Any, Any], claims: Claims) -> None:
-    """With mutual TLS: the connection's certificate must be the token bearer's. Raises as `check_certificate`."""
+async def check_peer_certificate(context: grpc.aio.ServicerContext[Any, Any], claims: Claims) -> None:
+    """With mutual TLS: the connection's certificate must be the token bearer's; else the RPC ends here."""
     found = next(iter(context.auth_context().get("x509_pem_cert", ())), None)
-    check_certificate(claims, found)
+    try:
+        check_certificate(claims, found)
+    except FednError as error:
+        await refuse(context, error)
 
 
 async def refuse(context: grpc.aio.ServicerContext[Any, Any], error: FednError) -> NoReturn:

@@ -5,7 +5,7 @@ Not here: which tasks there are, and what becomes of them (the round).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from fedn.combiner.clients import Peer
@@ -33,6 +33,10 @@ class DispatchOwner(Protocol):
     @property
     def remaining_s(self) -> float:
         """Seconds to the deadline."""
+
+    @property
+    def required(self) -> Iterable[tuple[str, str]]:
+        """(field, who needs it) of the metadata that every update must have."""
 
     @property
     def update_bytes(self) -> int | None:
@@ -75,6 +79,8 @@ class Dispatch:
             self._take_encoded(task, objects, coded.result())
         message = task_to_wire(task.asked_of(peer), self._owner.name, max(self._owner.remaining_s, 0.001))
         message.upload_credit_bytes = self._give_credit(task)
+        if task.spec.kind is TaskKind.TRAIN:
+            message.required_metadata.update(self._owner.required)
         frame = wire.CombinerFrame(task=message)
         spooled = task.spec.task_id in peer.info.spooled_tasks
         task.sent_to = peer

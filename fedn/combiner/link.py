@@ -17,10 +17,10 @@ from fedn.combiner.clients import Clients, Peer
 from fedn.combiner.events import Listener
 from fedn.combiner.lineage import Lineages
 from fedn.combiner.objects import IncomingObject, ObjectCache, StoredObject
-from fedn.combiner.options import HELLO_TIMEOUT_S, LINK_OUTBOX_BYTES, CombinerOptions
+from fedn.combiner.options import LINK_OUTBOX_BYTES, CombinerOptions
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.rounds import Rounds
-from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.combiner.streams import TokenTimer, first_message, run_stream
 from fedn.network.convert import reason_to_wire, round_from_wire, round_to_wire, spec_from_wire
 from fedn.network.frames import Buffer, decode_control, decode_piece
 from fedn.network.generated import combiner_pb2 as wire
@@ -298,12 +298,8 @@ def _problem(error: FednError) -> bytes:
 async def link(context: Context, services: LinkServices) -> None:
     """The RPC Link."""
     claims = caller()
-    try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            message = await context.read()
-    except TimeoutError:
-        return
-    if not isinstance(message, bytes):
+    message = await first_message(context)
+    if message is None:
         return
     reducer: ReducerLink | None = None
     try:

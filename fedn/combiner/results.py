@@ -25,8 +25,9 @@ from fedn.combiner.jobs import Jobs
 from fedn.combiner.lineage import Lineage, Lineages
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.objects import ObjectCache, StoredObject, cut, evenly
+from fedn.combiner.optimized import OptimizedTotal
 from fedn.combiner.ordering import InOrder
-from fedn.combiner.totals import Arrived, LineageTotal, Total, total_of
+from fedn.combiner.totals import Arrived, LineageTotal, Total, TotalWithExtras, total_of
 from fedn.models.codecs.chain import Encoding
 from fedn.models.digest import ALGORITHM
 from fedn.models.wire import ModelSpec
@@ -101,6 +102,18 @@ class Results:
             *sorted(spec.required_metadata.items()),
         ]
         """(field, who needs it) of the metadata that every update must have."""
+        if spec.combiner_optimizer and (spec.buffered or spec.members is not None or self._rule.weighted_only):
+            raise InvalidInput(
+                "bad_plan",
+                "an optimizer at combiners needs rounds in which each combiner has a mean of its own",
+                fix="Use server_optimizer instead.",
+                where={"field": "combiner_optimizer"},
+            )
+        self._optimized: OptimizedTotal | None = None
+        self._state_here = asyncio.Event()
+        """The state of this combiner's optimizer is here, or there is none."""
+        if not spec.optimizer_state_id:
+            self._state_here.set()
         self._lineage: Lineage | None = None
         if spec.members is not None:
             self._lineage = services.lineages.of(spec.name.session, cast(LineageRule, self._rule))
@@ -121,7 +134,11 @@ class Results:
         self._jobs = Jobs(owner.results_lost)
 
     def take_base(self) -> None:
-        """Reads what updates must be like, if the base model is here. InvalidInput (`bad_model`) where it is none."""
+        """Reads what updates must be like, if the base model is here.
+
+        InvalidInput (`bad_model`) where it is none, or one that the rule cannot start from.
+        """
+        self.look_for_state()
         stored = self._services.objects.get(self._brought_by) if self.base_id else None
         if stored is None or self.base is not None:
             return
@@ -129,14 +146,22 @@ class Results:
             sizes = {section.name: section.size_bytes for section in self._sections}
             model, _ = sections_of(stored.bytes_in_pieces(), sizes)
             stored = stored.beginning(self.base_id, len(model))
-        self.base = spec_of(stored.bytes_in_pieces())
+        self.base = self._rule.update_spec(spec_of(stored.bytes_in_pieces()))
         self.extras = extra_specs(self._rule, self.base)
         self._fold = self._new_fold(self._total(stored, self.base), self.base.size_bytes)
 
+    def look_for_state(self) -> None:
+        """The state of this combiner's optimizer may have come, perhaps when all updates were in already."""
+        if self._spec.optimizer_state_id in self._services.objects:
+            self._state_here.set()
+
     def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
-        if self._lineage is None:
-            return total_of(self._rule, self._spec, stored, base, self._services.spool.folder)
-        return self._lineage_total(self._lineage, stored, base)
+        if self._lineage is not None:
+            return self._lineage_total(self._lineage, stored, base)
+        total = total_of(self._rule, self._spec, stored, base, self._services.spool.folder)
+        if self._spec.combiner_optimizer:
+            total = self._optimized = OptimizedTotal(total, self._spec, stored, base)
+        return TotalWithExtras(total, extra_specs(self._rule, base)) if self._rule.extras else total
 
     def _lineage_total(
         self, lineage: Lineage, stored: StoredObject | None = None, base: ModelSpec | None = None
@@ -201,6 +226,11 @@ class Results:
         if stored is None and self._fold is not None and (self._contributions or self._lineage is not None):
             # Nothing is dispatched any more: the base model makes room for the one that comes of the sum.
             await self._fold.settled()
+            await self._state_here.wait()
+            if self._fold is None:
+                return link.RoundDone(reason=reason)  # closed meanwhile
+            if self._optimized is not None and self._spec.optimizer_state_id:
+                self._optimized.state = self._services.objects.get(self._spec.optimizer_state_id)
             if self._fold.let_base_go():
                 self._services.objects.let_go(self._brought_by, self._spec.name)
                 if self.base is not None and self.base.size_bytes >= _GIGANTIC_BYTES:
@@ -227,6 +257,8 @@ class Results:
         if stored is None or self._closed:
             return link.RoundDone()
         self._hold(stored)
+        if self._optimized is not None and self._optimized.new_state is not None:
+            self._services.objects.add(self._optimized.new_state)  # the next round may begin with it
         return link.RoundDone(
             model_id=stored.object_id,
             size_bytes=stored.size_bytes,
@@ -240,6 +272,7 @@ class Results:
         if self._closed:
             return
         self._closed = True
+        self._state_here.set()
         self._contributions.clear()
         self._first = None
         if self._order is not None:

@@ -56,7 +56,8 @@ class Round:
         self.tasks = {task.task_id: OpenTask(task) for task in spec.tasks}
         self._services = services
         self._results = Results(spec, services, self)
-        self._needs = {key for task in spec.tasks for key in (task.brings_model, task.package_id)} - {""}
+        named = {key for task in spec.tasks for key in (task.brings_model, task.package_id)}
+        self._needs = {*named, spec.optimizer_state_id} - {""}
         self._dispatch = Dispatch(self, services)
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
@@ -142,6 +143,11 @@ class Round:
         return self._deadline_at - self._loop.time()
 
     @property
+    def required(self) -> Sequence[tuple[str, str]]:
+        """(field, who needs it) of the metadata that every update must have."""
+        return self._results.required
+
+    @property
     def update_bytes(self) -> int | None:
         """Size of an update that went through no chain; None until the base model is here."""
         return self._results.update_bytes
@@ -153,6 +159,7 @@ class Round:
     # What happens to objects and clients.
 
     def object_arrived(self, object_id: str) -> None:
+        self._results.look_for_state()
         if self.stage is Stage.RUNNING and object_id in self._needs and self._take_base():
             self._jobs.start(self._dispatch.send_all(tuple(self.tasks.values()), {object_id}))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from fedn.combiner.options import HELLO_TIMEOUT_S
 from fedn.combiner.outbox import Outbox
 from fedn.network.bundles import split
 from fedn.network.frames import Buffer
@@ -14,6 +15,16 @@ from fedn.network.tokens import LEEWAY_S, Claims, TokenVerifier
 from fedn.protocol.errors import FednError, Forbidden, Unauthenticated, Unavailable
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+async def first_message(context: Context) -> bytes | None:
+    """What a peer says first, its Hello; None where it goes or says nothing for too long."""
+    try:
+        async with asyncio.timeout(HELLO_TIMEOUT_S):
+            message = await context.read()
+    except TimeoutError:
+        return None
+    return message if isinstance(message, bytes) else None
 
 
 async def run_stream(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from fedn.aggregation.base import Aggregate, Rule, SummedAggregate
-from fedn.aggregation.extra import ExtraSums, extra_specs, sections_of
+from fedn.aggregation.extra import ExtraSums, sections_of
 from fedn.aggregation.gathering.base import Gathered, GatheringRule
 from fedn.aggregation.rows import RowMaker
 from fedn.combiner.buffers import Storage
@@ -87,8 +87,7 @@ def total_of(rule: Rule, round_spec: RoundSpec, base: StoredObject, spec: ModelS
         return DifferenceTotal(rule, sum_dtype, base, spec)
     if rule.gathers:
         return GatheredTotal(cast(GatheringRule, rule), base, spec, folder)
-    total = SummedTotal(rule, sum_dtype, base, spec)
-    return TotalWithExtras(total, extra_specs(rule, spec)) if rule.extras else total
+    return SummedTotal(rule, sum_dtype, base, spec)
 
 
 class SummedTotal:

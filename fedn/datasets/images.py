@@ -89,6 +89,7 @@ def load_site(
     data_path: Path | None,
     client: str,
     alpha: object = DEFAULT_ALPHA,
+    classes: object = None,
     environ: Mapping[str, str] | None = None,
 ) -> ImageSet:
     """The images of one site.
@@ -101,6 +102,7 @@ def load_site(
         data_path: the site's data directory; None where it has none.
         client: the site's name.
         alpha: of the plan: a number, or `iid`.
+        classes: of the plan: labels that a site has, or None.
         environ: instead of this process's environment.
 
     Raises:
@@ -109,7 +111,7 @@ def load_site(
     """
     whole = load_images(name, data_path=data_path, environ=environ)
     own = data_path is not None and has_images(data_path) and not (data_path / PARTITION_FILE).exists()
-    piece = Partition() if own else read_piece(data_path, client, alpha=alpha)
+    piece = Partition() if own else read_piece(data_path, client, alpha=alpha, classes=classes)
     train, held_out = whole.train, whole.held_out
     return ImageSet(train.part(piece.training(train.labels)), held_out.part(piece.held_out(len(held_out))))
 

@@ -13,7 +13,7 @@ import numpy as np
 from fedn.client.learner import Learner, Metrics, TaskContext
 from fedn.client.proximal import Proximal
 from fedn.learners.arrays import ArraySource, arrays_of
-from fedn.learners.steps import Steps, index_batches, rate_parameter, whole_parameter
+from fedn.learners.steps import rate_parameter, watched, whole_parameter
 from fedn.protocol.errors import InvalidInput
 
 
@@ -69,11 +69,11 @@ class KerasLearner(Learner):
         keras.utils.set_random_seed(context.seed)  # of dropout and the like
         self.set_weights(weights)
         self._prepare(context)
-        steps = Steps(context, num_examples=len(x), steps_per_epoch=-(-len(x) // batch_size), epochs=self._epochs)
+        batches = context.batches(len(x), batch_size, whole_parameter(context, "epochs", self._epochs))
         logs: dict[str, Any] = {}
-        for batch in steps.over(index_batches(len(x), batch_size, context.seed), lambda: _named(logs)):
+        for batch in watched(context, batches, batches, lambda: _named(logs)):
             logs.update(self.model.train_on_batch(x[batch], y[batch], return_dict=True))
-        return self.get_weights(), _named(logs), steps.metadata()
+        return self.get_weights(), _named(logs), batches.metadata()
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[Metrics, int]:
         """The compiled loss and metrics over the site's test data."""

@@ -13,11 +13,12 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.utils.validation import check_is_fitted
 
+from fedn.client.batches import Steps
 from fedn.client.learner import Learner, Metrics, TaskContext
 from fedn.client.proximal import PARAMETER as PROXIMAL
 from fedn.client.proximal import Proximal
 from fedn.learners.arrays import ArraySource, arrays_of
-from fedn.learners.steps import Steps, index_batches, rate_parameter, whole_parameter
+from fedn.learners.steps import rate_parameter, repeated, watched, whole_parameter
 from fedn.protocol.errors import InvalidInput
 
 _RATES = ("eta0", "learning_rate_init")
@@ -94,11 +95,10 @@ class SklearnLearner(Learner):
         batch_size = min(whole_parameter(context, "batch_size", self._batch_size), len(x))
         if "batch_size" in self.model.get_params():  # a network would cut each batch again
             self.model.set_params(batch_size=batch_size)
-        per_epoch = -(-len(x) // max(1, batch_size))
-        steps = Steps(context, num_examples=len(x), steps_per_epoch=per_epoch, epochs=self._epochs)
-        for batch in steps.over(index_batches(len(x), batch_size, context.seed)):
+        batches = context.batches(len(x), batch_size, whole_parameter(context, "epochs", self._epochs))
+        for batch in watched(context, batches, batches):
             self.model.partial_fit(x[batch], y[batch])
-        return steps.metadata()
+        return batches.metadata()
 
     def _train_whole(self, x: np.ndarray, y: np.ndarray, context: TaskContext) -> dict[str, Any]:
         missing = set(getattr(self.model, "classes_", ())) - set(y) if is_classifier(self.model) else set()
@@ -110,9 +110,10 @@ class SklearnLearner(Learner):
                 fix="Choose an estimator with partial_fit, such as SGDClassifier(loss='log_loss').",
                 where={"client": context.client},
             )
-        steps = Steps(context, num_examples=len(x), steps_per_epoch=1, epochs=self._epochs)
+        epochs = whole_parameter(context, "epochs", self._epochs)
+        steps = Steps(len(x), 1, epochs, step_budget=context.step_budget)
         self.model.set_params(max_iter=1)
-        for _ in steps.over(lambda: [None]):
+        for _ in watched(context, steps, steps.over(repeated([None]))):
             _fit_quietly(self.model, x, y)
         return steps.metadata()
 

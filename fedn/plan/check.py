@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedn.plan.chains import check_chains, sparse_codecs
+from fedn.plan.encrypted import encrypted_faults
 from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
@@ -25,6 +26,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
     scheduler = _made(SCHEDULERS, "scheduler", plan.scheduler, faults)
     if plan.server_optimizer is not None:
         _made(OPTIMIZERS, "server_optimizer", plan.server_optimizer, faults)
+    if plan.combiner_optimizer is not None:
+        _made(OPTIMIZERS, "combiner_optimizer", plan.combiner_optimizer, faults)
     selector = _made(SELECTORS, "selection", plan.selection, faults)
     try:
         plan = check_chains(plan, getattr(rule, "needs", ()))
@@ -32,6 +35,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+        if rule.encrypts:
+            faults += encrypted_faults(rule, scheduler, plan)
     if scheduler is not None:
         faults += scheduler.faults(plan, rule)
     if plan.stop_at is not None and not plan.validate_models:
@@ -72,6 +77,8 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
+    if plan.combiner_optimizer is not None and not rule.encrypts:
+        yield from _combiner_optimizer_faults(rule, plan)
     if rule.extras:
         yield from _extra_faults(rule, plan)
     if not rule.is_numeric:
@@ -98,11 +105,28 @@ def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         )
 
 
+def _combiner_optimizer_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
+    field = "combiner_optimizer"
+    if rule.weighted_only or rule.lineage:
+        yield _fault(
+            field,
+            f"the rule {rule.name} is one over all clients, and what a combiner has of theirs alone is no step's end",
+            "Use server_optimizer instead, or choose a rule whose combiner models are means of their own.",
+        )
+    if plan.keep_combiner_models:
+        yield _fault(
+            "keep_combiner_models",
+            "combiners return their model and the state of their optimizer as one object",
+            "Leave keep_combiner_models out, or use server_optimizer instead of combiner_optimizer.",
+        )
+
+
 def _structure_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
     """Of a rule whose models are no numbers to calculate with."""
     what = f"models of the rule {rule.name} are no numbers to calculate with"
-    if plan.server_optimizer is not None:
-        yield _fault("server_optimizer", f"{what}: there is nothing to step along", "Leave server_optimizer out.")
+    for field in ("server_optimizer", "combiner_optimizer"):
+        if getattr(plan, field) is not None:
+            yield _fault(field, f"{what}: there is nothing to step along", f"Leave {field} out.")
     for field in ("update_chain", "model_chain"):
         if any(choice.name != "zstd" for choice in getattr(plan, field)):
             yield _fault(field, f"{what}: they stay as they are", f"Let {field} be zstd alone, or leave it out.")
@@ -135,14 +159,16 @@ def _made(group: str, field: str, choice: Choice, faults: list[FednError]) -> An
     try:
         return load_option(group, choice.name)(**choice.options)
     except InvalidSettings as error:
-        faults += error.problems
+        faults += [_in_field(field, one) if isinstance(one, InvalidInput) else one for one in error.problems]
     except InvalidInput as error:
         faults.append(_in_field(field, error))
     return None
 
 
 def _in_field(field: str, error: InvalidInput) -> InvalidInput:
-    where: Mapping[str, object] = {"field": field, **error.where}
+    # An option knows of itself only what kind of choice it is: two fields of a plan may choose among the same.
+    rest = str(error.where.get("field", "")).partition(".")[2]
+    where: Mapping[str, object] = {**error.where, "field": f"{field}.{rest}" if rest else field}
     return InvalidInput(error.code, error.message, fix=error.fix, where=where)
 
 

@@ -69,6 +69,8 @@ class SessionPlan(BaseModel):
     """What an update weighs: NumTrainingExamples, NumCompletedBatches, or NumParticipants."""
     server_optimizer: OneChoice | None = None
     """What the reducer makes of the mean: sgd (FedAvgM), adagrad, adam or yogi; none: the mean is the global model."""
+    combiner_optimizer: OneChoice | None = None
+    """What each combiner makes of the mean of its own clients, with a state of its own: as server_optimizer."""
     scheduler: OneChoice = Choice(name="synchronous")
     """When a round is over, and how many steps each client makes."""
     selection: OneChoice = Choice(name="all")

@@ -152,6 +152,11 @@ class RoundSpec(Frozen):
     members: tuple[str, ...] | None = None
     """Clients whose earlier updates count at this combiner, where the rule goes by such. None: it does not, or the
     round makes no model."""
+    combiner_optimizer: str = ""
+    """What steps from the base model towards the mean of this combiner's clients; empty: the mean is its model."""
+    combiner_optimizer_options: dict[str, Any] = Field(default_factory=dict)
+    optimizer_state_id: str = ""
+    """Digest of its state after its last step at this combiner; empty: there is none."""
     buffered: bool = False
     """Updates are summed as differences to their base model, which are handed up whenever the reducer asks; tasks may
     be added, and the round ends only when it is closed. `deadline_s` is each task's then, from when it came."""

@@ -1,4 +1,4 @@
-"""How the sandbox starts its programs: they never outlive who started them.
+"""How the sandbox, and `fedn worker run`, start programs: they never outlive who started them.
 
 `python -m fedn.sandbox.launch PARENT PROGRAM ARGUMENT…` becomes the program, which gets SIGTERM when the process PARENT
 ends in whatever way.

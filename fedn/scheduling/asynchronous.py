@@ -79,6 +79,12 @@ class Asynchronous:
                 f"the rule {rule.name} makes nothing of updates that started from different models",
                 "Choose fedavg, fedstride or norm_clipping.",
             )
+        if plan.combiner_optimizer is not None:
+            yield _fault(
+                "combiner_optimizer",
+                "combiners hand up sums of several base models, and have no mean to step towards",
+                "Use server_optimizer instead.",
+            )
         if plan.server_optimizer is not None and self._options.learning_rate != 1.0:
             yield _fault("server_optimizer", "there would be two learning rates", "Leave its option learning_rate out.")
 

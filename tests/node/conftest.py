@@ -20,7 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def node_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with its packages installed, as its README says."""
     missing = [name for name in ("node", "npm") if shutil.which(name) is None]
-    assert not missing, f"{' and '.join(missing)} not found: install Node.js 20.15 or newer (Debian: nodejs and npm)"
+    assert not missing, f"{' and '.join(missing)} not found: install Node.js 18.20 or newer (Debian: nodejs and npm)"
     copy = tmp_path_factory.mktemp("node") / "node-client"
     shutil.copytree(PROJECT, copy, ignore=shutil.ignore_patterns("node_modules"))
     done = subprocess.run(

@@ -108,3 +108,19 @@ class DescendingLearner(CountingLearner):
             weights[0] -= 0.1 * (number * (weights[0] - number**2) + scaffold.gradients()[0])
         extra = scaffold.finish(weights, num_steps=5, learning_rate=0.1)
         return weights, {}, {"num_examples": 1, "num_steps": 5, "extra": extra}
+
+
+class PacedLearner(CountingLearner):
+    """Goes over 32 examples in batches of 8; a step lasts as many milliseconds as `data_path/ms_per_step` says.
+
+    Waits and writes down as CountingLearner.
+    """
+
+    def train(self, weights, context):
+        folder = Path(context.data_path)
+        pace_s = float((folder / "ms_per_step").read_text()) / 1000
+        trained, metrics, _ = super().train(weights, context)
+        batches, never = context.batches(32, 8), threading.Event()
+        for _ in batches:
+            never.wait(pace_s)
+        return trained, metrics, batches.metadata()

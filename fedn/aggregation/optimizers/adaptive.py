@@ -32,7 +32,7 @@ class Adaptive(ABC):
     Options: type[AdaptiveOptions] = AdaptiveOptions
 
     def __init__(self, **options: Any) -> None:
-        self._given = read_values("server_optimizer", self.name, self.Options, options)
+        self._given = read_values("optimizer", self.name, self.Options, options)
         self.exclude = tuple(self._given.exclude)
 
     @property

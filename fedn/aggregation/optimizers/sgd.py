@@ -25,7 +25,7 @@ class Sgd:
         """β."""
 
     def __init__(self, **options: Any) -> None:
-        self._options = read_values("server_optimizer", self.name, self.Options, options)
+        self._options = read_values("optimizer", self.name, self.Options, options)
         self.exclude = tuple(self._options.exclude)
 
     @property

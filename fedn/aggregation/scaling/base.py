@@ -31,10 +31,11 @@ def check_required(metadata: UpdateMetadata, required: Iterable[tuple[str, str]]
     """Raises UpdateRefused (`update_lacks_metadata`) where a number is missing.
 
     Args:
-        required: (field, who needs it) pairs.
+        required: (field, who needs it) pairs; a field that does not exist is missing.
     """
     for field, who in required:
-        if not getattr(metadata, field) > 0:
+        value = getattr(metadata, field) if field in UpdateMetadata.model_fields else None
+        if not (isinstance(value, int | float) and value > 0):
             raise UpdateRefused(
                 "update_lacks_metadata",
                 f"the update does not say {field}, which {who} needs",

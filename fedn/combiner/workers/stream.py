@@ -1,16 +1,15 @@
 """One worker's stream at a combiner: who it is, what it says; at home here, or handed on to its home."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
-from fedn.combiner.auth import caller, check_peer_certificate, refuse
+from fedn.combiner.auth import caller, check_peer_certificate
 from fedn.combiner.metrics import CombinerMetrics
-from fedn.combiner.options import HELLO_TIMEOUT_S, CombinerOptions
+from fedn.combiner.options import CombinerOptions
 from fedn.combiner.outbox import Outbox
-from fedn.combiner.streams import TokenTimer, run_stream
+from fedn.combiner.streams import TokenTimer, first_message, run_stream
 from fedn.combiner.workers.forward import Peers, forward
 from fedn.combiner.workers.group import Group
 from fedn.combiner.workers.groups import Groups
@@ -68,7 +67,10 @@ class WorkerStream:
     async def serve(self, context: Context) -> None:
         """From the welcome to the end of the stream."""
         group = self._services.groups.of(self.ticket)
-        group.attach(self, self._hello)
+        try:
+            group.attach(self, self._hello)
+        finally:
+            self._services.groups.leave_out_empty(self.ticket.group)
         self._token = token = TokenTimer(self._services.verifier, self._claims, self.end)
         where = {"group": self.ticket.group, "rank": self.ticket.rank}
         _log.info("worker attached", extra=where)
@@ -113,16 +115,9 @@ async def relay(context: Context, services: WorkerServices) -> None:
 
 async def _serve(context: Context, services: WorkerServices, claims: Claims, client: str | None) -> None:
     if services.options.mutual_tls:
-        try:
-            check_peer_certificate(context, claims)
-        except FednError as error:
-            await refuse(context, error)
-    try:
-        async with asyncio.timeout(HELLO_TIMEOUT_S):
-            message = await context.read()
-    except TimeoutError:
-        return
-    if not isinstance(message, bytes):
+        await check_peer_certificate(context, claims)
+    message = await first_message(context)
+    if message is None:
         return
     try:
         hello = _hello(message)

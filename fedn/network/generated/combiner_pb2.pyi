@@ -169,7 +169,7 @@ class ClientChanged(_message.Message):
     def __init__(self, client: _Optional[_Union[AttachedClient, _Mapping]] = ..., attached: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class StartRound(_message.Message):
-    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered", "members")
+    __slots__ = ("round", "tasks", "deadline_s", "upload_grace_s", "disconnect_grace_s", "rule", "rule_options_json", "sum_dtype", "deterministic", "scaling_factor", "scaling_options_json", "required_metadata", "buffered", "members", "combiner_optimizer", "combiner_optimizer_options_json", "optimizer_state_id")
     class RequiredMetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +191,9 @@ class StartRound(_message.Message):
     REQUIRED_METADATA_FIELD_NUMBER: _ClassVar[int]
     BUFFERED_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    COMBINER_OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    COMBINER_OPTIMIZER_OPTIONS_JSON_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_STATE_ID_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     tasks: _containers.RepeatedCompositeFieldContainer[_common_pb2.Task]
     deadline_s: float
@@ -205,7 +208,10 @@ class StartRound(_message.Message):
     required_metadata: _containers.ScalarMap[str, str]
     buffered: bool
     members: Members
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
+    combiner_optimizer: str
+    combiner_optimizer_options_json: str
+    optimizer_state_id: str
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., tasks: _Optional[_Iterable[_Union[_common_pb2.Task, _Mapping]]] = ..., deadline_s: _Optional[float] = ..., upload_grace_s: _Optional[float] = ..., disconnect_grace_s: _Optional[float] = ..., rule: _Optional[str] = ..., rule_options_json: _Optional[str] = ..., sum_dtype: _Optional[str] = ..., deterministic: _Optional[bool] = ..., scaling_factor: _Optional[str] = ..., scaling_options_json: _Optional[str] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., buffered: _Optional[bool] = ..., members: _Optional[_Union[Members, _Mapping]] = ..., combiner_optimizer: _Optional[str] = ..., combiner_optimizer_options_json: _Optional[str] = ..., optimizer_state_id: _Optional[str] = ...) -> None: ...
 
 class Members(_message.Message):
     __slots__ = ("clients",)

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedn.aggregation.base import Rule
+from fedn.aggregation.combine import does_not_fit
 from fedn.aggregation.extra import advance_extra, extra_specs, fresh_extras, sections_of
 from fedn.models.digest import Buffer, Hasher
 from fedn.models.pieces import Pieces
-from fedn.models.wire import ModelSpec
+from fedn.models.wire import ModelSpec, read_spec
 from fedn.network.frames import CHUNK_BYTES, encode_piece
 from fedn.protocol.rounds import LedgerEntry, LedgerState
 from fedn.protocol.tasks import Section, Sections, TaskKind
@@ -30,6 +31,17 @@ class Carrier:
     """What follows the model in there."""
     counted: Mapping[str, int]
     """Client to the index of the session's last round that counted it."""
+
+
+@dataclass(frozen=True)
+class Returned:
+    """What a combiner returned as one object, taken apart."""
+
+    model: Pieces
+    means: Mapping[str, Pieces]
+    """Of its clients' changes of the extra state, by name."""
+    optimizer_state: Pieces
+    """After its optimizer's step; empty where there is none."""
 
 
 def carry(model: SharedObject, rule: Rule, states: States, algorithm: str) -> Carrier:
@@ -63,7 +75,7 @@ def states_after(
     rule: Rule,
     base: ModelSpec,
     before: States,
-    parts: Sequence[tuple[PartResult, Mapping[str, Pieces]]],
+    parts: Sequence[tuple[PartResult, Returned]],
     round_index: int,
     population: int,
     algorithm: str,
@@ -72,7 +84,7 @@ def states_after(
 
     Args:
         base: of the model that the round started from.
-        parts: of each combiner with a model, its result and the means of its clients' changes.
+        parts: of each combiner with a model, its result, and what it returned.
         population: clients that could have taken part.
 
     Raises:
@@ -80,16 +92,30 @@ def states_after(
     """
     made: dict[str, Buffer] = {}
     for extra in rule.extras:
-        means = [(means[extra.name], len(part.model.contributions)) for part, means in parts]
+        means = [(returned.means[extra.name], len(part.model.contributions)) for part, returned in parts]
         made[extra.name] = advance_extra(extra, base, before[extra_part(extra.name)].data, means, population)
     counted = dict(json.loads(bytes(before[COUNTED].data)))
     counted |= {one.client: round_index for part, _ in parts for one in part.model.contributions}
     return _states(made, counted, algorithm)
 
 
-def split(rule: Rule, base: ModelSpec, combiner_model: Pieces) -> tuple[Pieces, dict[str, Pieces]]:
-    """(Combiner model, means of changes) of what a combiner made. InvalidInput (`bad_model`) where it is too small."""
-    return sections_of(combiner_model, {name: spec.size_bytes for name, spec in extra_specs(rule, base).items()})
+def take_apart(rule: Rule, base: ModelSpec, model_bytes: int, returned: Pieces) -> Returned:
+    """What a combiner made.
+
+    Args:
+        model_bytes: of each combiner model of the round.
+
+    Raises:
+        InvalidInput: (`bad_model`, `combiner_model_does_not_fit`) it is too small, or what follows is no state.
+    """
+    sizes = {name: spec.size_bytes for name, spec in extra_specs(rule, base).items()}
+    rest, means = sections_of(returned, sizes)
+    if len(rest) < model_bytes:
+        raise does_not_fit("A combiner model", f"it has {len(rest)} bytes instead of {model_bytes}")
+    state = rest.part(model_bytes, len(rest))
+    if len(state):
+        read_spec(state.copy())
+    return Returned(rest.part(0, model_bytes), means, state)
 
 
 def population(ledger: Sequence[LedgerEntry], kinds: Mapping[str, TaskKind]) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from fedn.models.pieces import Pieces
 from fedn.network.generated import common_pb2 as wire
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import FednError, IntegrityError, InvalidInput
+from fedn.protocol.errors import FednError, IntegrityError, InvalidInput, NotFound
 from fedn.protocol.rounds import LedgerEntry, Reason, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, mean_by_examples
 from fedn.protocol.trail import TrailEntry, ValidationRecord
@@ -35,7 +35,7 @@ from fedn.reducer.engine.global_model import (
 from fedn.reducer.engine.objects import Download, SharedObject
 from fedn.reducer.engine.part import MAX_DAMAGES, PartLost
 from fedn.reducer.engine.round_run import RoundRun
-from fedn.reducer.engine.states import StatePart, index_of
+from fedn.reducer.engine.states import StatePart, States, combiner_part, index_of, of_combiners
 
 _AT_ONCE_BYTES = 2 << 20
 """Combiner models that are smaller together are added up on the loop: a thread would take longer to begin."""
@@ -118,7 +118,26 @@ async def finish_with(
     context.objects.add(made.shared)
     if made.model.carrier is not None:
         context.objects.hold(made.model.carrier.shared)
-    return Finished(run, result, base, made.model, made.shared, made.aggregation_ms, lambda: None)
+    model = replace(made.model, states=_of_known_combiners(made.model.states, context))
+    # A combiner that was restarted asks for its state in the next round, which may begin before the commit.
+    promises = [context.objects.promise(part.object_id) for part in of_combiners(model.states).values()]
+    return Finished(run, result, base, model, made.shared, made.aggregation_ms, lambda: _settle_all(promises))
+
+
+def _settle_all(promises: Sequence[Callable[[], None]]) -> None:
+    for settle in promises:
+        settle()
+
+
+def _of_known_combiners(states: States, context: EngineContext) -> States:
+    """Without what belongs to combiners that were removed from the federation."""
+    gone = set()
+    for combiner in of_combiners(states):
+        try:
+            context.link(combiner)
+        except NotFound:
+            gone.add(combiner_part(combiner))
+    return {name: part for name, part in states.items() if name not in gone}
 
 
 async def bytes_of(model: GlobalModel, context: EngineContext) -> Pieces:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from fedn.aggregation.base import Rule, get_rule
-from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
+from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit, finish_pieces
 from fedn.aggregation.optimizers.base import get_optimizer
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.aggregation.optimizers.step import OptimizerStep
@@ -22,11 +22,11 @@ from fedn.protocol.errors import Conflict, InvalidInput
 from fedn.protocol.names import check_digest
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState
 from fedn.protocol.tasks import TaskKind, UpdateMetadata, weighted_mean
-from fedn.reducer.engine.carrier import Carrier, carry, fresh_states, split, states_after
+from fedn.reducer.engine.carrier import Carrier, Returned, carry, fresh_states, states_after, take_apart
 from fedn.reducer.engine.gathered import forwards, over_all
 from fedn.reducer.engine.objects import Cutter, SharedObject
 from fedn.reducer.engine.part import PartResult
-from fedn.reducer.engine.states import OPTIMIZER, StatePart, States, state_part
+from fedn.reducer.engine.states import OPTIMIZER, StatePart, States, combiner_part, of_combiners, state_part
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,21 @@ class GlobalModel:
         part = self.states.get(OPTIMIZER)
         return None if part is None else ServerState.read(part.data)
 
+    @property
+    def optimizer_states(self) -> dict[str, str]:
+        """Combiner name to the digest of its optimizer's state."""
+        return {combiner: part.object_id for combiner, part in of_combiners(self.states).items()}
 
-def global_model(model_id: str, spec: ModelSpec) -> GlobalModel:
-    return GlobalModel(model_id, spec, mean_layout(spec))
+
+def global_model(model_id: str, spec: ModelSpec, rule: Rule) -> GlobalModel:
+    """InvalidInput where the rule cannot start from such a model."""
+    return GlobalModel(model_id, spec, rule.model_layout(spec))
+
+
+def _successor(base: GlobalModel, model_id: str) -> GlobalModel:
+    """What becomes of a round from this base: it may be of another kind, as the first encrypted model is."""
+    spec = base.layout.spec if base.layout.is_global else base.spec
+    return replace(base, model_id=model_id, spec=spec, states={}, carrier=None)
 
 
 def starting_states(kept: States, base: ModelSpec, plan: SessionPlan, algorithm: str, *, goes_on: bool) -> States:
@@ -62,6 +74,8 @@ def starting_states(kept: States, base: ModelSpec, plan: SessionPlan, algorithm:
     """
     rule = rule_of(plan)
     states = {OPTIMIZER: kept[OPTIMIZER]} if plan.server_optimizer is not None and OPTIMIZER in kept else {}
+    if plan.combiner_optimizer is not None:
+        states |= {name: part for name, part in kept.items() if name.startswith(combiner_part(""))}
     if not rule.extras:
         return states
     fresh = fresh_states(rule, base, algorithm)
@@ -78,6 +92,14 @@ def _rule(name: str, options_json: str) -> Rule:
     return get_rule(name, json.loads(options_json))
 
 
+def most_beside(plan: SessionPlan) -> int:
+    """How many times the size of a model a combiner returns at the most: with extra state, and its optimizer's.
+
+    An optimizer has two slots at the most, each of which may have float64 for bfloat16.
+    """
+    return 1 + len(rule_of(plan).extras) + (8 if plan.combiner_optimizer is not None else 0)
+
+
 def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool:
     """Whether the only combiner model of a round from this base is the next global model, byte for byte.
 
@@ -86,6 +108,7 @@ def passes_through(base: GlobalModel, plan: SessionPlan, algorithm: str) -> bool
     """
     return (
         plan.server_optimizer is None
+        and plan.combiner_optimizer is None
         and not rule_of(plan).extras
         and not forwards(rule_of(plan))
         and base.layout.is_global
@@ -107,7 +130,7 @@ def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
         raise does_not_fit("The combiner model", f"its digest is no {algorithm}")
     if not (math.isfinite(model.weight) and model.weight > 0):
         raise InvalidInput("bad_weight", f"The combiner model has the weight {model.weight}")
-    return replace(base, model_id=model.model_id, states={})
+    return _successor(base, model.model_id)
 
 
 @dataclass(frozen=True)
@@ -154,11 +177,12 @@ def aggregate(
     """
     started = time.perf_counter()
     rule = rule_of(plan)
-    means: list[tuple[PartResult, Mapping[str, Pieces]]] = []
-    if rule.extras:
-        there = [(part, split(rule, base.spec, part.tensors)) for part in parts if part.tensors is not None]
-        means = [(part, mean) for part, (_, mean) in there]
-        parts = [replace(part, tensors=model) for part, (model, _) in there]
+    apart: list[tuple[PartResult, Returned]] = []
+    if rule.extras or plan.combiner_optimizer is not None:
+        size_bytes = base.layout.spec.size_bytes
+        there = [(part, part.tensors) for part in parts if part.tensors is not None]
+        apart = [(part, take_apart(rule, base.spec, size_bytes, tensors)) for part, tensors in there]
+        parts = [replace(part, tensors=returned.model) for part, returned in apart]
     cutter, hasher = Cutter(), Hasher(algorithm)
     step, from_base = None, None
     if base_model is not None:
@@ -170,11 +194,17 @@ def aggregate(
     shared = cutter.shared(hasher.digest(), wire.OBJECT_KIND_MODEL)
     state = step.state() if step is not None else None
     states: dict[str, StatePart] = {} if state is None else {OPTIMIZER: state_part(state.data, algorithm)}
+    if plan.combiner_optimizer is not None:
+        states |= {name: part for name, part in base.states.items() if name.startswith(combiner_part(""))}
+        for part, returned in apart:
+            if len(returned.optimizer_state):
+                name = combiner_part(part.model.combiner)
+                states[name] = state_part(returned.optimizer_state.copy(), algorithm)
     carrier = None
     if rule.extras:
-        states |= states_after(rule, base.spec, base.states, means, round_index, population, algorithm)
+        states |= states_after(rule, base.spec, base.states, apart, round_index, population, algorithm)
         carrier = carry(shared, rule, states, algorithm)
-    made = replace(base, model_id=shared.object_id, states=states, carrier=carrier)
+    made = replace(_successor(base, shared.object_id), states=states, carrier=carrier)
     return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
 
 
@@ -188,7 +218,7 @@ def _pieces(
         values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes, base_model)
         return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
     models = [(tensors, model.weight) for model, tensors in there]
-    return combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
+    return rule_of(plan).combine_models(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
 
 
 def part_shares(

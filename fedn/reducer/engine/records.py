@@ -70,6 +70,8 @@ class RoundRecord(Frozen):
     """Combiner name to the clients whose earlier updates count there; None where the rule does not go by such."""
     step_budgets: StepBudgets | None = None
     """What the tasks' step budgets were made of, where the scheduler gave some."""
+    optimizer_states: dict[str, str] = Field(default_factory=dict)
+    """Combiner name to the digest of its optimizer's state, of combiners that have one."""
     instances: dict[str, str] = Field(default_factory=dict)
     """Combiner name to the instance of its process that was told to start."""
     deadline_at: float = 0.0

@@ -13,7 +13,7 @@ from fedn.reducer.engine.carrier import Carrier
 from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.earlier import members_of
 from fedn.reducer.engine.gathered import forwards
-from fedn.reducer.engine.global_model import rule_of
+from fedn.reducer.engine.global_model import most_beside, rule_of
 from fedn.reducer.engine.part import RoundPart
 from fedn.reducer.engine.past import Past
 from fedn.reducer.engine.records import RoundRecord, load_round, round_documents, spent_so_far
@@ -23,6 +23,7 @@ from fedn.scheduling.base import Scheduler
 from fedn.scheduling.cohort import select_cohort
 from fedn.scheduling.selection.base import Cohort, Draw, Selector
 
+_NO_STATES: Mapping[str, str] = {}
 _ENDED = {RoundState.COMMITTED, RoundState.FAILED, RoundState.CANCELLED}
 
 
@@ -68,6 +69,7 @@ class RoundRun:
         number: int,
         base_model_id: str,
         carrier: Carrier | None = None,
+        optimizer_states: Mapping[str, str] = _NO_STATES,
         *,
         fetches: bool = True,
         adopts: bool = False,
@@ -76,12 +78,13 @@ class RoundRun:
 
         Args:
             carrier: what brings the base model, where the rule has extra state.
+            optimizer_states: combiner to the digest of its optimizer's state.
             fetches: whether a combiner model is fetched even where it is the only one; else `part` does it.
             adopts: whether to go on with an attempt that an earlier process started and did not come to write down. Who
                 was asked is worked out again: a client that came or went meanwhile is late, or costs the attempt.
         """
         name = self.record.name.model_copy(update={"attempt": number})
-        again = await self._open(name, base_model_id, carrier, adopts=adopts)
+        again = await self._open(name, base_model_id, carrier, optimizer_states, adopts=adopts)
         return await self._execute(again=again, fetches=fetches)
 
     async def reattach(self, record: RoundRecord, *, fetches: bool = True) -> AttemptResult:
@@ -99,7 +102,7 @@ class RoundRun:
             self._past.note_budgets(record.step_budgets)
         return await self._execute(again=True, fetches=fetches)
 
-    def _left_behind(self) -> RoundName | None:
+    def left_behind(self) -> RoundName | None:
         """The latest attempt at this round by another process that a combiner holds."""
         mine = (self.record.name.session, self.record.name.index)
         held = [
@@ -111,7 +114,15 @@ class RoundRun:
         ]
         return max(held, key=lambda name: (name.epoch, name.attempt), default=None)
 
-    async def _open(self, name: RoundName, base_model_id: str, carrier: Carrier | None, *, adopts: bool) -> bool:
+    async def _open(
+        self,
+        name: RoundName,
+        base_model_id: str,
+        carrier: Carrier | None,
+        optimizer_states: Mapping[str, str],
+        *,
+        adopts: bool,
+    ) -> bool:
         """Decides who does what; whether that is an attempt which runs already."""
         plan, kind = self._plan, self.record.kind
         started = time.time()
@@ -127,7 +138,7 @@ class RoundRun:
         )
         chosen = await self._gather(name)
         cohort = chosen.clients
-        held = self._left_behind() if adopts else None
+        held = self.left_behind() if adopts else None
         name = held or name
         budgets: StepBudgets | None = None
         if kind is RoundKind.TRAIN:
@@ -158,6 +169,7 @@ class RoundRun:
                 "assignments": assignments,
                 "members": members,
                 "step_budgets": budgets,
+                "optimizer_states": dict(optimizer_states),
                 "ledger": ledger,
                 "instances": self._instances(assignments),
                 "deadline_at": now + plan.round_timeout_s,
@@ -277,9 +289,10 @@ class RoundRun:
                     max(1.0, record.deadline_at - time.time()),
                     self._scheduler.required if record.kind is RoundKind.TRAIN else (),
                     None if record.members is None else record.members.get(combiner, ()),
+                    record.optimizer_states.get(combiner, ""),
                 ),
                 self._context.objects,
-                max_model_bytes=self._context.max_model_bytes,
+                max_model_bytes=self._context.max_model_bytes * most_beside(self._plan),
                 on_ledger=attempt.note,
                 on_instance=self.note_instance,
                 # Not known: the other process ended before the combiner answered. StartRound is the same, asked again.

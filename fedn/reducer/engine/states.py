@@ -37,6 +37,19 @@ def extra_part(extra: str) -> str:
     return f"extra/{extra}"
 
 
+_OF_COMBINER = "combiner/"
+
+
+def combiner_part(combiner: str) -> str:
+    """Name of the part with the state of a combiner's optimizer."""
+    return f"{_OF_COMBINER}{combiner}"
+
+
+def of_combiners(states: States) -> dict[str, StatePart]:
+    """Combiner name to the state of its optimizer."""
+    return {name.removeprefix(_OF_COMBINER): part for name, part in states.items() if name.startswith(_OF_COMBINER)}
+
+
 def state_part(data: Buffer, algorithm: str) -> StatePart:
     return StatePart(digest(data, algorithm), data)
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundSpec
-from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
+from fedn.protocol.tasks import Encryption, RoundName, TaskKind, TaskSpec
 from fedn.reducer.engine.carrier import Carrier
+from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.roster import AttachedClient
 
 
@@ -87,9 +88,15 @@ def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str
         helper=plan.helper,
         update_chain=plan.update_chain if kind is TaskKind.TRAIN else (),
         model_chain=plan.model_chain if base_model_id else (),
+        encryption=_encryption(plan) if kind in {TaskKind.TRAIN, TaskKind.INIT} else None,
         input_id=carrier.shared.object_id if carrier is not None else "",
         extras=carrier.sections if carrier is not None else (),
     )
+
+
+def _encryption(plan: SessionPlan) -> Encryption | None:
+    scaling = plan.scaling_factor
+    return rule_of(plan).encryption(scaling.name, scaling.options)
 
 
 def _parameters(plan: SessionPlan) -> dict[str, Any]:
@@ -116,14 +123,18 @@ def round_spec(
     deadline_s: float,
     required: Iterable[str],
     members: tuple[str, ...] | None = None,
+    optimizer_state_id: str = "",
 ) -> RoundSpec:
     """What one combiner is told.
 
     Args:
         deadline_s: seconds from now.
         required: fields of an update's metadata that the scheduler needs.
+        optimizer_state_id: of this combiner's optimizer; empty where it has none yet.
         members: clients whose earlier updates count there; None where the rule does not go by such.
     """
+    trains = any(task.kind is TaskKind.TRAIN for task in tasks)
+    optimizer = plan.combiner_optimizer if trains else None
     return RoundSpec(
         name=name,
         tasks=tasks,
@@ -137,5 +148,8 @@ def round_spec(
         sum_dtype=plan.sum_dtype,
         deterministic=plan.deterministic,
         members=members,
+        combiner_optimizer=optimizer.name if optimizer is not None else "",
+        combiner_optimizer_options=optimizer.options if optimizer is not None else {},
+        optimizer_state_id=optimizer_state_id if optimizer is not None else "",
         required_metadata=dict.fromkeys(sorted(required), f"the scheduler {plan.scheduler.name}"),
     )

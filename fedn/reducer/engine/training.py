@@ -127,7 +127,14 @@ class Training:
                     result, running = await run.reattach(running, fetches=fetches), None
                 else:
                     number = self._attempts.get(index, 0)
-                    result = await run.attempt(number, base.model_id, base.carrier, fetches=fetches, adopts=unknown)
+                    result = await run.attempt(
+                        number,
+                        base.model_id,
+                        base.carrier,
+                        base.optimizer_states,
+                        fetches=fetches,
+                        adopts=unknown,
+                    )
             finally:
                 self._attempts[index], unknown = run.record.name.attempt + 1, False
             reason = result.retry_because

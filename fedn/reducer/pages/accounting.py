@@ -24,7 +24,7 @@ def accounting() -> Page:
     given = arguments("session", "page")
     known = services().sessions
     sessions = known.list(_SESSIONS)
-    chosen = known.get(given["session"]) if given.get("session") else known.running() or next(iter(sessions), None)
+    chosen = known.chosen(given.get("session"))
     found = None if chosen is None else services().watching.accounts.of(chosen.id).closed()
     clients = (
         [] if found is None else sorted(found.clients, key=lambda each: -(each.usage.down_bytes + each.usage.up_bytes))

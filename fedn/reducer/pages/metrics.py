@@ -111,9 +111,7 @@ def _choice(given: dict[str, str]) -> Choice:
     """What the address asks for; what it leaves out, or what is not there, is chosen."""
     parts = services()
     known = parts.sessions
-    session = (
-        known.get(given["session"]) if given.get("session") else known.running() or next(iter(known.list(1)), None)
-    )
+    session = known.chosen(given.get("session"))
     source = given.get("source") or VALIDATION
     if source not in {VALIDATION, TRAINING}:
         raise InvalidInput(

@@ -108,6 +108,7 @@ FIELDS: tuple[Group, ...] = (
             Field("rule", "Aggregation rule", "How updates become one model.", "choice", _default("rule")),
             Field("scaling_factor", "Weight of an update", "What it counts by.", "choice", _default("scaling_factor")),
             Field("server_optimizer", "Server optimizer", "What is made of the mean.", "choice"),
+            Field("combiner_optimizer", "Combiner optimizer", "What each combiner makes of its own mean.", "choice"),
             Field("scheduler", "Scheduler", "When a round closes.", "choice", _default("scheduler")),
             Field("selection", "Selection", "Who of the attached clients is asked.", "choice", _default("selection")),
             Field("helper", "Helper", "Turns the framework's model into tensors and back.", "choice"),
@@ -160,6 +161,7 @@ _GROUPS = {
     "rule": RULES,
     "scaling_factor": SCALING_FACTORS,
     "server_optimizer": OPTIMIZERS,
+    "combiner_optimizer": OPTIMIZERS,
     "scheduler": SCHEDULERS,
     "selection": SELECTORS,
     "helper": HELPERS,
@@ -174,6 +176,7 @@ def choices(packages: Sequence[PackageView]) -> dict[str, list[tuple[str, str]]]
         for name, group in _GROUPS.items()
     }
     found["server_optimizer"].insert(0, ("", "None: the mean is the global model"))
+    found["combiner_optimizer"].insert(0, ("", "None: the mean is the combiner model"))
     found["helper"].insert(0, ("", "As the compute package says, else numpy"))
     active = next((package for package in packages if package.active), None)
     first = f"The active one: {_package(active)}" if active else "None: clients bring their own Learner"

@@ -48,7 +48,7 @@ def dashboard() -> Page:
     last = max(1, -(-total // _SESSIONS))
     number = min(whole(given, "page", 1, least=1), last)
     sessions = known.list(_SESSIONS, (number - 1) * _SESSIONS)
-    chosen = known.get(given["session"]) if given.get("session") else known.running() or next(iter(known.list(1)), None)
+    chosen = known.chosen(given.get("session"))
     rounds = [] if chosen is None else watching.history.rounds(chosen.id)
     wanted = whole(given, "round", 0)
     shown = known.round(chosen.id, wanted - 1) if chosen and wanted else shown_round(rounds)

@@ -28,7 +28,7 @@ def times() -> Page:
     given = arguments("session", "page")
     known = services().sessions
     sessions = known.list(_SESSIONS)
-    chosen = known.get(given["session"]) if given.get("session") else known.running() or next(iter(sessions), None)
+    chosen = known.chosen(given.get("session"))
     found = None if chosen is None else services().watching.times.of(chosen.id).closed(chosen)
     clients = [] if found is None else sorted(found.clients, key=lambda each: -each.busy_ms)
     last = max(1, -(-len(clients) // _CLIENTS))

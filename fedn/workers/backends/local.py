@@ -20,7 +20,7 @@ from fedn.models.digest import Buffer
 from fedn.protocol.errors import InvalidInput, LimitExceeded
 from fedn.workers.backends.base import DEFAULT_STALL_S, Arrival, Backend, Departure, WorkerStart
 from fedn.workers.backends.in_process import no_such_worker
-from fedn.workers.backends.mailbox import Mailbox, finished
+from fedn.workers.backends.mailbox import Mailbox, finished, stalled
 from fedn.workers.errors import PeerUnavailable
 
 RANK = "FEDN_WORKER_RANK"
@@ -153,12 +153,7 @@ class Local(Backend):
                 left = left[connection.send(left, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) :]
             except BlockingIOError:
                 if not waiting.poll(self._stall_s * 1000):
-                    raise PeerUnavailable(
-                        "peer_stalled",
-                        f"Worker {peer} has taken no message for {self._stall_s:g} s",
-                        fix="See its log: it may hang in a handler.",
-                        where={"worker": peer, "sender": self.rank},
-                    ) from None
+                    raise stalled(peer, self.rank, self._stall_s) from None
 
     def _read(self, peer: int) -> None:
         """Until the peer's last word, or its end without one; a full mailbox stops it, and so the sender."""

@@ -46,19 +46,14 @@ class Mailbox:
         """
         with self._changed:
             deadline = None if stall_s is None else time.monotonic() + stall_s
-            while not self._closed and not self.has_room(sender, len(frame)):
+            while not self._closed and not self._has_room(sender, len(frame)):
                 if sender == self._owner:
                     raise PeerUnavailable(
                         "peer_stalled", "A worker's messages to itself are full", fix="Take them before sending more."
                     )
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
-                    raise PeerUnavailable(
-                        "peer_stalled",
-                        f"Worker {self._owner} has taken no message for {stall_s:g} s",
-                        fix="See its log: it may hang in a handler.",
-                        where={"worker": self._owner, "sender": sender},
-                    )
+                    raise stalled(self._owner, sender, stall_s or 0.0)
                 before = sum(self._frames)
                 self._changed.wait(left)
                 if stall_s is not None and sum(self._frames) < before:
@@ -105,11 +100,19 @@ class Mailbox:
             self._changed.notify_all()
             return was_open
 
-    def has_room(self, sender: int, size_bytes: int) -> bool:
-        """Whether a frame of so many bytes would not have to wait."""
-        with self._changed:
-            waiting = self._frames[sender]
-            return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
+    def _has_room(self, sender: int, size_bytes: int) -> bool:
+        waiting = self._frames[sender]
+        return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
+
+
+def stalled(rank: int, sender: int, stall_s: float) -> PeerUnavailable:
+    """The error for who sends to a worker that takes nothing."""
+    return PeerUnavailable(
+        "peer_stalled",
+        f"Worker {rank} has taken no message for {stall_s:g} s",
+        fix="See its log: it may hang in a handler.",
+        where={"worker": rank, "sender": sender},
+    )
 
 
 def finished(rank: int) -> PeerUnavailable:

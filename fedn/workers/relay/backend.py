@@ -40,7 +40,7 @@ class Grpc(Backend):
 
     def __init__(self, desk: Desk, *, stall_s: float = DEFAULT_STALL_S, patience_s: float = DEFAULT_PATIENCE_S) -> None:
         self._desk = desk
-        place = _first_place(desk, patience_s)
+        place = first_place(desk, patience_s)
         self.rank, self.size = place.rank, place.size
         self._session = spawn(_made(desk, place, stall_s, patience_s)).result()
         self._exchange = self._session.exchange
@@ -77,7 +77,7 @@ class Grpc(Backend):
             self._desk.close()
 
 
-def _first_place(desk: Desk, patience_s: float) -> Place:
+def first_place(desk: Desk, patience_s: float) -> Place:
     """The place in the group, as soon as the reducer has one to give."""
     backoff, deadline = Backoff(), time.monotonic() + patience_s
     while True:

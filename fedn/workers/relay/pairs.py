@@ -183,6 +183,10 @@ class Incoming:
         """Whether something waits for room."""
         return bool(self._waiting)
 
+    def abandon(self) -> None:
+        """The rest of a frame under way will never come."""
+        self._frame = None
+
     def discard(self) -> None:
         """Takes all that has come, and keeps nothing: nobody listens any more."""
         self.expected += len(self._waiting)

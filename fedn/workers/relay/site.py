@@ -1,5 +1,6 @@
 """A worker that is a client of a federation: enrolled with a key of its own, it asks the reducer for its place."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +29,7 @@ _TIMEOUT_S = 20.0
 
 
 class SiteDesk:
-    """Gives the place of one client in one group. Belongs to one thread at a time.
+    """Gives the place of one client in one group. Thread-safe.
 
     Args:
         identity: open; enrolled here if it is not, and closed with this.
@@ -43,26 +44,35 @@ class SiteDesk:
         self._identity = identity
         self._group, self._rank, self._combiner = group, rank, combiner
         self._membership = Membership(identity, join, "client", timeout_s=_TIMEOUT_S)
+        self._lock = threading.Lock()
 
     def join(self, avoid: Sequence[str]) -> Place:
+        with self._lock:
+            found = self._joined(avoid)
+        if found.status == "retry":
+            raise Unavailable(found.code, found.reason, where={"group": self._group})
+        return Place(self._endpoint(found), found.ticket, found.group, found.rank, found.size, found.expires_at)
+
+    def renew(self) -> tuple[str, float]:
+        with self._lock:
+            reply = self._membership.renew()
+        return reply.token, reply.expires_at
+
+    def close(self) -> None:
+        with self._lock:
+            self._membership.close()
+            self._identity.close()
+
+    def _joined(self, avoid: Sequence[str]) -> WorkerAssignment:
         self._membership.enrol()
         try:
             found = self._ask(avoid)
         except Unauthenticated:
             self._membership.renew()  # clocks may differ, or the reducer has a new signing key
             found = self._ask(avoid)
-        if found.status == "retry":
-            raise Unavailable(found.code, found.reason, where={"group": self._group})
-        self._membership.use_token(found.token, found.expires_at)
-        return Place(self._endpoint(found), found.ticket, found.group, found.rank, found.size, found.expires_at)
-
-    def renew(self) -> tuple[str, float]:
-        reply = self._membership.renew()
-        return reply.token, reply.expires_at
-
-    def close(self) -> None:
-        self._membership.close()
-        self._identity.close()
+        if found.status == "assigned":
+            self._membership.use_token(found.token, found.expires_at)
+        return found
 
     def _ask(self, avoid: Sequence[str]) -> WorkerAssignment:
         return self._membership.api.join_worker_group(

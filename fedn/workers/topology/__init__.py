@@ -14,8 +14,10 @@ from fedn.workers.topology.graphs import (
     TorusTopology,
     one_peer_exponential,
 )
+from fedn.workers.topology.named import TOPOLOGIES, launched_topology, make_topology
 
 __all__ = [
+    "TOPOLOGIES",
     "AsymmetricTopologyManager",
     "BalancedTreeTopology",
     "BaseTopologyManager",
@@ -29,6 +31,8 @@ __all__ = [
     "SymmetricTopologyManager",
     "TimeVaryingTopology",
     "TorusTopology",
+    "launched_topology",
+    "make_topology",
     "metropolis",
     "one_peer_exponential",
 ]

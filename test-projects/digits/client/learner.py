@@ -14,7 +14,10 @@ DIGITS = np.arange(10)
 
 
 class DigitsLearner(Learner):
-    """Reads these parameters of the session's plan: alpha (0.5), epochs (5), batch_size (16), learning_rate (0.3)."""
+    """Reads these parameters of the session's plan.
+
+    alpha (0.5), classes (labels of a site; none: as alpha says), epochs (5), batch_size (16), learning_rate (0.3).
+    """
 
     helper = "sklearn"
 
@@ -52,7 +55,9 @@ class DigitsLearner(Learner):
         return metrics, len(data.held_out_labels)
 
     def _load(self, context: TaskContext) -> SiteData:
-        piece = read_piece(context.data_path, context.client, alpha=context.get("alpha", 0.5))
+        piece = read_piece(
+            context.data_path, context.client, alpha=context.get("alpha", 0.5), classes=context.get("classes")
+        )
         if self._loaded is None or self._loaded[0] != piece:
             self._loaded = piece, load_site(piece)
         return self._loaded[1]

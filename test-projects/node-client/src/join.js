@@ -1,5 +1,4 @@
 // Join strings: `fedn1.` and base64url of a CRC-32 (4 bytes, big endian) and the JSON list [url, fingerprint, secret].
-import { crc32 } from 'node:zlib';
 
 const PREFIX = 'fedn1.';
 
@@ -14,4 +13,14 @@ export function parseJoinString(text) {
   }
   const [url, fingerprint, secret] = JSON.parse(body.toString());
   return { url, fingerprint, secret };
+}
+
+/** CRC-32 as in zlib (polynomial 0xEDB88320), which Node.js 18 has no function for. */
+function crc32(bytes) {
+  let crc = 0xffffffff;
+  for (const byte of bytes) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
+  }
+  return (crc ^ 0xffffffff) >>> 0;
 }

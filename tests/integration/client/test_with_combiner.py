@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,6 +114,32 @@ def test_failing_client_is_in_the_ledger_and_the_round_goes_on(scene: Scene, cli
             failed = await link.ledger("bob", LedgerState.FAILED)
             assert "no such column" in failed.problem.message
             assert (await link.done(spec.name)).weight == 7
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing", "who"),
+    [
+        ({"scaling_factor": "NumCompletedBatches"}, "num_steps", "the scaling factor NumCompletedBatches"),
+        ({"rule": "fednova"}, "num_steps", "the rule fednova"),
+        ({"required_metadata": {"ms_per_epoch": "the scheduler semi_synchronous"}}, "ms_per_epoch", "the scheduler"),
+    ],
+)
+def test_a_client_says_itself_which_number_its_learner_left_out(
+    scene: Scene, clients: list[ClientSettings], changes: dict[str, Any], missing: str, who: str
+) -> None:
+    async def scenario() -> None:
+        async with scene.running(clients[0]) as (link, _):
+            spec = round_spec(BASE_BYTES, ["alice"], **changes)
+            # What the learner returns then has num_examples alone.
+            task = spec.tasks[0].model_copy(update={"parameters": {"step": "keep"}})
+            await link.start(spec.model_copy(update={"tasks": (task,)}), {BASE: BASE_BYTES})
+            failed = await link.ledger("alice", LedgerState.FAILED)
+            assert failed.problem.code == "update_lacks_metadata"
+            assert missing in failed.problem.message and who in failed.problem.message
+            # It was found before anything was uploaded.
+            assert failed.up_bytes == 0
 
     asyncio.run(scenario())
 

@@ -10,12 +10,19 @@ import pytest
 from fedn.protocol.errors import InvalidInput
 from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
+from tests.support.mpi_job import MpiJob, mpi_job
 from tests.support.worker_backends import NAMES, connect_over
 
 Connect = Callable[..., Sequence[Backend]]
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(scope="module")
+def mpi() -> Iterator[MpiJob]:
+    with mpi_job(4) as job:
+        yield job
+
+
+@pytest.fixture(params=[*NAMES, "mpi"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     make = connect_over(request)
     made: list[Backend] = []
@@ -40,6 +47,7 @@ def test_they_are_found_by_their_names() -> None:
     assert load_backend("in-process") is backends.InProcess
     assert load_backend("local") is backends.Local
     assert load_backend("GRPC").__name__ == "Grpc"
+    assert load_backend("MPI").__name__ == "Mpi"
     with pytest.raises(InvalidInput, match="in-process"):
         load_backend("pigeon")
 

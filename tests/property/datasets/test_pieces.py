@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedn.datasets.pieces import IID, SMALLEST, Draw, Partition, as_alpha, read_piece
+from fedn.datasets.dealing import SMALLEST, deal_classes, deal_evenly, deal_files, split_arrays
+from fedn.datasets.pieces import IID, Draw, Partition, as_alpha, read_piece
 from fedn.protocol.errors import InvalidInput
 
 alphas = st.one_of(st.none(), st.floats(1e-3, 1e6))
@@ -141,3 +142,77 @@ def test_a_file_that_makes_no_sense_is_refused(content: object, tmp_path: Path) 
 def test_an_alpha_that_cannot_be_is_refused(alpha: object) -> None:
     with pytest.raises(InvalidInput, match="alpha"):
         as_alpha(alpha)
+
+
+@given(labellings, st.integers(1, 30), st.integers(1, 10), st.integers(0, 2**64))
+def test_sites_have_so_many_labels_and_together_every_example(labels: Any, count: int, classes: int, seed: int) -> None:
+    known = len(np.unique(labels))
+    sites = [Partition(index, count, seed, classes=classes) for index in range(count)]
+    if len(labels) < count or classes > known or known > count * classes:
+        with pytest.raises(InvalidInput, match=r"too few|cannot have all"):
+            sites[0].training(labels)
+        return
+    pieces = [site.training(labels) for site in sites]
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(len(labels)))
+    assert all((np.diff(piece) > 0).all() for piece in pieces)
+    assert all(len(np.unique(labels[piece])) <= classes for piece in pieces)
+    np.testing.assert_array_equal(pieces[0], Partition(0, count, seed, classes=classes).training(labels))
+
+
+def test_labels_are_shared_evenly_by_their_sites() -> None:
+    labels = np.arange(10_000) % 10
+    pieces = deal_classes(labels, 20, 2, np.random.default_rng(1))
+    assert all(len(np.unique(labels[piece])) == 2 for piece in pieces)
+    # Twenty sites with two labels each: every label is at four of them.
+    at = [sum(label in labels[piece] for piece in pieces) for label in range(10)]
+    assert at == [4] * 10
+    assert {len(piece) for piece in pieces} == {500}
+
+
+@given(labellings, st.text(max_size=20), st.integers(1, 10))
+def test_a_draw_by_name_may_have_some_labels_only(labels: Any, name: str, classes: int) -> None:
+    found = Draw(name, classes=classes).training(labels)
+    np.testing.assert_array_equal(found, Draw(name, classes=classes).training(labels))
+    assert 1 <= len(np.unique(labels[found])) <= classes
+    assert len(np.unique(found)) == len(found)
+
+
+@given(st.integers(0, 200), st.integers(1, 20), st.integers(0, 2**32))
+def test_even_deals_are_shuffled_and_seeded(total: int, count: int, seed: int) -> None:
+    pieces = deal_evenly(total, count, np.random.default_rng(seed))
+    assert sorted(np.concatenate(pieces).tolist()) == list(range(total))
+    assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+    again = deal_evenly(total, count, np.random.default_rng(seed))
+    assert all((one == other).all() for one, other in zip(pieces, again, strict=True))
+
+
+def test_an_even_deal_is_not_the_order_of_the_data() -> None:
+    pieces = deal_evenly(1000, 4, np.random.default_rng(0))
+    x, y = np.arange(1000), np.arange(1000) % 10
+    for ours, labels in split_arrays((x, y), pieces):
+        assert (labels == ours % 10).all() and len(np.unique(labels)) == 10
+    assert not any((np.diff(piece) == piece[1] - piece[0]).all() for piece in pieces)
+
+
+def test_files_are_dealt_out_each_once(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"{number}.png").touch()
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "more.png").mkdir()
+    sites = deal_files(tmp_path, "*.png", 3, seed=1)
+    assert [len(site) for site in sites] == [4, 3, 3]
+    assert sorted(path.name for site in sites for path in site) == [f"{number}.png" for number in range(10)]
+    assert sites == deal_files(tmp_path, "*.png", 3, seed=1) != deal_files(tmp_path, "*.png", 3, seed=2)
+
+
+@pytest.mark.parametrize("classes", [0, -1, 1.5, "two", True])
+def test_a_count_of_labels_that_is_none_is_refused(classes: object) -> None:
+    with pytest.raises(InvalidInput, match="classes must be"):
+        read_piece(None, "a", classes=classes)
+
+
+def test_partition_json_says_how_many_labels_its_site_has(tmp_path: Path) -> None:
+    (tmp_path / "partition.json").write_text(json.dumps({"index": 1, "count": 5, "classes": 3}))
+    assert read_piece(tmp_path, "a", classes=2) == Partition(1, 5, classes=3)
+    (tmp_path / "partition.json").write_text(json.dumps({"index": 1, "count": 5}))
+    assert read_piece(tmp_path, "a", classes=2) == Partition(1, 5, classes=2)

@@ -80,6 +80,33 @@ def test_a_forest_is_nothing_to_round_subtract_or_step_along():
     }
 
 
+def test_an_optimizer_at_combiners_needs_means_of_their_own():
+    krum = {"name": "krum", "options": {"scope": "global", "byzantine": 0}}
+    for rule in ("fednova", krum, "fedrec"):
+        assert (
+            "over all clients" in faults(rule=rule, combiner_optimizer="adam", clients_required=9)["combiner_optimizer"]
+        )
+    assert "forest" in faults(rule="forest", combiner_optimizer="adam")["combiner_optimizer"]
+    assert "several base models" in faults(scheduler="asynchronous", combiner_optimizer="adam")["combiner_optimizer"]
+    assert set(faults(scheduler="asynchronous", rule="scaffold")) == {"rule"}
+    assert "one object" in faults(combiner_optimizer="sgd", keep_combiner_models=True)["keep_combiner_models"]
+    for rule in ("fedavg", "norm_clipping", "scaffold", {**krum, "options": {"scope": "combiner", "byzantine": 0}}):
+        choice = {"name": rule, "options": {"max_norm": 1.0}} if rule == "norm_clipping" else rule
+        check_plan(SessionPlan(rule=choice, combiner_optimizer="adam", server_optimizer="sgd"))
+
+
+def test_a_fault_of_an_optimizer_is_told_of_the_tier_that_it_is_for():
+    found = faults(
+        combiner_optimizer={"name": "sgd", "options": {"rate": 1}},
+        server_optimizer={"name": "adam", "options": {"tau": 0, "beta_1": 7}},
+    )
+    assert set(found) == {
+        "combiner_optimizer.options.rate",
+        "server_optimizer.options.tau",
+        "server_optimizer.options.beta_1",
+    }
+
+
 def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
     assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
     assert "fedrec" in faults(rule="fedrec", scheduler="asynchronous")["rule"]

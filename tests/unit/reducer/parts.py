@@ -117,6 +117,9 @@ class FakeSessions:
             raise NotFound("no_such_session", "there is no such session")
         return self.views[session]
 
+    def chosen(self, session: str | None) -> SessionView | None:
+        return self.get(session) if session else self.running() or next(iter(self.list(1)), None)
+
     def running(self) -> SessionView | None:
         return next((view for view in self.views.values() if view.state == "running"), None)
 

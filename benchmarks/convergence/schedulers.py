@@ -1,0 +1,145 @@
+"""Schedulers on sites of different speeds: what waiting costs, and what it buys.
+
+Every session gets the same wall-clock time. A step takes at least `step_ms` times the site's slowness, most of which
+is a wait, so that how busy the machine is that all sites share hardly shows.
+"""
+
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.convergence.federation import Federation
+from benchmarks.convergence.measures import mean_and_spread, time_to
+from benchmarks.results import Row, markdown, say
+
+BENCH = "convergence_schedulers"
+ALPHA = 0.3
+EPOCHS = 4
+_SLOWNESS = (1.0, 1.0, 2.0, 4.0, 8.0)
+"""Of the sites, by turns."""
+_MOST_ROUNDS = 100_000
+"""The time ends a session."""
+_STALENESS = {"name": "polynomial", "a": 0.5}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a problem is trained here."""
+
+    step_ms: float
+    learning_rate: float
+    seconds: float
+    """Of a session."""
+    target: float
+    """Accuracy, the time to which is told."""
+
+
+PACES = {
+    "digits": Pace(step_ms=5.0, learning_rate=0.1, seconds=30.0, target=0.85),
+    "fashion": Pace(step_ms=8.0, learning_rate=0.05, seconds=45.0, target=0.70),
+}
+
+
+def arms(clients: int) -> dict[str, dict[str, Any]]:
+    """The schedulers by their names in records and tables, as a plan has them."""
+    half = max(2, clients // 2)
+    semi = {
+        f"semi-synchronous λ={epochs}": {"name": "semi_synchronous", "options": {"lambda": epochs}}
+        for epochs in (1, 2, 4)
+    }
+    return {
+        "synchronous": {"name": "synchronous"},
+        **semi,
+        # One update at a time: with a rate of 1 each would replace the model by one site's.
+        "asynchronous K=1": _asynchronous(arrivals=1, learning_rate=0.2),
+        f"asynchronous K={half}": _asynchronous(arrivals=half, learning_rate=1.0),
+    }
+
+
+def run(
+    federation: Federation, data: str, *, names: Collection[str], seeds: Sequence[int], seconds: float | None
+) -> Iterator[Row]:
+    """A row for each scheduler and seed.
+
+    Args:
+        names: of `arms`; others are nobody's here.
+        seconds: of each session; None: the problem's own.
+    """
+    pace = PACES[data]
+    for seed in seeds:
+        for name, scheduler in arms(federation.clients).items():
+            if name not in names:
+                continue
+            seconds_each = pace.seconds if seconds is None else seconds
+            course = federation.train(
+                {"scheduler": scheduler, "rounds": _MOST_ROUNDS, "stop_after_s": seconds_each, "seed": seed},
+                {
+                    "alpha": ALPHA,
+                    "split_seed": seed,
+                    "epochs": EPOCHS,
+                    "learning_rate": pace.learning_rate,
+                    "step_ms": pace.step_ms,
+                    "slowness": slowness(federation.clients),
+                },
+            )
+            row: Row = {
+                "bench": BENCH,
+                "data": data,
+                "name": name,
+                "seed": seed,
+                "clients": federation.clients,
+                "seconds": seconds_each,
+                "scheduler": scheduler,
+                **course.as_row(),
+            }
+            say(f"{data}, {name}, seed {seed}: {row['curve'][-1][2]:.3f}, idle {100 * row['idle_share']:.0f} %")
+            yield row
+
+
+def slowness(clients: int) -> list[float]:
+    """How many times as long as the fastest each site takes for a step."""
+    return [_SLOWNESS[number % len(_SLOWNESS)] for number in range(clients)]
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The schedulers of each data set, over their seeds."""
+    sets = {data: [row for row in rows if row["data"] == data] for data in dict.fromkeys(row["data"] for row in rows)}
+    return "\n\n".join(f"{data}:\n\n{_table_of(own)}" for data, own in sets.items())
+
+
+def _table_of(rows: Sequence[Row]) -> str:
+    target = PACES[rows[0]["data"]].target
+    columns = (
+        *("scheduler", "rounds", "s a round", "idle %", "idle s a client and round", "steps/s of all clients"),
+        *(f"s to {target:.0%}", "reached", "accuracy at the end"),
+    )
+    lines = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        own = [row for row in rows if row["name"] == name]
+        times = [time_to(row["curve"], target) for row in own]
+        reached = [found for found in times if found is not None]
+        lines.append(
+            [
+                name,
+                statistics.fmean(row["rounds"] for row in own),
+                statistics.fmean(row["window_s"] / row["rounds"] for row in own),
+                mean_and_spread([100 * row["idle_share"] for row in own], digits=0),
+                statistics.fmean(_idle_each_s(row) for row in own),
+                statistics.fmean(row["steps"] / row["window_s"] for row in own),
+                mean_and_spread(reached, digits=1) if reached else None,
+                f"{len(reached)} of {len(own)}",
+                mean_and_spread([100 * row["curve"][-1][2] for row in own], digits=1),
+            ]
+        )
+    return markdown(columns, lines)
+
+
+def _idle_each_s(row: Row) -> float:
+    return float(row["idle_share"] * row["window_s"] / row["rounds"])
+
+
+def _asynchronous(**options: float) -> dict[str, Any]:
+    # A slow site's update is that of a model of many commits ago; the discount, not the limit, shall deal with it.
+    given: Mapping[str, Any] = {"staleness": _STALENESS, "max_staleness": 1000, **options}
+    return {"name": "asynchronous", "options": dict(given)}

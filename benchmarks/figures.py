@@ -1,0 +1,38 @@
+"""How every plot looks, and what they are put together from. SVG, and the same bytes for the same content."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+matplotlib.use("svg")
+matplotlib.rcParams |= {
+    "svg.hashsalt": "fedn",
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+
+_LEGEND_COLUMN_IN = 1.8
+"""Inches that a name takes, with its line."""
+
+
+def panels_of(count: int, width: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels side by side, each `width` inches wide."""
+    figure = Figure(figsize=(width * count, 3.2), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+
+
+def legend_of(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One for all panels, without repetitions."""
+    found: dict[str, Any] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    fit = max(1, int(figure.get_figwidth() / _LEGEND_COLUMN_IN))
+    figure.legend(handles=list(found.values()), loc="outside lower center", ncols=min(6, fit, len(found)))
