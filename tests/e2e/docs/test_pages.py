@@ -24,6 +24,7 @@ PAGES = [
     "explanation/aggregation.md",
     "explanation/trail.md",
     "explanation/workers.md",
+    "tutorials/workers.md",
     "reference/plan.md",
     "reference/rest.md",
     "reference/cli.md",
@@ -47,6 +48,7 @@ PAGES = [
     "how-to/write-a-compute-package.md",
     "how-to/run-workers.md",
     "how-to/load-a-federation.md",
+    "how-to/encrypt-updates.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 
