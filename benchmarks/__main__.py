@@ -14,6 +14,7 @@ BENCHMARKS = {
     "secagg": "benchmarks.secagg",
     "data_plane": "benchmarks.data_plane",
     "relay": "benchmarks.relay",
+    "workers": "benchmarks.workers",
     "idle": "benchmarks.idle",
     "dashboards": "benchmarks.dashboards",
     "scale": "benchmarks.scale",

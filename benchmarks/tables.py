@@ -20,6 +20,7 @@ from benchmarks import (
     simulate,
     soak,
     stores,
+    workers,
 )
 from benchmarks.convergence import study
 from benchmarks.counts import format_count
@@ -51,9 +52,10 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "secagg": secagg.table,
     "data_plane": data_plane.table,
     "relay": relay.table,
+    "workers": workers.table,
     "idle": idle.table,
     "scale": scale.table,
-    "convergence": study.table,
+    **study.TABLES,
     "simulate": simulate.table,
     "soak": soak.table,
     "stores": stores.table,

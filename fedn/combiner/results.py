@@ -138,8 +138,7 @@ class Results:
 
         InvalidInput (`bad_model`) where it is none, or one that the rule cannot start from.
         """
-        if self._spec.optimizer_state_id in self._services.objects:
-            self._state_here.set()
+        self.look_for_state()
         stored = self._services.objects.get(self._brought_by) if self.base_id else None
         if stored is None or self.base is not None:
             return
@@ -150,6 +149,11 @@ class Results:
         self.base = self._rule.update_spec(spec_of(stored.bytes_in_pieces()))
         self.extras = extra_specs(self._rule, self.base)
         self._fold = self._new_fold(self._total(stored, self.base), self.base.size_bytes)
+
+    def look_for_state(self) -> None:
+        """The state of this combiner's optimizer may have come, perhaps when all updates were in already."""
+        if self._spec.optimizer_state_id in self._services.objects:
+            self._state_here.set()
 
     def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
         if self._lineage is not None:

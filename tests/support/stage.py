@@ -133,10 +133,10 @@ class Site:
     answers: asyncio.Event | None = None
     says: dict[str, object] = field(default_factory=dict)
     """More of an update's metadata."""
-    update_of: Callable[[common_pb2.Task, bytes], bytes] | None = None
-    """What is sent as the update, of a task and its model; None: the model with `step` added."""
     shrinks: float = 1.0
     """What the model is multiplied by before `step` is added."""
+    update_of: Callable[[common_pb2.Task, bytes], bytes] | None = None
+    """What is sent as the update, of a task and its model; None: the model with `step` added."""
     rests_after: int | None = None
     """Train tasks after which it is silent, until told to go on."""
     budgets: list[int] = field(default_factory=list)

@@ -65,11 +65,6 @@ class Mailbox:
             self._bytes[sender] += len(frame)
             self._changed.notify_all()
 
-    def has_room(self, sender: int, size_bytes: int) -> bool:
-        """Whether a frame of this sender would be put without waiting; also where the mailbox is closed."""
-        with self._changed:
-            return self._closed or self._has_room(sender, size_bytes)
-
     def depart(self, rank: int, reason: str | None) -> None:
         """Notes, once, that a worker is gone."""
         with self._changed:

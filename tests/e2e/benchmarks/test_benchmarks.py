@@ -123,6 +123,12 @@ def test_small_messages_through_a_combiner(tmp_path: Path) -> None:
     assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
 
 
+def test_messages_from_worker_to_worker(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "workers", "--pairs", "2", "--messages", "200", "--frames", "10")
+    assert [row["kind"] for row in rows] == ["turns", "one way", "1 MiB"]
+    assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
+
+
 def test_idle_clients(tmp_path: Path) -> None:
     options = ["--clients", "30", "--processes", "2", "--pings", "20", "--idle", "0.5", "--per-connection", "4"]
     (row,) = bench(tmp_path, "idle", *options)
@@ -169,7 +175,7 @@ def test_the_convergence_study(tmp_path: Path) -> None:
     short = ["--clients", "2", "--seeds", "1", "--seconds", "2", "--rounds", "2"]
     some = ["--only", "semi-synchronous λ=2,asynchronous K=1,SCAFFOLD", "--settings", "few clients, few steps"]
     rows = bench(tmp_path, "convergence", "--data", "digits", *short, *some)
-    timed = {row["name"]: row for row in rows if row["part"] == "schedulers"}
+    timed = {row["name"]: row for row in rows if row["bench"] == "convergence_schedulers"}
     assert timed.keys() == {"semi-synchronous λ=2", "asynchronous K=1"}
     for row in timed.values():
         assert row["updates"] >= row["rounds"] > 0 and row["steps"] >= row["updates"]
@@ -178,16 +184,19 @@ def test_the_convergence_study(tmp_path: Path) -> None:
         times = [t_s for _, t_s, _ in row["curve"]]
         assert times == sorted(times)
     assert timed["asynchronous K=1"]["updates"] == timed["asynchronous K=1"]["rounds"]
-    tried = [row for row in rows if row["part"] == "grid"]
-    counted = {row["name"]: row for row in rows if row["part"] == "methods"}
+    tried = [row for row in rows if row["bench"] == "convergence_grid"]
+    counted = {row["name"]: row for row in rows if row["bench"] == "convergence_methods"}
     assert counted.keys() == {"FedAvg", "SCAFFOLD"}
     for name, row in counted.items():
         assert row["value"] in [other["value"] for other in tried if other["name"] == name]
         assert [index for index, _, _ in row["curve"]] == [1, 2] and row["updates"] == 4
     done = run(tmp_path, "plots", str(tmp_path / "results.jsonl"), "--to", "plots")
     assert done.returncode == 0, done.stderr
-    names = {"convergence-schedulers.svg", "convergence-idle.svg", "convergence-methods.svg"}
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == names
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "schedulers.svg",
+        "idle-clients.svg",
+        "methods.svg",
+    }
 
 
 @pytest.mark.timeout(300)
