@@ -18,6 +18,9 @@ matplotlib.rcParams |= {
     "legend.frameon": False,
 }
 
+_LEGEND_COLUMN_IN = 1.8
+"""Inches that a name takes, with its line."""
+
 
 def panels_of(count: int, width: float = 3.2) -> tuple[Figure, list[Axes]]:
     """A figure with so many panels side by side, each `width` inches wide."""
@@ -31,4 +34,5 @@ def legend_of(figure: Figure, panels: Sequence[Axes]) -> None:
     for panel in panels:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    figure.legend(handles=list(found.values()), loc="outside lower center", ncols=min(6, len(found)))
+    fit = max(1, int(figure.get_figwidth() / _LEGEND_COLUMN_IN))
+    figure.legend(handles=list(found.values()), loc="outside lower center", ncols=min(6, fit, len(found)))

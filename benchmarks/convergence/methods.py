@@ -4,7 +4,7 @@ Rounds count here, not seconds. Every update counts the same, in all methods, as
 deterministic: the same machine gives the same rows again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +12,9 @@ from benchmarks.convergence.federation import Federation
 from benchmarks.convergence.measures import late_accuracy, mean_and_spread, rounds_to, unsteadiness
 from benchmarks.results import Row, markdown, say
 
-PART = "methods"
-GRID_PART = "grid"
-"""The sessions that hyper-parameters were chosen by; `PART` are those that count, on other seeds."""
+BENCH = "convergence_methods"
+GRID_BENCH = "convergence_grid"
+"""The sessions that hyper-parameters were chosen by; `BENCH` are those that count, on other seeds."""
 ALPHA = 0.1
 GRID_SEED = 0
 _RATES = (0.03, 0.1, 0.3, 1.0)
@@ -76,7 +76,7 @@ def run(
     federation: Federation,
     data: str,
     *,
-    names: Sequence[str],
+    names: Collection[str],
     settings: Sequence[str],
     seeds: Sequence[int],
     rounds: int | None,
@@ -84,11 +84,11 @@ def run(
     """Rows of the grid and then of the chosen values, for each setting.
 
     Args:
-        names: of the methods to measure, besides the one that the client rate comes from; all where there are none.
+        names: of the methods to measure, besides the one that the client rate comes from; others are nobody's here.
         settings: by their names.
-        rounds: of each session, instead of the setting's own.
+        rounds: of each session; None: the setting's own.
     """
-    chosen = {name: method for name, method in METHODS.items() if not names or name in (_BASE, *names)}
+    chosen = {name: method for name, method in METHODS.items() if name in (_BASE, *names)}
     for title in settings:
         setting, rate = SETTINGS[title], _RATES[0]
         best: dict[str, tuple[float, float]] = {}
@@ -97,7 +97,7 @@ def run(
             for value in method.grid:
                 row = _session(federation, data, title, name, value, rate, GRID_SEED, rounds or setting.rounds)
                 tried.append(row)
-                yield {**row, "part": GRID_PART}
+                yield {**row, "bench": GRID_BENCH}
             value = max(tried, key=lambda row: late_accuracy(row["curve"]))["value"]
             rate = value if name == _BASE else rate
             best[name] = value, rate
@@ -129,8 +129,7 @@ def _session(
     }
     course = federation.train(choices, parameters)
     row: Row = {
-        "bench": "convergence",
-        "part": PART,
+        "bench": BENCH,
         "data": data,
         "setting": title,
         "name": name,
@@ -153,7 +152,22 @@ def filled(what: Mapping[str, Any], value: float) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The methods of one data set and setting, over their seeds."""
+    """The methods of each data set and setting, over their seeds."""
+    return _by_setting(rows, _table_of)
+
+
+def grid_table(rows: Sequence[Row]) -> str:
+    """Everything that was tried for each data set and setting."""
+    return _by_setting(rows, _grid_of)
+
+
+def _by_setting(rows: Sequence[Row], table: Callable[[Sequence[Row]], str]) -> str:
+    places = dict.fromkeys((row["data"], row["setting"]) for row in rows)
+    parts = {place: [row for row in rows if (row["data"], row["setting"]) == place] for place in places}
+    return "\n\n".join(f"{data}, {setting}:\n\n{table(own)}" for (data, setting), own in parts.items())
+
+
+def _table_of(rows: Sequence[Row]) -> str:
     target = TARGETS[rows[0]["data"]]
     columns = (
         *("method", "client rate", "its own", f"rounds to {target:.0%}", "reached"),
@@ -181,8 +195,7 @@ def table(rows: Sequence[Row]) -> str:
     return markdown(columns, lines)
 
 
-def grid_table(rows: Sequence[Row]) -> str:
-    """Everything that was tried for one data set and setting."""
+def _grid_of(rows: Sequence[Row]) -> str:
     columns = ("method", "hyper-parameter", "value", "client rate", "accuracy late", "mean fall a round")
     return markdown(
         columns,

@@ -11,13 +11,15 @@ from benchmarks.figures import legend_of, panels_of
 from benchmarks.results import Row
 
 _ROUND, _SECONDS = 0, 1
+_FLOOR = 0.4
+"""Below it, all curves are alike: steep."""
 _STEPS = 200
 """Places along an axis at which curves of several seeds are averaged."""
 
 
 def time_plot(rows: Sequence[Row]) -> Figure | None:
     """Schedulers: accuracy over rounds, and over wall-clock, for each data set."""
-    own = _rows(rows, schedulers.PART)
+    own = _rows(rows, schedulers.BENCH)
     if not own:
         return None
     sets = list(dict.fromkeys(row["data"] for row in own))
@@ -39,7 +41,7 @@ def time_plot(rows: Sequence[Row]) -> Figure | None:
 
 def idle_plot(rows: Sequence[Row]) -> Figure | None:
     """Schedulers: how much of its time each client is idle, by its slowness."""
-    own = _rows(rows, schedulers.PART)
+    own = _rows(rows, schedulers.BENCH)
     if not own:
         return None
     sets = list(dict.fromkeys(row["data"] for row in own))
@@ -61,7 +63,7 @@ def idle_plot(rows: Sequence[Row]) -> Figure | None:
 
 def methods_plot(rows: Sequence[Row]) -> Figure | None:
     """Algorithms: accuracy over rounds, a panel for each data set and setting."""
-    own = _rows(rows, methods.PART)
+    own = _rows(rows, methods.BENCH)
     places = list(dict.fromkeys((row["data"], row["setting"]) for row in own))
     if not places:
         return None
@@ -76,18 +78,19 @@ def methods_plot(rows: Sequence[Row]) -> Figure | None:
 
 
 PLOTS: Mapping[str, Callable[[Sequence[Row]], Figure | None]] = {
-    "convergence-schedulers": time_plot,
-    "convergence-idle": idle_plot,
-    "convergence-methods": methods_plot,
+    "schedulers": time_plot,
+    "idle-clients": idle_plot,
+    "methods": methods_plot,
 }
 
 
-def _rows(rows: Sequence[Row], part: str) -> list[Row]:
-    return [row for row in rows if row["bench"] == "convergence" and row["part"] == part]
+def _rows(rows: Sequence[Row], bench: str) -> list[Row]:
+    return [row for row in rows if row["bench"] == bench]
 
 
 def _curves(panel: Axes, rows: Sequence[Row], axis: int) -> None:
     """The mean over the seeds for each name, and a band from the least to the most of them."""
+    panel.set_ylim(_FLOOR, 1.0)
     for name in dict.fromkeys(row["name"] for row in rows):
         curves = [np.array(row["curve"]) for row in rows if row["name"] == name]
         # Only where all seeds have something to say.

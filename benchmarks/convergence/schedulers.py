@@ -5,7 +5,7 @@ is a wait, so that how busy the machine is that all sites share hardly shows.
 """
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from benchmarks.convergence.federation import Federation
 from benchmarks.convergence.measures import mean_and_spread, time_to
 from benchmarks.results import Row, markdown, say
 
-PART = "schedulers"
+BENCH = "convergence_schedulers"
 ALPHA = 0.3
 EPOCHS = 4
 _SLOWNESS = (1.0, 1.0, 2.0, 4.0, 8.0)
@@ -58,20 +58,20 @@ def arms(clients: int) -> dict[str, dict[str, Any]]:
 
 
 def run(
-    federation: Federation, data: str, *, names: Sequence[str], seeds: Sequence[int], seconds: float | None
+    federation: Federation, data: str, *, names: Collection[str], seeds: Sequence[int], seconds: float | None
 ) -> Iterator[Row]:
     """A row for each scheduler and seed.
 
     Args:
-        names: beginnings of the names of schedulers, to measure those only; all where there are none.
-        seconds: of each session, instead of the problem's own.
+        names: of `arms`; others are nobody's here.
+        seconds: of each session; None: the problem's own.
     """
     pace = PACES[data]
     for seed in seeds:
         for name, scheduler in arms(federation.clients).items():
-            if names and not name.startswith(tuple(names)):
+            if name not in names:
                 continue
-            seconds_each = seconds or pace.seconds
+            seconds_each = pace.seconds if seconds is None else seconds
             course = federation.train(
                 {"scheduler": scheduler, "rounds": _MOST_ROUNDS, "stop_after_s": seconds_each, "seed": seed},
                 {
@@ -84,8 +84,7 @@ def run(
                 },
             )
             row: Row = {
-                "bench": "convergence",
-                "part": PART,
+                "bench": BENCH,
                 "data": data,
                 "name": name,
                 "seed": seed,
@@ -104,7 +103,12 @@ def slowness(clients: int) -> list[float]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The schedulers of one data set, over their seeds."""
+    """The schedulers of each data set, over their seeds."""
+    sets = {data: [row for row in rows if row["data"] == data] for data in dict.fromkeys(row["data"] for row in rows)}
+    return "\n\n".join(f"{data}:\n\n{_table_of(own)}" for data, own in sets.items())
+
+
+def _table_of(rows: Sequence[Row]) -> str:
     target = PACES[rows[0]["data"]].target
     columns = (
         *("scheduler", "rounds", "s a round", "idle %", "idle s a client and round", "steps/s of all clients"),
@@ -118,11 +122,11 @@ def table(rows: Sequence[Row]) -> str:
         lines.append(
             [
                 name,
-                statistics.mean(row["rounds"] for row in own) * 1.0,
-                statistics.mean(row["window_s"] / row["rounds"] for row in own),
+                statistics.fmean(row["rounds"] for row in own),
+                statistics.fmean(row["window_s"] / row["rounds"] for row in own),
                 mean_and_spread([100 * row["idle_share"] for row in own], digits=0),
-                statistics.mean(_idle_each_s(row) for row in own),
-                statistics.mean(row["steps"] / row["window_s"] for row in own),
+                statistics.fmean(_idle_each_s(row) for row in own),
+                statistics.fmean(row["steps"] / row["window_s"] for row in own),
                 mean_and_spread(reached, digits=1) if reached else None,
                 f"{len(reached)} of {len(own)}",
                 mean_and_spread([100 * row["curve"][-1][2] for row in own], digits=1),

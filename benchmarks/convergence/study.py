@@ -9,7 +9,7 @@ federation is started for each data set, and trains one session after another.
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from benchmarks.convergence import methods, schedulers
 from benchmarks.convergence.federation import PROBLEMS, open_federation
@@ -17,35 +17,25 @@ from benchmarks.counts import parse_count
 from benchmarks.options import names_of, parser_of
 from benchmarks.results import Row, append
 
-PARTS = (schedulers.PART, methods.PART)
+PARTS = ("schedulers", "methods")
+TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
+    schedulers.BENCH: schedulers.table,
+    methods.BENCH: methods.table,
+    methods.GRID_BENCH: methods.grid_table,
+}
+"""Value of `bench` in a row, to what shows such rows."""
 
 
 def measure(data: str, given: argparse.Namespace) -> Iterator[Row]:
     """The rows of a data set, as they come."""
     seeds = range(1, given.seeds + 1)
     with open_federation(PROBLEMS[data], given.clients) as federation:
-        if schedulers.PART in given.parts:
+        if "schedulers" in given.parts:
             yield from schedulers.run(federation, data, names=given.only, seeds=seeds, seconds=given.seconds)
-        if methods.PART in given.parts:
+        if "methods" in given.parts:
             yield from methods.run(
                 federation, data, names=given.only, settings=given.settings, seeds=seeds, rounds=given.rounds
             )
-
-
-def table(rows: Sequence[Row]) -> str:
-    """A table for each part, data set and setting."""
-    parts = []
-    for data in dict.fromkeys(row["data"] for row in rows):
-        own = [row for row in rows if row["data"] == data]
-        if timed := [row for row in own if row["part"] == schedulers.PART]:
-            parts.append(f"{data}, schedulers:\n\n{schedulers.table(timed)}")
-        for setting in methods.SETTINGS:
-            of_it = [row for row in own if row.get("setting") == setting]
-            if counted := [row for row in of_it if row["part"] == methods.PART]:
-                parts.append(f"{data}, {setting}:\n\n{methods.table(counted)}")
-            if tried := [row for row in of_it if row["part"] == methods.GRID_PART]:
-                parts.append(f"{data}, {setting}, what was tried:\n\n{methods.grid_table(tried)}")
-    return "\n\n".join(parts)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -67,11 +57,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--only",
         type=lambda text: tuple(part.strip() for part in text.split(",")),
-        default=(),
         metavar="NAME,…",
-        help="schedulers whose names begin so, and methods of these names [default: all]",
+        help="of schedulers and methods, as tables have them [default: all]",
     )
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    known = (*schedulers.arms(given.clients), *methods.METHODS)
+    given.only = known if given.only is None else given.only
+    if unknown := [name for name in given.only if name not in known]:
+        parser.error(f"there is no scheduler and no method {unknown[0]!r}; there are: {', '.join(known)}")
+    return given
 
 
 def _settings(text: str) -> tuple[str, ...]:
@@ -90,7 +84,9 @@ def main(arguments: Sequence[str]) -> int:
         for row in measure(data, given):
             rows.append(row)
             append(given.out, row)
-    print(table(rows))
+    for bench, table in TABLES.items():
+        if own := [row for row in rows if row["bench"] == bench]:
+            print(table(own), end="\n\n")
     return 0
 
 

@@ -104,6 +104,13 @@ def test_codecs(tmp_path: Path) -> None:
     assert shown.returncode == 0 and "digits:" in shown.stdout and "20k parameters" in shown.stdout
 
 
+def test_encrypted_aggregation(tmp_path: Path) -> None:
+    (row,) = bench(tmp_path, "secagg", "--params", "20k", "--degrees", "8192")
+    assert 8 < row["times_float32"] < 10 and row["bytes"] == pytest.approx(4 * row["times_float32"])
+    assert row["error"] < row["bound"] < 1e-6
+    assert all(row[step] > 0 for step in ("encrypt_ns", "decrypt_ns", "add_ns", "fedavg_add_ns"))
+
+
 def test_the_data_plane(tmp_path: Path) -> None:
     (row,) = bench(tmp_path, "data_plane", "--params", "10k", "--clients", "2", "--rounds", "2")
     assert row["up_of_raw"] == pytest.approx(row["up_s"] / row["raw_up_s"])
@@ -113,6 +120,12 @@ def test_the_data_plane(tmp_path: Path) -> None:
 def test_small_messages_through_a_combiner(tmp_path: Path) -> None:
     rows = bench(tmp_path, "relay", "--streams", "2", "--messages", "200")
     assert [row["kind"] for row in rows] == ["turns", "one way", "unary"]
+    assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
+
+
+def test_messages_from_worker_to_worker(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "workers", "--pairs", "2", "--messages", "200", "--frames", "10")
+    assert [row["kind"] for row in rows] == ["turns", "one way", "1 MiB"]
     assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
 
 
@@ -162,7 +175,7 @@ def test_the_convergence_study(tmp_path: Path) -> None:
     short = ["--clients", "2", "--seeds", "1", "--seconds", "2", "--rounds", "2"]
     some = ["--only", "semi-synchronous λ=2,asynchronous K=1,SCAFFOLD", "--settings", "few clients, few steps"]
     rows = bench(tmp_path, "convergence", "--data", "digits", *short, *some)
-    timed = {row["name"]: row for row in rows if row["part"] == "schedulers"}
+    timed = {row["name"]: row for row in rows if row["bench"] == "convergence_schedulers"}
     assert timed.keys() == {"semi-synchronous λ=2", "asynchronous K=1"}
     for row in timed.values():
         assert row["updates"] >= row["rounds"] > 0 and row["steps"] >= row["updates"]
@@ -171,16 +184,19 @@ def test_the_convergence_study(tmp_path: Path) -> None:
         times = [t_s for _, t_s, _ in row["curve"]]
         assert times == sorted(times)
     assert timed["asynchronous K=1"]["updates"] == timed["asynchronous K=1"]["rounds"]
-    tried = [row for row in rows if row["part"] == "grid"]
-    counted = {row["name"]: row for row in rows if row["part"] == "methods"}
+    tried = [row for row in rows if row["bench"] == "convergence_grid"]
+    counted = {row["name"]: row for row in rows if row["bench"] == "convergence_methods"}
     assert counted.keys() == {"FedAvg", "SCAFFOLD"}
     for name, row in counted.items():
         assert row["value"] in [other["value"] for other in tried if other["name"] == name]
         assert [index for index, _, _ in row["curve"]] == [1, 2] and row["updates"] == 4
     done = run(tmp_path, "plots", str(tmp_path / "results.jsonl"), "--to", "plots")
     assert done.returncode == 0, done.stderr
-    names = {"convergence-schedulers.svg", "convergence-idle.svg", "convergence-methods.svg"}
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == names
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == {
+        "schedulers.svg",
+        "idle-clients.svg",
+        "methods.svg",
+    }
 
 
 @pytest.mark.timeout(300)

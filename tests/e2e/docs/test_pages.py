@@ -17,6 +17,7 @@ DOCS = Path(package.__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"<!-- run(?P<kind>[a-z ]*) -->\n```(?:bash|python)\n(?P<code>.*?)```", re.DOTALL)
 PAGES = [
     "tutorials/getting-started.md",
+    "tutorials/quickstarts.md",
     "tutorials/fashion-mnist.md",
     "explanation/rounds.md",
     "explanation/schedulers.md",
@@ -28,6 +29,7 @@ PAGES = [
     "reference/rest.md",
     "reference/cli.md",
     "reference/metrics.md",
+    "reference/metisfl.md",
     "how-to/seed-a-model.md",
     "how-to/send-fewer-bytes.md",
     "how-to/keep-clients-updates.md",
@@ -46,6 +48,7 @@ PAGES = [
     "how-to/write-a-compute-package.md",
     "how-to/run-workers.md",
     "how-to/load-a-federation.md",
+    "how-to/encrypt-updates.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 

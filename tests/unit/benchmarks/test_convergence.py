@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.convergence import methods, schedulers
+from benchmarks.convergence import methods, schedulers, study
 from benchmarks.convergence.clients.network import make_network
 from benchmarks.convergence.federation import evenly
 from benchmarks.convergence.idleness import idleness
@@ -90,6 +90,18 @@ def test_schedulers_are_ones_that_a_plan_takes_and_sites_differ() -> None:
     for scheduler in schedulers.arms(4).values():
         SessionPlan.model_validate({"scheduler": scheduler})
     assert schedulers.slowness(6) == [1.0, 1.0, 2.0, 4.0, 8.0, 1.0]
+
+
+@pytest.mark.parametrize("options", [["--only", "FedAvg,nonsense"], ["--settings", "nonsense"], ["--data", "mnist"]])
+def test_a_name_that_the_study_does_not_know_is_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        study.parse(options)
+    assert "there is no" in capsys.readouterr().err
+
+
+def test_what_is_measured_unless_options_say_otherwise() -> None:
+    given = study.parse(["--clients", "4"])
+    assert {"asynchronous K=2", "SCAFFOLD"} <= set(given.only) and given.settings == tuple(methods.SETTINGS)
 
 
 def test_the_network_classifies() -> None:
