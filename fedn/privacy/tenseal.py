@@ -7,7 +7,7 @@ parsed by the library.
 
 import importlib
 import struct
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zstandard
@@ -66,6 +66,15 @@ def context_from(data: bytes, degree: int) -> "Context":
     return Context(library, context, degree)
 
 
+class _Container(NamedTuple):
+    """What this process's SEAL writes around the coefficients of a ciphertext."""
+
+    version: tuple[int, int, int, int]
+    """The first fields of `_SEAL_HEADER`."""
+    members: bytes
+    """What stands before them: parameters, form, sizes, scale."""
+
+
 class Context:
     """A key at work. For one thread at a time."""
 
@@ -75,8 +84,8 @@ class Context:
         self._modulus = RINGS[degree].modulus
         self._data_bytes = POLYNOMIALS * degree * 8
         self._slots = degree // 2
-        self._members: dict[int, bytes] = {}
-        """By scale: what stands in a ciphertext's container before its coefficients."""
+        self._containers: dict[int, _Container] = {}
+        """By scale: what is around the coefficients."""
 
     def encrypt(self, values: Values, scale_bits: int) -> Coefficients:
         """The coefficients of one ciphertext: (2·degree,), below the modulus.
@@ -92,17 +101,18 @@ class Context:
         Args:
             coefficients: (2·degree,), below the modulus.
         """
-        if scale_bits not in self._members:
-            self._members[scale_bits] = self._encrypted(np.zeros(1), scale_bits)[0]
-        members = self._members[scale_bits] + coefficients.tobytes()
+        if scale_bits not in self._containers:
+            self._containers[scale_bits] = self._encrypted(np.zeros(1), scale_bits)[0]
+        container = self._containers[scale_bits]
+        members = container.members + coefficients.tobytes()
         size = _SEAL_HEADER.size + len(members)
-        sealed = _SEAL_HEADER.pack(*self._version, _PLAIN, 0, size) + members
+        sealed = _SEAL_HEADER.pack(*container.version, _PLAIN, 0, size) + members
         text = _sizes(self._slots) + _varint(2 << 3 | _BYTES_FIELD) + _varint(len(sealed)) + sealed
         text += _varint(3 << 3 | _DOUBLE_FIELD) + struct.pack("<d", 2.0**scale_bits)
         vector = self._library.ckks_vector_from(self._context, text)
         return np.array(vector.decrypt(), np.float64)
 
-    def _encrypted(self, values: Values, scale_bits: int) -> tuple[bytes, Coefficients]:
+    def _encrypted(self, values: Values, scale_bits: int) -> tuple["_Container", Coefficients]:
         vector = self._library.ckks_vector(self._context, values.tolist(), scale=2.0**scale_bits)
         sealed = _field(vector.serialize(), 2)
         magic, header_bytes, major, minor, compression, _, size = _SEAL_HEADER.unpack_from(sealed)
@@ -117,8 +127,7 @@ class Context:
                 "this version of TenSEAL writes ciphertexts in another way than is known here",
                 fix="pip install 'tenseal==0.3.18'",
             )
-        self._version = (magic, header_bytes, major, minor)
-        return members[: -self._data_bytes], coefficients
+        return _Container((magic, header_bytes, major, minor), members[: -self._data_bytes]), coefficients
 
 
 def _sizes(slots: int) -> bytes:

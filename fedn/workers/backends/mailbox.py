@@ -46,7 +46,7 @@ class Mailbox:
         """
         with self._changed:
             deadline = None if stall_s is None else time.monotonic() + stall_s
-            while not self._closed and not self.has_room(sender, len(frame)):
+            while not self._closed and not self._has_room(sender, len(frame)):
                 if sender == self._owner:
                     raise PeerUnavailable(
                         "peer_stalled", "A worker's messages to itself are full", fix="Take them before sending more."
@@ -64,6 +64,11 @@ class Mailbox:
             self._frames[sender] += 1
             self._bytes[sender] += len(frame)
             self._changed.notify_all()
+
+    def has_room(self, sender: int, size_bytes: int) -> bool:
+        """Whether a frame of this sender would be put without waiting; also where the mailbox is closed."""
+        with self._changed:
+            return self._closed or self._has_room(sender, size_bytes)
 
     def depart(self, rank: int, reason: str | None) -> None:
         """Notes, once, that a worker is gone."""
@@ -101,10 +106,13 @@ class Mailbox:
             return was_open
 
     def has_room(self, sender: int, size_bytes: int) -> bool:
-        """Whether a frame of so many bytes would not have to wait."""
+        """Whether a frame of this sender would be put without waiting."""
         with self._changed:
-            waiting = self._frames[sender]
-            return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
+            return self._has_room(sender, size_bytes)
+
+    def _has_room(self, sender: int, size_bytes: int) -> bool:
+        waiting = self._frames[sender]
+        return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
 
 
 def stalled(rank: int, sender: int, stall_s: float) -> PeerUnavailable:
