@@ -105,11 +105,6 @@ class Mailbox:
             self._changed.notify_all()
             return was_open
 
-    def has_room(self, sender: int, size_bytes: int) -> bool:
-        """Whether a frame of this sender would be put without waiting."""
-        with self._changed:
-            return self._has_room(sender, size_bytes)
-
     def _has_room(self, sender: int, size_bytes: int) -> bool:
         waiting = self._frames[sender]
         return not waiting or (waiting < self._max_frames and self._bytes[sender] + size_bytes <= self._max_bytes)
