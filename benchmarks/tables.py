@@ -16,9 +16,11 @@ from benchmarks import (
     relay,
     rounds,
     scale,
+    secagg,
     simulate,
     soak,
     stores,
+    workers,
 )
 from benchmarks.convergence import study
 from benchmarks.counts import format_count
@@ -47,8 +49,10 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "housing": housing.table,
     "aggregation": aggregation.table,
     "codecs": _codecs_table,
+    "secagg": secagg.table,
     "data_plane": data_plane.table,
     "relay": relay.table,
+    "workers": workers.table,
     "idle": idle.table,
     "scale": scale.table,
     **study.TABLES,

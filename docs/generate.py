@@ -22,6 +22,7 @@ import yaml
 from fedn.cli.main import root
 from fedn.cli.plan import plan_fields
 from fedn.driver.config import FederationConfig, LocalTiers, RunningTiers
+from fedn.driver.metisfl_keys import KEYS as METISFL_KEYS
 from fedn.network.access import ROUTE_ACCESS
 from fedn.plan.settings import ClientSettings, CombinerSettings, ReducerSettings, Settings
 from fedn.plan.settings_load import environment_names
@@ -301,6 +302,14 @@ def federation_reference() -> str:
     return "\n".join(lines) + "\n"
 
 
+def metisfl_reference() -> str:
+    lines = ["| key | generation | here |", "|---|---|---|"]
+    for key in METISFL_KEYS:
+        here = key.here if key.take is not None else f"**refused**: {key.here}"
+        lines.append(f"| `{key.path}` | {key.generation} | {here} |")
+    return "\n".join(lines) + "\n"
+
+
 # REST
 
 
@@ -360,6 +369,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "client-settings": settings_reference(ClientSettings),
     "plan-fields": plan_reference,
     "federation-fields": federation_reference,
+    "metisfl-keys": metisfl_reference,
     "plan-options": _beside("generate_options").options_reference,
     "routes": route_reference,
     "metrics": metric_reference,

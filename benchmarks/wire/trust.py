@@ -7,7 +7,7 @@ import grpc
 from fedn.combiner.options import TlsFiles
 from fedn.network.authority import CertificateAuthority
 from fedn.network.keys import make_csr, new_private_key
-from fedn.network.tickets import TicketVerifier
+from fedn.network.tickets import TicketIssuer, TicketVerifier, WorkerTicket
 from fedn.network.tls import grpc_channel_credentials
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, create_or_load_signing_key
 
@@ -36,6 +36,15 @@ class Trust:
 
     def client_token(self, name: str) -> str:
         return self._clients.issue(name, Role.CLIENT, _TOKEN_TTL_S, f"sha256:{name}")
+
+    def ticket(self, ticket: WorkerTicket) -> str:
+        """What a worker shows to the combiner."""
+        return TicketIssuer(self._key, FEDERATION).issue(ticket, _TOKEN_TTL_S)
+
+    @property
+    def authority_pem(self) -> bytes:
+        """What the combiner's certificate is verified against."""
+        return self._authority.certificate_pem
 
     def link_token(self) -> str:
         """What the reducer shows to the combiner."""

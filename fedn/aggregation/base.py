@@ -4,8 +4,9 @@ Not here: any rule; each has its own module and its entry point in the group `fe
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
+from fedn.aggregation.combine import FromBase, MeanLayout
 from fedn.aggregation.extra import Extra
 from fedn.models.codecs.base import Check
 from fedn.models.codecs.payload import Payload
@@ -13,7 +14,7 @@ from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.options import load_option
-from fedn.protocol.tasks import UpdateMetadata
+from fedn.protocol.tasks import Encryption, UpdateMetadata
 
 
 class Aggregate(Protocol):
@@ -121,6 +122,8 @@ class Rule(Protocol):
     aggregates are of `SummedAggregate`."""
     weighted_only: bool
     """Whether combiner models must not count the same, whatever they stand for (`reducer_mean: plain`)."""
+    encrypts: bool
+    """Whether servers add updates that they cannot read: then nothing of a plan may look at them."""
 
     def __init__(self, **options: Any) -> None: ...
 
@@ -136,13 +139,36 @@ class Rule(Protocol):
             parts: (weight, metadata) of the updates of each combiner model.
         """
 
+    def encryption(self, scaling_factor: str, scaling_options: Mapping[str, Any]) -> Encryption | None:
+        """How clients encrypt their updates, which weigh what the scaling factor says; None: not at all."""
+
+    def update_spec(self, base: ModelSpec) -> ModelSpec:
+        """What updates of a round that starts from such a model must be like: names, shapes, dtypes, metadata.
+
+        Raises:
+            InvalidInput: (`model_is_encrypted`, `model_of_other_key`, …) the rule cannot start from such a model.
+        """
+
+    def model_layout(self, base: ModelSpec) -> MeanLayout:
+        """What the combiner models of such a round are like. InvalidInput as `update_spec`."""
+
+    def combine_models(
+        self,
+        models: Sequence[tuple[Buffer | Pieces, float]],
+        base: ModelSpec,
+        mean: Literal["weighted", "plain"] = "weighted",
+        sum_dtype: str = "float64",
+        from_base: FromBase | None = None,
+    ) -> Iterator[memoryview]:
+        """The global model of combiner models; see `fedn.aggregation.combine.combine_pieces`."""
+
     def start(
         self, base: ModelSpec, sum_dtype: str = "float64", base_model: Buffer | Pieces | None = None
     ) -> Aggregate:
         """The empty aggregate for updates of one base model.
 
         Args:
-            base: the base model's spec.
+            base: what `update_spec` says.
             sum_dtype: "float64" or "float32": of the sums of floating-point tensors up to 32 bits; wider ones,
                 integers and bools are always summed in float64.
             base_model: the base model's bytes, for rules that need them and for updates of the form "delta".

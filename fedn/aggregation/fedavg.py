@@ -5,6 +5,7 @@ from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
 from fedn.aggregation.extra import Extra
+from fedn.aggregation.plain import PlainModels
 from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
@@ -13,7 +14,7 @@ from fedn.plan.option_values import NoValues, read_values
 from fedn.protocol.tasks import UpdateMetadata
 
 
-class Linear:
+class Linear(PlainModels):
     """What rules have in common whose combiner models add up to the rule over all updates."""
 
     decomposable = True

@@ -8,6 +8,7 @@ import click
 
 from fedn.api.client import APIClient
 from fedn.cli.connection import reducer_options
+from fedn.cli.model_encryption import decrypt, decrypt_file, encrypt
 from fedn.cli.output import Output, metrics, short_id, size, when
 from fedn.protocol.errors import NotFound
 from fedn.protocol.rest import ModelView
@@ -95,6 +96,7 @@ def show(name: str | None, api: APIClient, out: Output) -> None:
             "made": when(view.time),
             "size": size(view.size_bytes),
             "clients": view.contributions or "",
+            "encrypted with": view.encrypted_with,
             "training": metrics(view.metrics),
             "validation": f"{metrics(view.validation)} ({view.num_validations} clients)" if view.validation else "",
         }
@@ -110,17 +112,31 @@ def show(name: str | None, api: APIClient, out: Output) -> None:
 @model.command()
 @click.argument("name", metavar="[MODEL]", required=False)
 @click.option("--out", "target", type=click.Path(path_type=Path), help="File to write; .npz writes npz.")
+@click.option(
+    "--key", "key_file", type=click.Path(path_type=Path, dir_okay=False), help="Decrypt it with this key's file."
+)
 @reducer_options
-def download(name: str | None, target: Path | None, api: APIClient, out: Output) -> None:
+def download(name: str | None, target: Path | None, key_file: Path | None, api: APIClient, out: Output) -> None:
     """Write a model to a file, checked by its digest."""
     view = _find(api, name)
     target = target or Path(f"model-{view.index}.safetensors")
-    kind: Literal["npz", "safetensors"] = "npz" if target.suffix == ".npz" else "safetensors"
-    written = api.download_model(view.model_id, target, format=kind)
+    if key_file is None:
+        kind: Literal["npz", "safetensors"] = "npz" if target.suffix == ".npz" else "safetensors"
+        written = api.download_model(view.model_id, target, format=kind)
+    else:
+        with tempfile.TemporaryDirectory(prefix="fedn-model-") as folder:
+            encrypted = Path(folder) / "encrypted.safetensors"
+            api.download_model(view.model_id, encrypted)
+            decrypt_file(encrypted, target, key_file)
+        written = target.stat().st_size
     if out.json:
         out.data({"model_id": view.model_id, "file": str(target), "size_bytes": written})
     else:
         out.say(f"Wrote {target} ({size(written)}), model {view.model_id}.")
+
+
+for _command in (encrypt, decrypt):
+    model.add_command(_command)
 
 
 def _find(api: APIClient, name: str | None) -> ModelView:

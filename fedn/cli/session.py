@@ -297,7 +297,7 @@ def _show_round(view: RoundView, out: Output) -> None:
     total = sum(weights.values())
     click.echo()
     out.table(
-        ("client", "combiner", "state", "weight", "examples", "reason"),
+        ("client", "combiner", "state", "weight", "examples", "encrypted", "reason"),
         (
             (
                 entry.client,
@@ -305,6 +305,7 @@ def _show_round(view: RoundView, out: Output) -> None:
                 entry.state,
                 f"{weights[entry.client] / total:.1%}" if entry.client in weights and total else "",
                 entry.metadata.num_examples if entry.metadata else "",
+                bool(entry.metadata.key_id) if entry.metadata else "",
                 _remark(view, entry),
             )
             for entry in view.ledger

@@ -18,6 +18,7 @@ from fedn.api.trust import wait_for_authority
 from fedn.client.attachment import Attachment, Introduction, SaidBye
 from fedn.client.condition import ConditionFile
 from fedn.client.downloads import Downloads
+from fedn.client.encryption import TaskEncryption
 from fedn.client.heads import TrailMemory
 from fedn.client.objects import ObjectCache
 from fedn.client.runtimes import Runtimes
@@ -125,6 +126,7 @@ class ClientAgent:
             runtime_for=self._runtimes.for_task,
             post=self._post,
             offer=self._offer,
+            encryption=TaskEncryption(self._spool, settings.encryption_key),
             timeout_s=settings.task_timeout_s,
             validator=settings.validator,
             feedback_folder=folder / "feedback",

@@ -66,6 +66,8 @@ class TaskOutcome:
     """Whether they went through the update chain."""
     decoded_bytes: int = 0
     """Their size before that; 0 where there are none."""
+    key_id: str = ""
+    """Of the key that they are encrypted with; empty: they are not encrypted."""
     cpu_ms: float = 0.0
     """Processor time, over all threads."""
     memory_bytes: int = 0

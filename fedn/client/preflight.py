@@ -30,6 +30,8 @@ from fedn.network.join import JoinString, join_of
 from fedn.network.tls import client_context, fetch_pinned_ca
 from fedn.network.tokens import Role
 from fedn.plan.settings import ClientSettings
+from fedn.privacy.keys import read_key
+from fedn.privacy.models import ModelCipher
 from fedn.protocol.errors import FednError, InvalidInput, LimitExceeded, Unavailable
 from fedn.protocol.rest import Assignment
 from fedn.protocol.tasks import TaskKind, TaskSpec
@@ -44,7 +46,7 @@ class Check:
     """What one check found."""
 
     name: str
-    """join_string, data_dir, disk_space, data_path, reducer, clock, enrolment, assignment, combiner,
+    """join_string, data_dir, disk_space, data_path, encryption, reducer, clock, enrolment, assignment, combiner,
     isolation, code."""
     ok: bool
     detail: str
@@ -77,6 +79,7 @@ class _Preflight:
             await self._check("data_dir", self._data_dir)
             await self._check("disk_space", self._disk_space, "data_dir")
             await self._check("data_path", self._data_path)
+            await self._check("encryption", self._encryption)
             await self._check("reducer", self._reducer, "join_string")
             await self._check("clock", self._clock, "reducer")
             await self._check("enrolment", self._enrolment, "reducer", "data_dir")
@@ -135,6 +138,13 @@ class _Preflight:
                     fix=f"Correct {'data_path' if path == own else 'data_folders'}, or its permissions.",
                 )
         return f"{', '.join(map(str, folders))} can be read"
+
+    async def _encryption(self) -> str:
+        path = self._settings.encryption_key
+        if path is None:
+            return "no encryption_key is set: updates leave as they are"
+        cipher = await asyncio.to_thread(lambda: ModelCipher(read_key(path)))
+        return f"updates are encrypted with the key {cipher.key_id}"
 
     async def _reducer(self) -> str:
         assert self._join is not None

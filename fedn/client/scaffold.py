@@ -65,6 +65,11 @@ class Scaffold:
         kept = KeptVariates(context.work_dir / "scaffold", context.session, context.round, context.last_counted)
         return cls(start, dict(context.extra.get(EXTRA, {})), kept)
 
+    @property
+    def active(self) -> bool:
+        """Whether the plan's rule is scaffold."""
+        return bool(self._server)
+
     def gradients(self) -> list[Any]:
         """c − cᵢ for each weight of the start, in its order, to be added to the gradients of the loss in every step.
 

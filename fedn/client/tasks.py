@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from fedn.aggregation.scaling.base import check_required
 from fedn.client.calls import Runtime, TaskCall, TaskOutcome
 from fedn.client.downloads import Downloads, Post
+from fedn.client.encryption import TaskEncryption
 from fedn.client.feedback import FeedbackFolder
 from fedn.client.objects import Held, ObjectCache
-from fedn.client.slots import HeldFile
+from fedn.client.slots import HeldFile, Slot
 from fedn.client.spool import Spool, SpooledResult
 from fedn.models.digest import ALGORITHM, algorithm_of
 from fedn.network.convert import reason_to_wire, round_to_wire
@@ -61,6 +62,7 @@ class Tasks:
         client: this client's name.
         runtime_for: gives the runtime that does a task, ready; TaskFailed where there is none.
         post, offer: send a control message, say that a result waits, if a stream is open.
+        encryption: takes encryption off models, and puts it on results.
         timeout_s: seconds > 0 a task may take.
         validator: whether this client validates models, also as part of a train task.
         feedback_folder: where what updates leave out is kept; None: nowhere, and codecs do without.
@@ -76,6 +78,7 @@ class Tasks:
         runtime_for: Callable[[TaskSpec], Awaitable[Runtime]],
         post: Post,
         offer: Offer,
+        encryption: TaskEncryption,
         timeout_s: float,
         validator: bool = True,
         feedback_folder: Path | None = None,
@@ -87,6 +90,7 @@ class Tasks:
         self._runtime_for = runtime_for
         self._post = post
         self._offer = offer
+        self._encryption = encryption
         self._timeout_s = timeout_s
         self._validator = validator
         self._feedback_folder = feedback_folder
@@ -190,6 +194,7 @@ class Tasks:
             raise _cancelled()
         job.model_bytes = _size_of(model)
         slot = None if task.kind is TaskKind.VALIDATE else self._spool.work(job.model_bytes)
+        slots = set() if slot is None else {slot}
         call = TaskCall(
             task_id=task.task_id,
             kind=task.kind,
@@ -211,21 +216,30 @@ class Tasks:
             result=slot,
             timeout_s=self._timeout_s,
         )
-        self._runtime = runtime
         try:
-            outcome = await runtime.run(call, lambda fraction, metrics: self._progress(job, fraction, metrics))
-            self._runtime = None
+            async with self._encryption.prepared(call, task.encryption) as prepared:
+                if job.cancelled:
+                    raise _cancelled()
+                self._runtime = runtime
+                outcome = await runtime.run(
+                    prepared.call, lambda fraction, metrics: self._progress(job, fraction, metrics)
+                )
+                self._runtime = None
+                outcome = await prepared.encrypted(outcome, lambda made: _metadata(job, self._client, made, 0.0))
+            made = outcome.tensors if isinstance(outcome.tensors, Slot) else None
+            if made is not None:
+                slots.add(made)
             if job.cancelled:
                 raise _cancelled()
             metadata = _metadata(job, self._client, outcome, (time.perf_counter() - started) * 1000)
             check_required(metadata, task.required_metadata.items())
-            if outcome.tensors is slot:
-                slot = None  # the spool has it
+            if made is not None:
+                slots.remove(made)  # the spool has it
             return self._spool.put(metadata, outcome.object_id, outcome.tensors, outcome.size_bytes)
         finally:
             self._runtime = None
-            if slot is not None:
-                self._spool.discard(slot)
+            for left in slots:
+                self._spool.discard(left)
 
     async def _model(self, job: _Job) -> Held | None:
         task = job.task
@@ -351,6 +365,7 @@ def _metadata(job: _Job, client: str, outcome: TaskOutcome, task_ms: float) -> U
             decoded_bytes=outcome.decoded_bytes,
             model_chain=job.task.model_chain if job.task.encoded_model_id else (),
             model_bytes=job.model_bytes,
+            key_id=outcome.key_id,
             cpu_ms=outcome.cpu_ms,
             memory_bytes=outcome.memory_bytes,
             extras=tuple(Section.model_validate(section) for section in outcome.extras),

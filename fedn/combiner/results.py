@@ -134,9 +134,11 @@ class Results:
         self._jobs = Jobs(owner.results_lost)
 
     def take_base(self) -> None:
-        """Reads what updates must be like, if the base model is here. InvalidInput (`bad_model`) where it is none."""
-        if self._spec.optimizer_state_id in self._services.objects:
-            self._state_here.set()
+        """Reads what updates must be like, if the base model is here.
+
+        InvalidInput (`bad_model`) where it is none, or one that the rule cannot start from.
+        """
+        self.look_for_state()
         stored = self._services.objects.get(self._brought_by) if self.base_id else None
         if stored is None or self.base is not None:
             return
@@ -144,9 +146,14 @@ class Results:
             sizes = {section.name: section.size_bytes for section in self._sections}
             model, _ = sections_of(stored.bytes_in_pieces(), sizes)
             stored = stored.beginning(self.base_id, len(model))
-        self.base = spec_of(stored.bytes_in_pieces())
+        self.base = self._rule.update_spec(spec_of(stored.bytes_in_pieces()))
         self.extras = extra_specs(self._rule, self.base)
         self._fold = self._new_fold(self._total(stored, self.base), self.base.size_bytes)
+
+    def look_for_state(self) -> None:
+        """The state of this combiner's optimizer may have come, perhaps when all updates were in already."""
+        if self._spec.optimizer_state_id in self._services.objects:
+            self._state_here.set()
 
     def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
         if self._lineage is not None:

@@ -159,6 +159,7 @@ class Round:
     # What happens to objects and clients.
 
     def object_arrived(self, object_id: str) -> None:
+        self._results.look_for_state()
         if self.stage is Stage.RUNNING and object_id in self._needs and self._take_base():
             self._jobs.start(self._dispatch.send_all(tuple(self.tasks.values()), {object_id}))
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fedn.driver.metisfl import from_metisfl, is_metisfl
+from fedn.plan.settings_base import UpdateStoreSettings
 from fedn.plan.strict_yaml import read_mapping
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
 
@@ -33,6 +35,10 @@ class LocalTiers(_Section):
     """Of every random choice: the data's split, and the plan where it names no seed."""
     tls: bool = True
     """Off: plain text, over this machine's loopback only."""
+    updates: UpdateStoreSettings | None = None
+    """Where combiners keep clients' latest updates, as their settings `updates.…`; none: their defaults."""
+    cuda_devices: tuple[tuple[int, ...], ...] = ()
+    """GPUs of the clients, as CUDA numbers them, in turn: [[0], [1]] gives every other client the second one."""
 
 
 class RunningTiers(_Section):
@@ -118,7 +124,12 @@ def read_federation(file: Path) -> FederationConfig:
 
 
 def make_federation(content: Mapping[str, Any], *, source: str) -> FederationConfig:
-    """An experiment from a mapping. InvalidSettings (`bad_federation`) names every fault with its field."""
+    """An experiment from a mapping, which may have sections of MetisFL's.
+
+    InvalidSettings (`bad_federation`, `metisfl_key`) names every fault with its field.
+    """
+    if is_metisfl(content):
+        content = from_metisfl(content, source=source)
     try:
         return FederationConfig.model_validate(dict(content))
     except ValidationError as error:

@@ -13,6 +13,7 @@ from fedn.api.progress import SessionProgress, follow_session
 from fedn.driver.config import FederationConfig, LocalTiers, RunningTiers
 from fedn.plan.plan_file import make_plan
 from fedn.plan.session import SessionPlan
+from fedn.plan.settings_base import UpdateStoreSettings
 from fedn.sandbox.federation import Sandbox, SandboxOptions
 from fedn.sandbox.project import open_project, read_project
 
@@ -59,6 +60,8 @@ class StartedTiers:
                 port=local.port,
                 seed=local.seed,
                 tls=local.tls,
+                updates=_as_settings(local.updates),
+                cuda_devices=local.cuda_devices,
             ),
         )
 
@@ -137,6 +140,13 @@ def open_tiers(config: FederationConfig) -> Tiers:
     if config.attach is not None:
         return AttachedTiers(config, config.attach)
     return StartedTiers(config, config.local or LocalTiers())
+
+
+def _as_settings(updates: UpdateStoreSettings | None) -> dict[str, str]:
+    """Only what was said: the combiners know the rest."""
+    if updates is None:
+        return {}
+    return {name: str(getattr(updates, name)) for name in sorted(updates.model_fields_set)}
 
 
 def _reach(running: RunningTiers) -> APIClient:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from fedn.client.batches import Steps
 from fedn.client.learner import Learner, Metrics, TaskContext
 from fedn.client.proximal import Proximal
+from fedn.client.scaffold import Scaffold
 from fedn.learners.steps import rate_parameter, repeated, watched, whole_parameter
 from fedn.protocol.errors import InvalidInput
 
@@ -81,6 +82,9 @@ class ModuleLearner(Learner):
         optimizer = self._prepared(context)
         parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         near = Proximal.of(context, parameters)
+        named = dict(self.model.named_parameters(remove_duplicate=False))
+        scaffold = Scaffold.of(context, named)
+        corrections = _corrections(scaffold, named, optimizer)
         epochs = whole_parameter(context, "epochs", self._epochs)
         steps = Steps(_size(loader, context), len(loader), epochs, step_budget=context.step_budget)
         total = torch.zeros((), dtype=torch.float64, device=self._device)
@@ -90,8 +94,15 @@ class ModuleLearner(Learner):
             total.add_(loss.detach())
             optimizer.zero_grad()
             (loss + near.penalty(parameters) if near.mu else loss).backward()
+            for parameter, correction in corrections:
+                if parameter.grad is not None:
+                    parameter.grad += correction
             optimizer.step()
-        return self.get_weights(), {"train_loss": float(total) / max(1, steps.steps)}, steps.metadata()
+        metadata = dict(steps.metadata())
+        if scaffold.active:
+            rate = optimizer.param_groups[0]["lr"]
+            metadata["extra"] = scaffold.finish(named, num_steps=steps.steps, learning_rate=rate)
+        return self.get_weights(), {"train_loss": float(total) / max(1, steps.steps)}, metadata
 
     def evaluate(self, weights: Any, context: TaskContext) -> tuple[Metrics, int]:
         """Means over the site's test data, by examples."""
@@ -119,6 +130,27 @@ class ModuleLearner(Learner):
             for group in self._optimizer.param_groups:
                 group["lr"] = rate
         return self._optimizer
+
+
+def _corrections(
+    scaffold: Scaffold, named: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> list[tuple[torch.nn.Parameter, torch.Tensor]]:
+    """What SCAFFOLD adds to the gradient of each parameter that is trained, each once; nothing without it.
+
+    Raises:
+        InvalidInput: (`optimizer_not_supported`) steps of the optimizer say nothing of the mean gradient.
+    """
+    if not scaffold.active:
+        return []
+    groups = optimizer.param_groups
+    if not isinstance(optimizer, torch.optim.SGD) or any(group["momentum"] for group in groups) or len(groups) > 1:
+        raise InvalidInput(
+            "optimizer_not_supported",
+            "SCAFFOLD works out the mean gradient from how far the weights went: this optimizer does not go along it",
+            fix="Train with torch.optim.SGD without momentum, with one group of parameters; or choose another rule.",
+        )
+    found = {id(one): (one, correction) for one, correction in zip(named.values(), scaffold.gradients(), strict=True)}
+    return [pair for pair in found.values() if pair[0].requires_grad]
 
 
 class TorchLearner(ModuleLearner):

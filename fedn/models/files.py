@@ -75,6 +75,11 @@ def write_tensors(path: Path | str, tensors: Mapping[str, np.ndarray[Any, Any]])
         content = to_npz(tensors)
     else:
         _refuse(f"a model file ends in .safetensors or .npz, not in {path.suffix!r}", str(path))
+    write_bytes(path, content)
+
+
+def write_bytes(path: Path, content: bytes | bytearray | memoryview) -> None:
+    """Writes a file, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:

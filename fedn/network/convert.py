@@ -13,7 +13,7 @@ from fedn.network.generated import combiner_pb2 as link
 from fedn.network.generated import common_pb2 as wire
 from fedn.protocol.errors import FednError, InvalidInput
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundSpec
-from fedn.protocol.tasks import CodecChoice, RoundName, Section, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChoice, Encryption, RoundName, Section, TaskKind, TaskSpec, UpdateMetadata
 
 _KINDS = {
     TaskKind.INIT: wire.TASK_KIND_INIT,
@@ -112,6 +112,7 @@ def task_to_wire(task: TaskSpec, name: RoundName, deadline_s: float) -> wire.Tas
         update_chain=chain_to_wire(task.update_chain),
         model_chain=chain_to_wire(task.model_chain),
         encoded_model_id=task.encoded_model_id,
+        encryption_json="" if task.encryption is None else task.encryption.model_dump_json(),
         input_id=task.input_id,
         extras=extras_to_wire(task.extras),
         required_metadata=task.required_metadata,
@@ -143,11 +144,19 @@ def task_from_wire(message: wire.Task) -> TaskSpec:
         update_chain=chain_from_wire(message.update_chain),
         model_chain=chain_from_wire(message.model_chain),
         encoded_model_id=message.encoded_model_id,
+        encryption=_encryption_from_wire(message.encryption_json),
         input_id=message.input_id,
         extras=extras_from_wire(message.extras),
         required_metadata=dict(message.required_metadata),
         last_counted=message.counted - 1 if message.counted else None,
     )
+
+
+def _encryption_from_wire(text: str) -> Encryption | None:
+    try:
+        return Encryption.model_validate_json(text) if text else None
+    except ValidationError as error:
+        raise _bad("encryption_json", error) from error
 
 
 def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
@@ -171,6 +180,7 @@ def metadata_to_wire(metadata: UpdateMetadata) -> wire.UpdateMetadata:
         decoded_bytes=metadata.decoded_bytes,
         model_chain=chain_to_wire(metadata.model_chain),
         model_bytes=metadata.model_bytes,
+        key_id=metadata.key_id,
         cpu_ms=metadata.cpu_ms,
         memory_bytes=metadata.memory_bytes,
         extras=extras_to_wire(metadata.extras),
@@ -200,6 +210,7 @@ def metadata_from_wire(message: wire.UpdateMetadata) -> UpdateMetadata:
             decoded_bytes=message.decoded_bytes,
             model_chain=chain_from_wire(message.model_chain),
             model_bytes=message.model_bytes,
+            key_id=message.key_id,
             cpu_ms=message.cpu_ms,
             memory_bytes=message.memory_bytes,
             extras=extras_from_wire(message.extras),

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fedn.plan.chains import check_chains, sparse_codecs
+from fedn.plan.encrypted import encrypted_faults
 from fedn.plan.options import OPTIMIZERS, RULES, SCALING_FACTORS, SCHEDULERS, SELECTORS, load_option
 from fedn.plan.session import Choice, SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput, InvalidSettings
@@ -34,6 +35,8 @@ def check_plan(plan: SessionPlan) -> SessionPlan:
         faults += error.problems
     if rule is not None:
         faults += _rule_faults(rule, plan)
+        if rule.encrypts:
+            faults += encrypted_faults(rule, scheduler, plan)
     if scheduler is not None:
         faults += scheduler.faults(plan, rule)
     if plan.stop_at is not None and not plan.validate_models:
@@ -74,7 +77,7 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
         )
     if getattr(rule, "scope", "combiner") == "global":
         yield from _global_faults(rule, plan)
-    if plan.combiner_optimizer is not None:
+    if plan.combiner_optimizer is not None and not rule.encrypts:
         yield from _combiner_optimizer_faults(rule, plan)
     if rule.extras:
         yield from _extra_faults(rule, plan)

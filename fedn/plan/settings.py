@@ -326,6 +326,8 @@ class ClientSettings(SiteSettings):
     """Processes and threads that the container may have."""
     data_folders: list[Path] = Field(default_factory=list)
     """Folders beside data_path that the container may read."""
+    encryption_key: Path | None = None
+    """File of the key that data owners share (`fedn keys create`): nothing that holds tensors leaves unencrypted."""
     attributes: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """What the federation may know of this client."""
     progress_s: Seconds = 30.0
@@ -335,8 +337,14 @@ class ClientSettings(SiteSettings):
         """The same with absolute paths: a client's code runs in folders of its own."""
         data_path = self.data_path.absolute() if self.data_path is not None else None
         folders = [folder.absolute() for folder in self.data_folders]
+        key = self.encryption_key.absolute() if self.encryption_key is not None else None
         return self.model_copy(
-            update={"data_dir": self.data_dir.absolute(), "data_path": data_path, "data_folders": folders}
+            update={
+                "data_dir": self.data_dir.absolute(),
+                "data_path": data_path,
+                "data_folders": folders,
+                "encryption_key": key,
+            }
         )
 
     @field_validator("name", mode="before")

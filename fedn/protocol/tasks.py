@@ -44,6 +44,26 @@ class CodecChoice(Frozen):
 
 
 CodecChain = Annotated[tuple[CodecChoice, ...], Field(max_length=8)]
+
+
+class Encryption(Frozen):
+    """How clients encrypt their updates, so that servers can add them and cannot read them (CKKS)."""
+
+    key_id: str = Field(min_length=1, max_length=80)
+    """Of the key that the data owners share."""
+    degree: int = Field(gt=0)
+    """Of the polynomials (fedn.models.encrypted.RINGS)."""
+    scale_bits: int = Field(ge=1, le=60)
+    max_value: float = Field(gt=0)
+    """A model with larger values is not encrypted: their sum could overflow."""
+    min_weight: float = Field(gt=0)
+    max_weight: float = Field(gt=0)
+    """An update of less or more weight is not encrypted."""
+    scaling_factor: str = "NumTrainingExamples"
+    scaling_options: dict[str, Any] = Field(default_factory=dict)
+    """What an update weighs: the client multiplies by it."""
+
+
 """What happens to tensors on their way, in the order in which the sender applies it; empty: nothing."""
 
 
@@ -80,6 +100,8 @@ class TaskSpec(Frozen):
     """What the model went through, where `encoded_model_id` is given."""
     encoded_model_id: str = ""
     """Digest of the encoded model, which stands for `model_id`; set by the combiner that encoded it."""
+    encryption: Encryption | None = None
+    """How the answer's tensors are to be encrypted; None: not at all."""
     input_id: str = ""
     """Digest of the object that brings the model with `extras` behind it; empty: the model comes alone."""
     extras: Sections = ()
@@ -139,6 +161,8 @@ class UpdateMetadata(Frozen):
     """What the model went through that the client worked on."""
     model_bytes: int = Field(default=0, ge=0)
     """Size of that model as it came to the client; 0 where there is none."""
+    key_id: str = Field(default="", max_length=80)
+    """Of the key that the tensors are encrypted with; empty: they are not encrypted."""
     cpu_ms: float = Field(default=0.0, ge=0)
     """Processor time of the step, over all its threads."""
     memory_bytes: int = Field(default=0, ge=0)

@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from fedn.aggregation.checks import FiniteCheck
 from fedn.models.digest import Hasher, digest
+from fedn.models.encrypted import is_encrypted, read_encrypted
 from fedn.models.files import read_tensors
 from fedn.models.wire import ModelSpec, encode, header_size, read_spec
 from fedn.plan.package import PackageLimits, inspect_package
@@ -107,6 +108,8 @@ class Catalog:
     def _store_seed(
         self, model_id: str, pieces: Callable[[], Iterable[bytes | memoryview]], spec: ModelSpec
     ) -> TrailEntry:
+        if is_encrypted(spec):
+            read_encrypted(spec)
         if not spec.tensors:
             raise InvalidInput("bad_model_file", "the file holds no tensor", fix="Save the model's tensors in it.")
         with self.changing:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from fedn.plan.check import check_plan
 from fedn.plan.session import SessionPlan
-from fedn.protocol.errors import Conflict, InvalidInput, NotFound
+from fedn.protocol.errors import Conflict, InvalidInput, NotFound, StoreUnavailable
 from fedn.protocol.names import check_name
 from fedn.protocol.rest import (
     Accounting,
@@ -21,8 +21,9 @@ from fedn.protocol.rest import (
     session_statistics,
 )
 from fedn.protocol.rounds import RoundKind
-from fedn.protocol.trail import digest_json
+from fedn.protocol.trail import TrailEntry, digest_json
 from fedn.reducer.catalog import Catalog
+from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.records import (
     ROUNDS,
     SESSIONS,
@@ -156,7 +157,20 @@ class Sessions:
                 self._trail.entry_of(plan.model_id)
             except NotFound as error:
                 raise _in_field("model_id", error) from error
+        if kind is RoundKind.TRAIN:
+            self._check_start(plan, head)
         return plan
+
+    def _check_start(self, plan: SessionPlan, head: TrailEntry | None) -> None:
+        """InvalidInput where the plan's rule cannot start from the model that is there."""
+        model_id = plan.model_id or (head.model_id if head is not None else None)
+        if model_id is None:
+            return  # a client makes it
+        try:
+            spec = self._catalog.model_spec(model_id)
+        except (NotFound, StoreUnavailable):
+            return  # told by the session, which waits for its store
+        rule_of(plan).update_spec(spec)
 
     def stop(self, session: str) -> SessionView:
         """Ends a running session now. Conflict (`session_not_running`)."""

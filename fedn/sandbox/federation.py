@@ -6,8 +6,8 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -45,6 +45,10 @@ class SandboxOptions:
     """Of every random choice: the data's split, the plan."""
     tls: bool = True
     """False: plain text between the programs, which all listen at this machine's loopback only."""
+    updates: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the combiners' update store, `updates.<name>` to its value."""
+    cuda_devices: tuple[tuple[int, ...], ...] = ()
+    """GPUs of the clients in turn; none: as this process sees them."""
 
 
 class Sandbox:
@@ -227,6 +231,8 @@ class Sandbox:
 
     def _start_combiner(self, name: str, join: dict[str, str]) -> None:
         arguments = ["--bind", HOST, "--port", "0", "--public-host", HOST, "--data-dir", str(self._folder(name))]
+        for setting, value in self.options.updates.items():
+            arguments += [f"--updates-{setting.replace('_', '-')}", value]
         self._start(name, ["combiner", "start", "--name", name, *arguments], {**join, **SERVER})
 
     def _start_client(self, number: int, join: dict[str, str]) -> None:
@@ -240,7 +246,9 @@ class Sandbox:
         arguments = ["--combiner", combiner, "--data-dir", str(self._folder(name)), "--data-path", str(data.resolve())]
         # One thread each for numerical libraries: many clients share this machine, and sums stay in one order.
         threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        self._start(name, ["client", "start", "--name", name, *arguments], {**join, **threads, **SERVER})
+        devices = options.cuda_devices
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, devices[(number - 1) % len(devices)]))} if devices else {}
+        self._start(name, ["client", "start", "--name", name, *arguments], {**join, **threads, **gpus, **SERVER})
 
     def _folder(self, name: str) -> Path:
         return (self.options.data_dir / "sites" / name).resolve()

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from fedn import Scaffold, TaskContext
+from fedn.learners.torch import TorchLearner
+from fedn.protocol.errors import InvalidInput
 
 pytestmark = pytest.mark.frameworks
 
@@ -31,3 +33,44 @@ def test_corrections_are_added_to_the_gradients_of_parameters(tmp_path: Path) ->
     # (x − y)/η − c is the gradient itself after one step: cᵢ⁺ is what option I of the paper would say.
     for (name, _), gradient in zip(model.named_parameters(), gradients, strict=True):
         np.testing.assert_allclose(extra["control_variate"][name], gradient.numpy(), atol=1e-5)
+
+
+def learner_of(momentum: float = 0.0) -> TorchLearner:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2), torch.nn.Linear(2, 2))
+    data = torch.utils.data.TensorDataset(torch.arange(24.0).reshape(8, 3) / 24, torch.arange(8) % 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+    return TorchLearner(model, torch.utils.data.DataLoader(data, 4), torch.nn.CrossEntropyLoss(), optimizer)
+
+
+def server_of(learner: TorchLearner, value: float) -> dict[str, np.ndarray]:
+    return {name: np.full(one.shape, value, np.float32) for name, one in learner.model.named_parameters()}
+
+
+def test_the_ready_made_learner_corrects_its_steps_and_returns_the_change(tmp_path: Path) -> None:
+    learner = learner_of()
+    start = {name: array.copy() for name, array in learner.get_weights().items()}
+    task = {"session": "s", "round": 0, "client": "a", "kind": "train", "work_dir": tmp_path, "step_budget": 1}
+    free, _, metadata = learner.train({name: array.copy() for name, array in start.items()}, TaskContext(**task))
+    assert "extra" not in metadata
+    free = {name: array.copy() for name, array in free.items()}
+    context = TaskContext(**task, extra={"control_variate": server_of(learner, 0.5)})
+    corrected, _, metadata = learner.train({name: array.copy() for name, array in start.items()}, context)
+    for name in server_of(learner, 0.0):
+        np.testing.assert_allclose(corrected[name], free[name] - 0.1 * 0.5, atol=1e-6, err_msg=name)
+        gradient = (start[name] - free[name]) / 0.1
+        np.testing.assert_allclose(metadata["extra"]["control_variate"][name], gradient, atol=1e-4, err_msg=name)
+
+
+def test_an_optimizer_whose_steps_say_nothing_of_the_gradient_is_refused(tmp_path: Path) -> None:
+    learner = learner_of(momentum=0.9)
+    context = TaskContext(
+        session="s",
+        round=0,
+        client="a",
+        kind="train",
+        work_dir=tmp_path,
+        extra={"control_variate": server_of(learner, 0.5)},
+    )
+    with pytest.raises(InvalidInput, match="without momentum"):
+        learner.train(learner.get_weights(), context)

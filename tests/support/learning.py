@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -40,9 +40,17 @@ def write_partitions(folder: Path, count: int, seed: int) -> list[Path]:
 
 
 def federated_averaging(
-    learners: list[Learner], data_paths: list[Path], rounds: int, parameters: Mapping[str, Any]
+    learners: list[Learner],
+    data_paths: list[Path],
+    rounds: int,
+    parameters: Mapping[str, Any],
+    seed_of: Callable[[str, int], int] = lambda client, index: index,
 ) -> tuple[Any, list[dict[str, float]]]:
-    """The last global weights, and the metrics of each global model, mean over the sites by examples."""
+    """The last global weights, and the metrics of each global model, mean over the sites by examples.
+
+    Args:
+        seed_of: a task's seed, from its client and its round.
+    """
     weights: Any = learners[0].get_weights()
     history = []
     for index in range(rounds):
@@ -53,7 +61,7 @@ def federated_averaging(
                 client=path.name,
                 kind="train",
                 parameters=parameters,
-                seed=index,
+                seed=seed_of(path.name, index),
                 data_path=path,
             )
             for path in data_paths

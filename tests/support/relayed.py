@@ -1,10 +1,11 @@
-"""Relayed workers without a reducer: places and tickets from the tests' own trust."""
+"""Relayed workers without a reducer: places and tickets from the tests' own trust, with certificates of their own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedn.network.dialing import Endpoint
 from fedn.network.tickets import WorkerTicket
+from fedn.network.tokens import Role
 from fedn.workers.relay.desk import Place
 from tests.support.wire import Trust
 
@@ -18,36 +19,39 @@ class At:
 
 
 class StubDesk:
-    """Gives one worker its place; where to attach and where the home is may change."""
+    """Gives one worker its `place` in a group that is at home at a combiner; it attaches to that or to another one."""
 
-    def __init__(
-        self, trust: Trust, rank: int, size: int, home: Callable[[], At], group: str = "g", *, at: At | None = None
-    ) -> None:
-        self._trust, self._rank, self._size, self._home, self._group, self._at = trust, rank, size, home, group, at
-        self.asked: list[tuple[str, ...]] = []
-
-    def join(self, avoid: Sequence[str]) -> Place:
-        self.asked.append(tuple(avoid))
-        home = self._home()
-        at = self._at or home
-        client = f"w{self._rank}"
+    def __init__(self, trust: Trust, rank: int, size: int, home: At, at: At) -> None:
+        self._trust, self._client = trust, f"w{rank}"
+        self._files = trust.tls(self._client, Role.CLIENT)
         ticket = WorkerTicket(
-            client=client,
-            group=self._group,
-            size=self._size,
-            rank=self._rank,
+            client=self._client,
+            group="g",
+            size=size,
+            rank=rank,
             home=home.name,
             host="localhost",
             port=home.port,
         )
         endpoint = Endpoint(
-            combiner=at.name, host="localhost", port=at.port, token=self._trust.token(client), ca=self._trust.ca
+            combiner=at.name,
+            host="localhost",
+            port=at.port,
+            token=self._token(),
+            ca=trust.ca,
+            key=self._files.key,
+            certificate=self._files.certificate,
         )
-        text = self._trust.ticket_issuer.issue(ticket, 3600)
-        return Place(endpoint, text, self._group, self._rank, self._size, expires_at=2e9)
+        self.place = Place(endpoint, trust.ticket_issuer.issue(ticket, 3600), "g", rank, size, expires_at=2e9)
+
+    def join(self, avoid: Sequence[str]) -> Place:
+        return self.place
 
     def renew(self) -> tuple[str, float]:
-        return self._trust.token(f"w{self._rank}"), 2e9
+        return self._token(), 2e9
 
     def close(self) -> None:
         pass
+
+    def _token(self) -> str:
+        return self._trust.token(self._client, key_id=self._trust.key_id(self._files))

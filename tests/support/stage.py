@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,6 +135,8 @@ class Site:
     """More of an update's metadata."""
     shrinks: float = 1.0
     """What the model is multiplied by before `step` is added."""
+    update_of: Callable[[common_pb2.Task, bytes], bytes] | None = None
+    """What is sent as the update, of a task and its model; None: the model with `step` added."""
     rests_after: int | None = None
     """Train tasks after which it is silent, until told to go on."""
     budgets: list[int] = field(default_factory=list)
@@ -153,15 +155,19 @@ class Site:
         return np.asarray(self.shrinks * array + self.step).astype(array.dtype)
 
     async def _answer(self, task: common_pb2.Task) -> None:
-        base = decode(bytes(self.wire.objects[task.model_id])) if task.model_id else {}
-        mean = {"mean": float(base["w"].mean())} if base else {}
+        held = bytes(self.wire.objects[task.model_id]) if task.model_id else b""
+        base = decode(held) if held else {}
+        mean = {"mean": float(base["w"].mean())} if "w" in base else {}
         match task.kind:
             case common_pb2.TASK_KIND_TRAIN:
                 self.trained += 1
                 self.budgets.append(task.step_budget)
                 if self.trained == self.rests_after:
                     self.answers.clear()
-                update = encode({name: self._trained(array) for name, array in base.items()})
+                if self.update_of is not None:
+                    update = self.update_of(task, held)
+                else:
+                    update = encode({name: self._trained(array) for name, array in base.items()})
                 metrics = {"loss": self.step}
                 await self.wire.answer(
                     task, bytes(update), num_examples=self.examples, metrics=metrics, validation=mean, **self.says
@@ -201,11 +207,12 @@ class Stage:
         examples: int = 10,
         kinds=None,
         attributes=None,
+        update_of=None,
         **says: object,
     ) -> Site:
         address = f"localhost:{self.combiners[combiner].port}"
         wire = WireClient(name, address, self.trust.token(name), grpc_channel_credentials(self.trust.ca))
-        site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event(), says=says)
+        site = self.sites[name] = Site(wire, step, examples, answers=asyncio.Event(), says=says, update_of=update_of)
         site.answers.set()
         wire.forgets = True
         await wire.hello(kinds=kinds or KINDS, attributes=attributes)

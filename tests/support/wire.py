@@ -18,7 +18,7 @@ from fedn.models.wire import encode
 from fedn.network.convert import metadata_to_wire, round_from_wire, round_to_wire, spec_to_wire
 from fedn.network.frames import MAX_MESSAGE_BYTES, decode_piece, encode_pieces
 from fedn.network.generated import client_pb2, combiner_pb2, common_pb2
-from fedn.network.tickets import TicketIssuer, TicketVerifier, WorkerTicket
+from fedn.network.tickets import TicketIssuer, TicketVerifier
 from fedn.network.tls import CertificateAuthority, grpc_channel_credentials, make_csr, new_private_key, public_key_id
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, create_or_load_signing_key
 from fedn.protocol.rounds import LedgerState, RoundSpec
@@ -62,19 +62,6 @@ class Trust:
         """What the reducer shows to this combiner."""
         return self.link_issuer.issue(combiner, Role.ADMIN, ttl_s)
 
-    def ticket(self, client: str, rank: int, size: int, home: Combiner, group: str = "g") -> str:
-        """A worker's place in a group that is at home at this combiner."""
-        ticket = WorkerTicket(
-            client=client,
-            group=group,
-            size=size,
-            rank=rank,
-            home=home.options.name,
-            host="localhost",
-            port=home.port,
-        )
-        return self.ticket_issuer.issue(ticket, 3600)
-
     def key_id(self, tls: TlsFiles) -> str:
         return public_key_id(tls.key)
 
@@ -88,7 +75,7 @@ def make_combiner(trust: Trust, folder: Path, *, tls: bool = True, **changes: An
         verifier=trust.verifier,
         tickets=trust.tickets,
         tls=files,
-        token=lambda: trust.token(given["name"], Role.COMBINER),
+        token=lambda: trust.token(given["name"], Role.COMBINER, key_id=trust.key_id(files) if files else None),
     )
 
 

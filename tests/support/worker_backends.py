@@ -30,14 +30,16 @@ def local(size: int, stall_s: float) -> Sequence[Backend]:
 
 
 CONNECTS: dict[str, Connect] = {"in-process": in_process, "local": local}
+SERVED = {"grpc": "relayed", "mpi": "mpi"}
+"""Back ends that need processes, and the fixtures that have them."""
 NAMES = (*CONNECTS, "grpc")
-"""Of all back ends: what a fixture that asks `connect_over` is parametrized with."""
+"""What a fixture that asks `connect_over` is parametrized with. An MPI job has few processes: its tests name it."""
 
 
 def connect_over(request: pytest.FixtureRequest) -> Connect:
-    """The back end that is the fixture's parameter. A federation for relayed workers starts when it is first needed."""
+    """The back end that is the fixture's parameter. What it needs is started when it is first asked for."""
     found: Connect | None = CONNECTS.get(request.param)
-    return found or request.getfixturevalue("relayed").connect
+    return found or request.getfixturevalue(SERVED[request.param]).connect
 
 
 def run_over(connect: Connect, size: int, worker: Callable[[int], Any]) -> list[Any]:

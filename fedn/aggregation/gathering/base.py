@@ -16,6 +16,7 @@ from fedn.aggregation.checks import check_weight
 from fedn.aggregation.combine import does_not_fit, mean_layout
 from fedn.aggregation.extra import Extra
 from fedn.aggregation.numerics import is_floating, store_mean
+from fedn.aggregation.plain import PlainModels
 from fedn.aggregation.rows import RowMaker
 from fedn.aggregation.values import PlainValues, UpdateValues
 from fedn.models.codecs.base import PIECE, Check, Flat
@@ -133,7 +134,7 @@ class GatheringRule(Rule, Protocol):
     def gather(self, base: ModelSpec, base_model: Buffer | Pieces, spill: Spill) -> "Gathered": ...
 
 
-class Gathering(ABC):
+class Gathering(PlainModels, ABC):
     """What rules over rows have in common."""
 
     name: str

@@ -94,7 +94,7 @@ class Group:
         for pair in member.outgoing.values():
             pair.begin_stream()
         stream.send(wire.WorkerFrame(welcome=self._welcome(member)).SerializeToString())
-        present = _peer(rank, member)
+        present = _peer(rank, member.instance, PRESENT)
         for other, known in self._members.items():
             if other == rank:
                 continue
@@ -169,6 +169,11 @@ class Group:
                 member.timer.cancel()
             if member.stream is not None:
                 member.stream.end(error)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody has ever been taken in."""
+        return not self._members
 
     @property
     def held_bytes(self) -> int:
@@ -256,9 +261,10 @@ class Group:
             return
         pair = member.outgoing.get(receiver)
         if member.state != PRESENT and pair is not None and pair.is_spooling:
-            pair.farewell = True
+            pair.farewell = True  # until then it is there, as far as the receiver can see
+            listener.stream.send(_peer(rank, member.instance, PRESENT))
         else:
-            listener.stream.send(_peer(rank, member))
+            listener.stream.send(_peer(rank, member.instance, member.state, member.reason))
 
     def _acknowledged(self, sender: int, receiver: int, sequence: int) -> None:
         pair = self._pair(sender, receiver)
@@ -346,8 +352,8 @@ class Group:
         return {"group": self.name} | ({} if rank is None else {"worker": rank})
 
 
-def _peer(rank: int, member: Member) -> bytes:
-    peer = wire.WorkerPeer(rank=rank, instance=member.instance, state=member.state, reason=member.reason)
+def _peer(rank: int, instance: str, state: wire.WorkerPeer.State, reason: str = "") -> bytes:
+    peer = wire.WorkerPeer(rank=rank, instance=instance, state=state, reason=reason)
     return wire.WorkerFrame(peer=peer).SerializeToString()
 
 

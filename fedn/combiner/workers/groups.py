@@ -56,6 +56,12 @@ class Groups:
             self._groups[ticket.group] = group
         return group
 
+    def leave_out_empty(self, name: str) -> None:
+        """Forgets a group whose first worker was not taken in."""
+        group = self._groups.get(name)
+        if group is not None and group.is_empty:
+            del self._groups[name]
+
     def end(self, error: FednError) -> None:
         """Says goodbye to all workers."""
         for group in self._groups.values():

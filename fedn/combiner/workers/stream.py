@@ -67,7 +67,10 @@ class WorkerStream:
     async def serve(self, context: Context) -> None:
         """From the welcome to the end of the stream."""
         group = self._services.groups.of(self.ticket)
-        group.attach(self, self._hello)
+        try:
+            group.attach(self, self._hello)
+        finally:
+            self._services.groups.leave_out_empty(self.ticket.group)
         self._token = token = TokenTimer(self._services.verifier, self._claims, self.end)
         where = {"group": self.ticket.group, "rank": self.ticket.rank}
         _log.info("worker attached", extra=where)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedn.models.codecs.base import FLOATING, Bytes, Codec, Difference, Numbers, Part, Selection
+from fedn.models.description import describe
 from fedn.models.wire import DTYPES, DType, ModelSpec, TensorInfo, layout
 from fedn.protocol.errors import InvalidInput
 
@@ -21,9 +22,7 @@ CHAIN_KEY = "fedn.chain"
 BASE_KEY = "fedn.base"
 """Digest of the model that was encoded, or that an update is of."""
 TENSORS_KEY = "fedn.tensors"
-"""A JSON object from the names of the model's tensors to [dtype, shape], in their order."""
-
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
+"""The model's tensors, as `fedn.models.description` writes them."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,7 @@ class Encoding:
                 continue
             entries.append((tensor.name, one.dtype, one.stored_shape))
             entries += [(name, part.dtype, part.shape) for name, part in (*one.selection_parts, *one.numbers_parts)]
-        tensors = {tensor.name: [_CODES[tensor.dtype], list(tensor.shape)] for tensor in base.tensors}
-        described = json.dumps(tensors, ensure_ascii=False, separators=(",", ":"))
-        own = {CHAIN_KEY: self.chain.text, BASE_KEY: self.base_id, TENSORS_KEY: described}
+        own = {CHAIN_KEY: self.chain.text, BASE_KEY: self.base_id, TENSORS_KEY: describe(base.tensors)}
         return layout(entries, {**base.metadata, **own})
 
 

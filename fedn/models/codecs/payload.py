@@ -5,19 +5,18 @@ more memory is taken than the base model's size allows. Whether floating-point n
 it arrives (fedn.aggregation.checks), as for any other model.
 """
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 
 from fedn.models.codecs.base import FLOATING, PIECE, Bytes, Flat, Source, bad_encoding, pieces
 from fedn.models.codecs.chain import BASE_KEY, CHAIN_KEY, TENSORS_KEY, Chain, CodedTensor, Encoding
 from fedn.models.codecs.encode import stored_source
+from fedn.models.description import described
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
-from fedn.models.wire import DTYPES, ModelSpec, TensorInfo, differences, header_size, layout, read_spec, view
-from fedn.protocol.errors import InvalidInput, UpdateRefused
+from fedn.models.wire import ModelSpec, TensorInfo, differences, header_size, layout, read_spec, view
+from fedn.protocol.errors import UpdateRefused
 
 HEADER_SLACK_BYTES = 1 << 20
 """A payload's header may be so much longer than the usual one: other writers order and space it otherwise."""
@@ -161,7 +160,7 @@ def read_model(chain: Chain, data: Buffer, *, max_bytes: int) -> tuple[str, Payl
     own = {CHAIN_KEY, BASE_KEY, TENSORS_KEY}
     others = {key: text for key, text in spec.metadata.items() if key not in own}
     base_id = spec.metadata.get(BASE_KEY, "")
-    base = layout(_described(spec.metadata.get(TENSORS_KEY, "")), others)[1]
+    base = layout(described(spec.metadata.get(TENSORS_KEY, ""), TENSORS_KEY), others)[1]
     if base.size_bytes > max_bytes:
         raise bad_encoding("chain", f"it stands for {base.size_bytes} bytes, and {max_bytes} are allowed")
     return base_id, Payload(chain.of(base, base_id), data)
@@ -176,25 +175,6 @@ def _unpack(packer: Bytes, data: Buffer | Pieces, max_bytes: int) -> bytearray:
     buffer = bytearray(size_bytes)
     packer.decompress(packed, memoryview(buffer))
     return buffer
-
-
-def _described(text: str) -> list[tuple[str, Any, tuple[int, ...]]]:
-    """(name, dtype, shape) of the tensors that the metadata describes."""
-    try:
-        tensors = json.loads(text)
-        return [(name, DTYPES[code], _shape(shape)) for name, (code, shape) in tensors.items()]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InvalidInput(
-            "bad_model",
-            f"The header's {TENSORS_KEY} does not describe a model's tensors",
-            fix="Encode with fedn, or as docs/reference/wire-protocol.md says.",
-        ) from error
-
-
-def _shape(sizes: list[int]) -> tuple[int, ...]:
-    if len(sizes) > 32 or not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes):
-        raise ValueError(f"{sizes} is no shape")
-    return tuple(sizes)
 
 
 def _spec_of(data: Pieces, max_header_bytes: int) -> ModelSpec:

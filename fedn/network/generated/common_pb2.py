@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65\x64n/v1/common.proto\x12\x07\x66\x65\x64n.v1\"K\n\tRoundName\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"+\n\x05\x43odec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0coptions_json\x18\x02 \x01(\t\"\xbe\x04\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x1f\n\x04kind\x18\x03 \x01(\x0e\x32\x11.fedn.v1.TaskKind\x12!\n\x05round\x18\x04 \x01(\x0b\x32\x12.fedn.v1.RoundName\x12\x10\n\x08model_id\x18\x05 \x01(\t\x12\x19\n\x11validate_incoming\x18\x06 \x01(\x08\x12\x13\n\x0bstep_budget\x18\x07 \x01(\r\x12\x17\n\x0fparameters_json\x18\x08 \x01(\t\x12\x12\n\npackage_id\x18\t \x01(\t\x12\x0e\n\x06helper\x18\n \x01(\t\x12\x12\n\ndeadline_s\x18\x0b \x01(\x01\x12\x1b\n\x13upload_credit_bytes\x18\x0c \x01(\x04\x12$\n\x0cupdate_chain\x18\r \x03(\x0b\x32\x0e.fedn.v1.Codec\x12#\n\x0bmodel_chain\x18\x0e \x03(\x0b\x32\x0e.fedn.v1.Codec\x12\x18\n\x10\x65ncoded_model_id\x18\x0f \x01(\t\x12\x10\n\x08input_id\x18\x10 \x01(\t\x12 \n\x06\x65xtras\x18\x11 \x03(\x0b\x32\x10.fedn.v1.Section\x12>\n\x11required_metadata\x18\x18 \x03(\x0b\x32#.fedn.v1.Task.RequiredMetadataEntry\x12\x0f\n\x07\x63ounted\x18\x12 \x01(\r\x1a\x37\n\x15RequiredMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\x07Section\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"g\n\x0bObjectBegin\x12\x11\n\tobject_id\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.fedn.v1.ObjectKind\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"S\n\x0bObjectFetch\x12\x11\n\tobject_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12!\n\x04kind\x18\x03 \x01(\x0e\x32\x13.fedn.v1.ObjectKind\"\"\n\rObjectMissing\x12\x11\n\tobject_id\x18\x01 \x01(\t\"H\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0b\n\x03\x66ix\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x04\"\x15\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x04\"\xbc\x05\n\x0eUpdateMetadata\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12!\n\x05round\x18\x03 \x01(\x0b\x32\x12.fedn.v1.RoundName\x12\x15\n\rbase_model_id\x18\x04 \x01(\t\x12\x0c\n\x04\x66orm\x18\x05 \x01(\t\x12\x14\n\x0cnum_examples\x18\x06 \x01(\x04\x12\x11\n\tnum_steps\x18\x07 \x01(\x04\x12\x13\n\x0bms_per_step\x18\x08 \x01(\x01\x12\x14\n\x0cms_per_epoch\x18\t \x01(\x01\x12\x0f\n\x07task_ms\x18\n \x01(\x01\x12\x35\n\x07metrics\x18\x0b \x03(\x0b\x32$.fedn.v1.UpdateMetadata.MetricsEntry\x12;\n\nvalidation\x18\x0c \x03(\x0b\x32\'.fedn.v1.UpdateMetadata.ValidationEntry\x12\x1f\n\x17num_validation_examples\x18\r \x01(\x04\x12$\n\x0cupdate_chain\x18\x0e \x03(\x0b\x32\x0e.fedn.v1.Codec\x12\x15\n\rdecoded_bytes\x18\x0f \x01(\x04\x12#\n\x0bmodel_chain\x18\x10 \x03(\x0b\x32\x0e.fedn.v1.Codec\x12\x13\n\x0bmodel_bytes\x18\x11 \x01(\x04\x12\x10\n\x08train_ms\x18\x16 \x01(\x01\x12\x13\n\x0bvalidate_ms\x18\x17 \x01(\x01\x12\x0e\n\x06\x63pu_ms\x18\x14 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x15 \x01(\x04\x12 \n\x06\x65xtras\x18\x12 \x03(\x0b\x32\x10.fedn.v1.Section\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0fValidationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*}\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eTASK_KIND_INIT\x10\x01\x12\x13\n\x0fTASK_KIND_TRAIN\x10\x02\x12\x16\n\x12TASK_KIND_VALIDATE\x10\x03\x12\x15\n\x11TASK_KIND_PREDICT\x10\x04*Y\n\nObjectKind\x12\x1b\n\x17OBJECT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11OBJECT_KIND_MODEL\x10\x01\x12\x17\n\x13OBJECT_KIND_PACKAGE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65\x64n/v1/common.proto\x12\x07\x66\x65\x64n.v1\"K\n\tRoundName\x12\x0f\n\x07session\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\"+\n\x05\x43odec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0coptions_json\x18\x02 \x01(\t\"\xd7\x04\n\x04Task\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x1f\n\x04kind\x18\x03 \x01(\x0e\x32\x11.fedn.v1.TaskKind\x12!\n\x05round\x18\x04 \x01(\x0b\x32\x12.fedn.v1.RoundName\x12\x10\n\x08model_id\x18\x05 \x01(\t\x12\x19\n\x11validate_incoming\x18\x06 \x01(\x08\x12\x13\n\x0bstep_budget\x18\x07 \x01(\r\x12\x17\n\x0fparameters_json\x18\x08 \x01(\t\x12\x12\n\npackage_id\x18\t \x01(\t\x12\x0e\n\x06helper\x18\n \x01(\t\x12\x12\n\ndeadline_s\x18\x0b \x01(\x01\x12\x1b\n\x13upload_credit_bytes\x18\x0c \x01(\x04\x12$\n\x0cupdate_chain\x18\r \x03(\x0b\x32\x0e.fedn.v1.Codec\x12#\n\x0bmodel_chain\x18\x0e \x03(\x0b\x32\x0e.fedn.v1.Codec\x12\x18\n\x10\x65ncoded_model_id\x18\x0f \x01(\t\x12\x17\n\x0f\x65ncryption_json\x18\x14 \x01(\t\x12\x10\n\x08input_id\x18\x10 \x01(\t\x12 \n\x06\x65xtras\x18\x11 \x03(\x0b\x32\x10.fedn.v1.Section\x12>\n\x11required_metadata\x18\x13 \x03(\x0b\x32#.fedn.v1.Task.RequiredMetadataEntry\x12\x0f\n\x07\x63ounted\x18\x12 \x01(\r\x1a\x37\n\x15RequiredMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"+\n\x07Section\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\"g\n\x0bObjectBegin\x12\x11\n\tobject_id\x18\x01 \x01(\t\x12!\n\x04kind\x18\x02 \x01(\x0e\x32\x13.fedn.v1.ObjectKind\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\x0e\n\x06offset\x18\x04 \x01(\x04\"S\n\x0bObjectFetch\x12\x11\n\tobject_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12!\n\x04kind\x18\x03 \x01(\x0e\x32\x13.fedn.v1.ObjectKind\"\"\n\rObjectMissing\x12\x11\n\tobject_id\x18\x01 \x01(\t\"H\n\x07Problem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0b\n\x03\x66ix\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\"\x15\n\x04Ping\x12\r\n\x05nonce\x18\x01 \x01(\x04\"\x15\n\x04Pong\x12\r\n\x05nonce\x18\x01 \x01(\x04\"\xcc\x05\n\x0eUpdateMetadata\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12!\n\x05round\x18\x03 \x01(\x0b\x32\x12.fedn.v1.RoundName\x12\x15\n\rbase_model_id\x18\x04 \x01(\t\x12\x0c\n\x04\x66orm\x18\x05 \x01(\t\x12\x14\n\x0cnum_examples\x18\x06 \x01(\x04\x12\x11\n\tnum_steps\x18\x07 \x01(\x04\x12\x13\n\x0bms_per_step\x18\x08 \x01(\x01\x12\x14\n\x0cms_per_epoch\x18\t \x01(\x01\x12\x0f\n\x07task_ms\x18\n \x01(\x01\x12\x35\n\x07metrics\x18\x0b \x03(\x0b\x32$.fedn.v1.UpdateMetadata.MetricsEntry\x12;\n\nvalidation\x18\x0c \x03(\x0b\x32\'.fedn.v1.UpdateMetadata.ValidationEntry\x12\x1f\n\x17num_validation_examples\x18\r \x01(\x04\x12$\n\x0cupdate_chain\x18\x0e \x03(\x0b\x32\x0e.fedn.v1.Codec\x12\x15\n\rdecoded_bytes\x18\x0f \x01(\x04\x12#\n\x0bmodel_chain\x18\x10 \x03(\x0b\x32\x0e.fedn.v1.Codec\x12\x13\n\x0bmodel_bytes\x18\x11 \x01(\x04\x12\x0e\n\x06key_id\x18\x13 \x01(\t\x12\x10\n\x08train_ms\x18\x16 \x01(\x01\x12\x13\n\x0bvalidate_ms\x18\x17 \x01(\x01\x12\x0e\n\x06\x63pu_ms\x18\x14 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x15 \x01(\x04\x12 \n\x06\x65xtras\x18\x12 \x03(\x0b\x32\x10.fedn.v1.Section\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0fValidationEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*}\n\x08TaskKind\x12\x19\n\x15TASK_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eTASK_KIND_INIT\x10\x01\x12\x13\n\x0fTASK_KIND_TRAIN\x10\x02\x12\x16\n\x12TASK_KIND_VALIDATE\x10\x03\x12\x15\n\x11TASK_KIND_PREDICT\x10\x04*Y\n\nObjectKind\x12\x1b\n\x17OBJECT_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11OBJECT_KIND_MODEL\x10\x01\x12\x17\n\x13OBJECT_KIND_PACKAGE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,36 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMETADATA_METRICSENTRY']._serialized_options = b'8\001'
   _globals['_UPDATEMETADATA_VALIDATIONENTRY']._loaded_options = None
   _globals['_UPDATEMETADATA_VALIDATIONENTRY']._serialized_options = b'8\001'
-  _globals['_TASKKIND']._serialized_start=1826
-  _globals['_TASKKIND']._serialized_end=1951
-  _globals['_OBJECTKIND']._serialized_start=1953
-  _globals['_OBJECTKIND']._serialized_end=2042
+  _globals['_TASKKIND']._serialized_start=1867
+  _globals['_TASKKIND']._serialized_end=1992
+  _globals['_OBJECTKIND']._serialized_start=1994
+  _globals['_OBJECTKIND']._serialized_end=2083
   _globals['_ROUNDNAME']._serialized_start=33
   _globals['_ROUNDNAME']._serialized_end=108
   _globals['_CODEC']._serialized_start=110
   _globals['_CODEC']._serialized_end=153
   _globals['_TASK']._serialized_start=156
-  _globals['_TASK']._serialized_end=730
-  _globals['_TASK_REQUIREDMETADATAENTRY']._serialized_start=675
-  _globals['_TASK_REQUIREDMETADATAENTRY']._serialized_end=730
-  _globals['_SECTION']._serialized_start=732
-  _globals['_SECTION']._serialized_end=775
-  _globals['_OBJECTBEGIN']._serialized_start=777
-  _globals['_OBJECTBEGIN']._serialized_end=880
-  _globals['_OBJECTFETCH']._serialized_start=882
-  _globals['_OBJECTFETCH']._serialized_end=965
-  _globals['_OBJECTMISSING']._serialized_start=967
-  _globals['_OBJECTMISSING']._serialized_end=1001
-  _globals['_PROBLEM']._serialized_start=1003
-  _globals['_PROBLEM']._serialized_end=1075
-  _globals['_PING']._serialized_start=1077
-  _globals['_PING']._serialized_end=1098
-  _globals['_PONG']._serialized_start=1100
-  _globals['_PONG']._serialized_end=1121
-  _globals['_UPDATEMETADATA']._serialized_start=1124
-  _globals['_UPDATEMETADATA']._serialized_end=1824
-  _globals['_UPDATEMETADATA_METRICSENTRY']._serialized_start=1727
-  _globals['_UPDATEMETADATA_METRICSENTRY']._serialized_end=1773
-  _globals['_UPDATEMETADATA_VALIDATIONENTRY']._serialized_start=1775
-  _globals['_UPDATEMETADATA_VALIDATIONENTRY']._serialized_end=1824
+  _globals['_TASK']._serialized_end=755
+  _globals['_TASK_REQUIREDMETADATAENTRY']._serialized_start=700
+  _globals['_TASK_REQUIREDMETADATAENTRY']._serialized_end=755
+  _globals['_SECTION']._serialized_start=757
+  _globals['_SECTION']._serialized_end=800
+  _globals['_OBJECTBEGIN']._serialized_start=802
+  _globals['_OBJECTBEGIN']._serialized_end=905
+  _globals['_OBJECTFETCH']._serialized_start=907
+  _globals['_OBJECTFETCH']._serialized_end=990
+  _globals['_OBJECTMISSING']._serialized_start=992
+  _globals['_OBJECTMISSING']._serialized_end=1026
+  _globals['_PROBLEM']._serialized_start=1028
+  _globals['_PROBLEM']._serialized_end=1100
+  _globals['_PING']._serialized_start=1102
+  _globals['_PING']._serialized_end=1123
+  _globals['_PONG']._serialized_start=1125
+  _globals['_PONG']._serialized_end=1146
+  _globals['_UPDATEMETADATA']._serialized_start=1149
+  _globals['_UPDATEMETADATA']._serialized_end=1865
+  _globals['_UPDATEMETADATA_METRICSENTRY']._serialized_start=1768
+  _globals['_UPDATEMETADATA_METRICSENTRY']._serialized_end=1814
+  _globals['_UPDATEMETADATA_VALIDATIONENTRY']._serialized_start=1816
+  _globals['_UPDATEMETADATA_VALIDATIONENTRY']._serialized_end=1865
 # @@protoc_insertion_point(module_scope)

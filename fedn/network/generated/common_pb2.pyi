@@ -50,7 +50,7 @@ class Codec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id", "input_id", "extras", "required_metadata", "counted")
+    __slots__ = ("task_id", "client", "kind", "round", "model_id", "validate_incoming", "step_budget", "parameters_json", "package_id", "helper", "deadline_s", "upload_credit_bytes", "update_chain", "model_chain", "encoded_model_id", "encryption_json", "input_id", "extras", "required_metadata", "counted")
     class RequiredMetadataEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class Task(_message.Message):
     UPDATE_CHAIN_FIELD_NUMBER: _ClassVar[int]
     MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
     ENCODED_MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTION_JSON_FIELD_NUMBER: _ClassVar[int]
     INPUT_ID_FIELD_NUMBER: _ClassVar[int]
     EXTRAS_FIELD_NUMBER: _ClassVar[int]
     REQUIRED_METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -92,11 +93,12 @@ class Task(_message.Message):
     update_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     encoded_model_id: str
+    encryption_json: str
     input_id: str
     extras: _containers.RepeatedCompositeFieldContainer[Section]
     required_metadata: _containers.ScalarMap[str, str]
     counted: int
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ..., input_id: _Optional[str] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., counted: _Optional[int] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., kind: _Optional[_Union[TaskKind, str]] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., model_id: _Optional[str] = ..., validate_incoming: _Optional[bool] = ..., step_budget: _Optional[int] = ..., parameters_json: _Optional[str] = ..., package_id: _Optional[str] = ..., helper: _Optional[str] = ..., deadline_s: _Optional[float] = ..., upload_credit_bytes: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., encoded_model_id: _Optional[str] = ..., encryption_json: _Optional[str] = ..., input_id: _Optional[str] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ..., required_metadata: _Optional[_Mapping[str, str]] = ..., counted: _Optional[int] = ...) -> None: ...
 
 class Section(_message.Message):
     __slots__ = ("name", "size_bytes")
@@ -159,7 +161,7 @@ class Pong(_message.Message):
     def __init__(self, nonce: _Optional[int] = ...) -> None: ...
 
 class UpdateMetadata(_message.Message):
-    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes", "train_ms", "validate_ms", "cpu_ms", "memory_bytes", "extras")
+    __slots__ = ("task_id", "client", "round", "base_model_id", "form", "num_examples", "num_steps", "ms_per_step", "ms_per_epoch", "task_ms", "metrics", "validation", "num_validation_examples", "update_chain", "decoded_bytes", "model_chain", "model_bytes", "key_id", "train_ms", "validate_ms", "cpu_ms", "memory_bytes", "extras")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -191,6 +193,7 @@ class UpdateMetadata(_message.Message):
     DECODED_BYTES_FIELD_NUMBER: _ClassVar[int]
     MODEL_CHAIN_FIELD_NUMBER: _ClassVar[int]
     MODEL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
     TRAIN_MS_FIELD_NUMBER: _ClassVar[int]
     VALIDATE_MS_FIELD_NUMBER: _ClassVar[int]
     CPU_MS_FIELD_NUMBER: _ClassVar[int]
@@ -213,9 +216,10 @@ class UpdateMetadata(_message.Message):
     decoded_bytes: int
     model_chain: _containers.RepeatedCompositeFieldContainer[Codec]
     model_bytes: int
+    key_id: str
     train_ms: float
     validate_ms: float
     cpu_ms: float
     memory_bytes: int
     extras: _containers.RepeatedCompositeFieldContainer[Section]
-    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ..., train_ms: _Optional[float] = ..., validate_ms: _Optional[float] = ..., cpu_ms: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., client: _Optional[str] = ..., round: _Optional[_Union[RoundName, _Mapping]] = ..., base_model_id: _Optional[str] = ..., form: _Optional[str] = ..., num_examples: _Optional[int] = ..., num_steps: _Optional[int] = ..., ms_per_step: _Optional[float] = ..., ms_per_epoch: _Optional[float] = ..., task_ms: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., validation: _Optional[_Mapping[str, float]] = ..., num_validation_examples: _Optional[int] = ..., update_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., decoded_bytes: _Optional[int] = ..., model_chain: _Optional[_Iterable[_Union[Codec, _Mapping]]] = ..., model_bytes: _Optional[int] = ..., key_id: _Optional[str] = ..., train_ms: _Optional[float] = ..., validate_ms: _Optional[float] = ..., cpu_ms: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., extras: _Optional[_Iterable[_Union[Section, _Mapping]]] = ...) -> None: ...

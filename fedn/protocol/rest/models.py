@@ -36,7 +36,9 @@ class ModelView(Frozen):
     """Mean over the clients' validations by examples; empty in lists."""
     num_validations: int = 0
     tensors: tuple[TensorView, ...] = ()
-    """Empty in lists."""
+    """Of an encrypted model: those that it stands for. Empty in lists."""
+    encrypted_with: str = ""
+    """Id of the data owners' key; empty where it is not encrypted, and in lists."""
     links: dict[str, str] = Field(default_factory=dict)
 
 

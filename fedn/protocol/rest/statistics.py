@@ -6,6 +6,7 @@ time, the others are durations; None where there is nothing to measure. docs/how
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from fedn.protocol.rest.sessions import RoundView, SessionView
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
@@ -37,7 +38,7 @@ class ClientStatistics(Frozen):
     upload_ms: float | None
     """From its answer until the result was in and counted."""
     idle_ms: float | None
-    """From its answer until the last client of the round had answered."""
+    """From its answer until the last client of the round had answered; None where nobody waits for others."""
     task_ms: float
     """Of the whole task, as it says; the fields below too. 0 where it did not."""
     train_ms: float
@@ -146,11 +147,13 @@ class SessionStatistics(Frozen):
     aggregations: int
     """Global models that it made: committed rounds of training."""
     evaluations: int
-    """Of these, the ones that clients evaluated."""
+    """Of these, the ones that clients evaluated: all of them, but for those that no client of an asynchronous session
+    started from."""
     rounds: tuple[RoundStatistics, ...]
     """In the order in which they began."""
     models: tuple[EvaluationStatistics, ...]
-    """What was found of each model that was evaluated, in the same order."""
+    """What was found of each model that was evaluated, in the same order; where clients go on over commits, a model may
+    be evaluated in several rounds."""
     clients: tuple[ClientTotals, ...]
     """By name."""
 
@@ -218,10 +221,7 @@ class Times:
             if one.sent_at_ms is not None:
                 self._clients[one.client] = _added(self._clients.get(one.client), one, in_model=one.share > 0)
         self._rounds.append(found.model_copy(update={"clients": ()}))
-        made_in = self._last_made if view.kind is RoundKind.VALIDATE else view.index - 1 if view.index else None
-        evaluation = _evaluation(view, made_in)
-        if evaluation is not None:
-            self._models.append(evaluation)
+        self._models += _evaluations(view, self._last_made)
         if view.kind is RoundKind.TRAIN and view.state is RoundState.COMMITTED:
             self._last_made = view.index
 
@@ -262,7 +262,7 @@ def _clients(view: RoundView) -> tuple[ClientStatistics, ...]:
     found = []
     for entry in asked:
         told, answered = entry.metadata or _said_nothing(view, entry), _answered_at(entry)
-        validates = _only_validates(view, entry.client)
+        validates, carries_on = _only_validates(view, entry.client), entry.base_index is not None
         found.append(
             ClientStatistics(
                 client=entry.client,
@@ -273,7 +273,7 @@ def _clients(view: RoundView) -> tuple[ClientStatistics, ...]:
                 dispatch_ms=max(0.0, entry.sent_at - dispatched_at) * 1e3 if entry.sent_at else None,
                 busy_ms=None if answered is None else entry.busy_ms,
                 upload_ms=None if answered is None else max(0.0, entry.updated_at - answered) * 1e3,
-                idle_ms=None if answered is None or last is None else (last - answered) * 1e3,
+                idle_ms=None if answered is None or last is None or carries_on else (last - answered) * 1e3,
                 task_ms=told.task_ms,
                 train_ms=told.train_ms,
                 validate_ms=told.validate_ms,
@@ -303,34 +303,52 @@ def _only_validates(view: RoundView, client: str) -> bool:
     return view.kind is RoundKind.VALIDATE or client in view.validators
 
 
-def _evaluation(view: RoundView, made_in_round: int | None) -> EvaluationStatistics | None:
-    """Of the model that a round started from; None where nobody evaluated it, or the round does not count (yet)."""
-    found = list(_validations(view))
-    if not found or view.state is not RoundState.COMMITTED:
-        return None
-    return EvaluationStatistics(
-        model_id=view.base_model_id,
-        made_in_round=made_in_round,
-        evaluated_in_round=view.index,
-        clients=len(found),
-        num_examples=sum(count for count, _, _ in found),
-        metrics=mean_by_examples([(count, metrics) for count, metrics, _ in found]),
-        validate_ms=_spread(ms for _, _, ms in found if ms),
-    )
+@dataclass(frozen=True)
+class _Validation:
+    """What one client found of the model that it started from."""
+
+    base_index: int
+    """The training round that starts from that model."""
+    model_id: str
+    num_examples: int
+    metrics: dict[str, float]
+    validate_ms: float
 
 
-def _validations(view: RoundView) -> Iterator[tuple[int, dict[str, float], float]]:
-    """(examples, metrics, milliseconds) of each client that validated the model which the round started from."""
+def _evaluations(view: RoundView, last_made: int | None) -> Iterator[EvaluationStatistics]:
+    """Of the models that clients of a round started from; none where the round does not count (yet)."""
+    if view.state is not RoundState.COMMITTED:
+        return
+    by_base: dict[int, list[_Validation]] = {}
+    for one in _validations(view, view.index if last_made is None else last_made + 1):
+        by_base.setdefault(one.base_index, []).append(one)
+    for base_index, found in sorted(by_base.items()):
+        yield EvaluationStatistics(
+            model_id=found[0].model_id,
+            made_in_round=base_index - 1 if base_index and last_made is not None else None,
+            evaluated_in_round=view.index,
+            clients=len(found),
+            num_examples=sum(one.num_examples for one in found),
+            metrics=mean_by_examples((one.num_examples, one.metrics) for one in found),
+            validate_ms=_spread(one.validate_ms for one in found if one.validate_ms),
+        )
+
+
+def _validations(view: RoundView, following: int) -> Iterator[_Validation]:
+    """Args: following: index of the training round that starts from the latest model."""
     if view.kind not in {RoundKind.TRAIN, RoundKind.VALIDATE}:
         return
     for entry in view.ledger:
         told = entry.metadata
         if entry.state is not LedgerState.UPDATED or told is None:
             continue
+        base = following if entry.base_index is None else entry.base_index
+        model_id = view.base_model_id if entry.base_index is None else told.base_model_id
         if _only_validates(view, entry.client):
-            yield told.num_validation_examples or told.num_examples, told.metrics, told.validate_ms
+            count = told.num_validation_examples or told.num_examples
+            yield _Validation(base, model_id, count, told.metrics, told.validate_ms)
         elif told.validation:
-            yield told.num_validation_examples, told.validation, told.validate_ms
+            yield _Validation(base, model_id, told.num_validation_examples, told.validation, told.validate_ms)
 
 
 def _spread(values: Iterable[float]) -> Spread | None:

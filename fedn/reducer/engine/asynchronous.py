@@ -120,8 +120,12 @@ class AsynchronousTraining:
             await self._until_enough(run, base)
             collecting = time.monotonic()
             await self._flights.collect()
-            if self._flights.taken and self._verdict() is Verdict.COMMIT:
+            if self._verdict() is Verdict.COMMIT:
                 break
+        if not self._flights.taken:
+            raise RoundSpoiled(
+                "sums_missing", "combiners told of updates, and handed up no sums", fix="See their logs."
+            )
         run.change(state=RoundState.AGGREGATING)
         closed = self._close(run)
         run.end(closed, self._flights.models)
@@ -307,6 +311,9 @@ class AsynchronousTraining:
         earlier = await run.earlier()
         if earlier is None:
             run.open(self._first_attempt(first), head.model_id)
+            await run.gather()
+            # Combiners may hold it already, if the reducer ended before that was written down.
+            run.open(run.left_behind() or run.record.name, head.model_id)
         elif earlier.state in _UNDER_WAY:
             run.go_on(earlier)
         else:  # with the session, all that was under way was given up

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from fedn.aggregation.base import Rule, get_rule
-from fedn.aggregation.combine import FromBase, MeanLayout, combine_pieces, does_not_fit, finish_pieces, mean_layout
+from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit, finish_pieces
 from fedn.aggregation.optimizers.base import get_optimizer
 from fedn.aggregation.optimizers.state import ServerState
 from fedn.aggregation.optimizers.step import OptimizerStep
@@ -55,8 +55,15 @@ class GlobalModel:
         return {combiner: part.object_id for combiner, part in of_combiners(self.states).items()}
 
 
-def global_model(model_id: str, spec: ModelSpec) -> GlobalModel:
-    return GlobalModel(model_id, spec, mean_layout(spec))
+def global_model(model_id: str, spec: ModelSpec, rule: Rule) -> GlobalModel:
+    """InvalidInput where the rule cannot start from such a model."""
+    return GlobalModel(model_id, spec, rule.model_layout(spec))
+
+
+def _successor(base: GlobalModel, model_id: str) -> GlobalModel:
+    """What becomes of a round from this base: it may be of another kind, as the first encrypted model is."""
+    spec = base.layout.spec if base.layout.is_global else base.spec
+    return replace(base, model_id=model_id, spec=spec, states={}, carrier=None)
 
 
 def starting_states(kept: States, base: ModelSpec, plan: SessionPlan, algorithm: str, *, goes_on: bool) -> States:
@@ -123,7 +130,7 @@ def passed_through(model: CombinerModel, base: GlobalModel) -> GlobalModel:
         raise does_not_fit("The combiner model", f"its digest is no {algorithm}")
     if not (math.isfinite(model.weight) and model.weight > 0):
         raise InvalidInput("bad_weight", f"The combiner model has the weight {model.weight}")
-    return replace(base, model_id=model.model_id, states={})
+    return _successor(base, model.model_id)
 
 
 @dataclass(frozen=True)
@@ -197,7 +204,7 @@ def aggregate(
     if rule.extras:
         states |= states_after(rule, base.spec, base.states, apart, round_index, population, algorithm)
         carrier = carry(shared, rule, states, algorithm)
-    made = replace(base, model_id=shared.object_id, states=states, carrier=carrier)
+    made = replace(_successor(base, shared.object_id), states=states, carrier=carrier)
     return Aggregated(made, shared, (time.perf_counter() - started) * 1e3)
 
 
@@ -211,7 +218,7 @@ def _pieces(
         values = over_all(rule_of(plan), there, base.spec, base.layout.spec.size_bytes, base_model)
         return finish_pieces(values, base.spec, plan.sum_dtype, from_base)
     models = [(tensors, model.weight) for model, tensors in there]
-    return combine_pieces(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
+    return rule_of(plan).combine_models(models, base.spec, plan.reducer_mean, plan.sum_dtype, from_base)
 
 
 def part_shares(

@@ -102,7 +102,7 @@ class RoundRun:
             self._past.note_budgets(record.step_budgets)
         return await self._execute(again=True, fetches=fetches)
 
-    def _left_behind(self) -> RoundName | None:
+    def left_behind(self) -> RoundName | None:
         """The latest attempt at this round by another process that a combiner holds."""
         mine = (self.record.name.session, self.record.name.index)
         held = [
@@ -138,7 +138,7 @@ class RoundRun:
         )
         chosen = await self._gather(name)
         cohort = chosen.clients
-        held = self._left_behind() if adopts else None
+        held = self.left_behind() if adopts else None
         name = held or name
         budgets: StepBudgets | None = None
         if kind is RoundKind.TRAIN:

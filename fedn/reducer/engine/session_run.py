@@ -205,7 +205,7 @@ class SessionRun:
     async def _base_of(self, entry: TrailEntry) -> GlobalModel:
         spec = await self._context.store_model(lambda: self._context.catalog.model_spec(entry.model_id))
         context, plan, rule = self._context, self._plan, rule_of(self._plan)
-        model = global_model(entry.model_id, spec)
+        model = global_model(entry.model_id, spec, rule)
         if plan.server_optimizer is None and plan.combiner_optimizer is None and not rule.extras:
             return model
         kept: States = {}

@@ -5,8 +5,9 @@ from typing import Any
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundSpec
-from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
+from fedn.protocol.tasks import Encryption, RoundName, TaskKind, TaskSpec
 from fedn.reducer.engine.carrier import Carrier
+from fedn.reducer.engine.global_model import rule_of
 from fedn.reducer.engine.roster import AttachedClient
 
 
@@ -87,9 +88,15 @@ def _task(plan: SessionPlan, name: RoundName, kind: TaskKind, base_model_id: str
         helper=plan.helper,
         update_chain=plan.update_chain if kind is TaskKind.TRAIN else (),
         model_chain=plan.model_chain if base_model_id else (),
+        encryption=_encryption(plan) if kind in {TaskKind.TRAIN, TaskKind.INIT} else None,
         input_id=carrier.shared.object_id if carrier is not None else "",
         extras=carrier.sections if carrier is not None else (),
     )
+
+
+def _encryption(plan: SessionPlan) -> Encryption | None:
+    scaling = plan.scaling_factor
+    return rule_of(plan).encryption(scaling.name, scaling.options)
 
 
 def _parameters(plan: SessionPlan) -> dict[str, Any]:

@@ -84,6 +84,19 @@ FIELDS: tuple[Group, ...] = (
                 least=1,
                 decimal=True,
             ),
+            _number(
+                "stop_after_s",
+                "Time limit, seconds",
+                "Then the training ends, however many rounds are done. Left empty: no limit.",
+                least=1,
+                decimal=True,
+            ),
+            Field(
+                "stop_at",
+                "Good enough",
+                'A JSON object, for example {"metric": "accuracy", "cutoff": 0.9}; with "mode": "min" for a loss.',
+                "json",
+            ),
             Field("validate", "Clients validate each global model", "Their metrics are what Metrics shows.", "check"),
             Field(
                 "seed_from_client",

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
+from fedn.models.encrypted import is_encrypted, plain_entries, read_encrypted
 from fedn.models.files import to_npz
 from fedn.models.wire import decode
 from fedn.protocol.errors import Conflict, InvalidInput, NotFound
@@ -128,6 +129,7 @@ def download(model_id: str) -> Response:
     if wanted == "safetensors":
         return stored_object(model_id, file_name)
     if wanted == "npz":
+        _refuse_encrypted(model_id)
         tag = f"{model_id}.npz"
         answer = Response() if has(tag) else _as_npz(model_id, file_name)
         return tagged(answer, tag, keep=KEPT_FOR_EVER)
@@ -137,6 +139,16 @@ def download(model_id: str) -> Response:
         fix="Use safetensors or npz.",
         where={"field": "format"},
     )
+
+
+def _refuse_encrypted(model_id: str) -> None:
+    if is_encrypted(services().catalog.model_spec(model_id)):
+        raise InvalidInput(
+            "model_is_encrypted",
+            "the model is encrypted, and npz cannot say how",
+            fix="fedn model download --key FILE --out model.npz",
+            where={"field": "format"},
+        )
 
 
 def _as_npz(model_id: str, file_name: str) -> Response:
@@ -191,8 +203,9 @@ def shown(entry: TrailEntry) -> ModelView:
     except NotFound:
         pass
     else:
-        tensors = (TensorView(name=item.name, dtype=str(item.dtype), shape=item.shape) for item in spec.tensors)
-        found |= {"size_bytes": spec.size_bytes, "tensors": tuple(tensors)}
+        tensors = (TensorView(name=name, dtype=str(dtype), shape=shape) for name, dtype, shape in plain_entries(spec))
+        key_id = read_encrypted(spec).parameters.key_id if is_encrypted(spec) else ""
+        found |= {"size_bytes": spec.size_bytes, "tensors": tuple(tensors), "encrypted_with": key_id}
     return _view(entry, head=latest is not None and latest.hash == entry.hash).model_copy(update=found)
 
 

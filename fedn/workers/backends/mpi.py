@@ -182,7 +182,7 @@ class Mpi(Backend):
             if not self._communicator.Iprobe(peer, MPI.ANY_TAG, status):
                 continue
             size, kind = status.Get_count(MPI.BYTE), status.Get_tag()
-            if kind == _FRAME and not self._mailbox.has_room(peer, size):
+            if kind == _FRAME and not (self._mailbox.closed or self._mailbox.has_room(peer, size)):
                 continue
             content = bytearray(size)
             request = self._communicator.Irecv([content, MPI.BYTE], peer, kind)

@@ -58,6 +58,8 @@ class Exchange:
         self._known: dict[int, wire.WorkerPeer] = {}
         self._gone: dict[int, PeerUnavailable] = {}
         self._failure: FednError | None = None
+        self._over = False
+        """Whether no stream will come any more."""
         self._credit = 0
         self._max_frame_bytes = 0
         self._progress = 0
@@ -232,9 +234,11 @@ class Exchange:
             self._acknowledge(sender)
 
     def fail(self, error: FednError) -> None:
-        """The connection is over: whoever waits, or speaks from now on, is told why."""
+        """The connection is over: whoever waits, or speaks from now on, is told why, unless this worker has closed."""
         with self._changed:
-            self._failure = error
+            if not self._closing:
+                self._failure = error
+            self._over = True
             self._changed.notify_all()
         self._mailbox.close()
 
@@ -295,7 +299,7 @@ class Exchange:
     def _wait(self, done: Callable[[], bool], receiver: int | None) -> None:
         """Until it is done, or this worker fails, or nothing moves for `stall_s`: then PeerUnavailable."""
         progress, deadline = self._progress, time.monotonic() + self._stall_s
-        while not done() and self._failure is None:
+        while not done() and not self._over:
             if self._progress != progress:
                 progress, deadline = self._progress, time.monotonic() + self._stall_s
             left = deadline - time.monotonic()

@@ -59,13 +59,17 @@ class Session:
 
     async def run(self) -> None:
         """Until the worker has left, or cannot go on: then the exchange is told why."""
+        failure: FednError = Unavailable("relay_lost", "the worker's connection to its group has ended")
         try:
             await self._stay_attached()
         except FednError as error:
             _LOG.error("worker %d of %s cannot go on: %s", self._place.rank, self._place.group, error)
-            self.exchange.fail(error.without_frames())
+            failure = error.without_frames()
+        finally:
+            # However it ends, nobody waits for it in vain.
+            self.exchange.fail(failure)
             if not self.attached.done():
-                self.attached.set_exception(error)
+                self.attached.set_exception(failure)
 
     async def _stay_attached(self) -> None:
         backoff = Backoff()

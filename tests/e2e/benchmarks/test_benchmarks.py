@@ -104,6 +104,13 @@ def test_codecs(tmp_path: Path) -> None:
     assert shown.returncode == 0 and "digits:" in shown.stdout and "20k parameters" in shown.stdout
 
 
+def test_encrypted_aggregation(tmp_path: Path) -> None:
+    (row,) = bench(tmp_path, "secagg", "--params", "20k", "--degrees", "8192")
+    assert 8 < row["times_float32"] < 10 and row["bytes"] == pytest.approx(4 * row["times_float32"])
+    assert row["error"] < row["bound"] < 1e-6
+    assert all(row[step] > 0 for step in ("encrypt_ns", "decrypt_ns", "add_ns", "fedavg_add_ns"))
+
+
 def test_the_data_plane(tmp_path: Path) -> None:
     (row,) = bench(tmp_path, "data_plane", "--params", "10k", "--clients", "2", "--rounds", "2")
     assert row["up_of_raw"] == pytest.approx(row["up_s"] / row["raw_up_s"])
@@ -113,6 +120,12 @@ def test_the_data_plane(tmp_path: Path) -> None:
 def test_small_messages_through_a_combiner(tmp_path: Path) -> None:
     rows = bench(tmp_path, "relay", "--streams", "2", "--messages", "200")
     assert [row["kind"] for row in rows] == ["turns", "one way", "unary"]
+    assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
+
+
+def test_messages_from_worker_to_worker(tmp_path: Path) -> None:
+    rows = bench(tmp_path, "workers", "--pairs", "2", "--messages", "200", "--frames", "10")
+    assert [row["kind"] for row in rows] == ["turns", "one way", "1 MiB"]
     assert all(row["per_s"] > 0 and row["of_raw"] == pytest.approx(row["per_s"] / row["raw_per_s"]) for row in rows)
 
 

@@ -17,16 +17,19 @@ DOCS = Path(package.__file__).resolve().parent.parent / "docs"
 BLOCK = re.compile(r"<!-- run(?P<kind>[a-z ]*) -->\n```(?:bash|python)\n(?P<code>.*?)```", re.DOTALL)
 PAGES = [
     "tutorials/getting-started.md",
+    "tutorials/quickstarts.md",
     "tutorials/fashion-mnist.md",
     "explanation/rounds.md",
     "explanation/schedulers.md",
     "explanation/aggregation.md",
     "explanation/trail.md",
     "explanation/workers.md",
+    "tutorials/workers.md",
     "reference/plan.md",
     "reference/rest.md",
     "reference/cli.md",
     "reference/metrics.md",
+    "reference/metisfl.md",
     "how-to/seed-a-model.md",
     "how-to/send-fewer-bytes.md",
     "how-to/keep-clients-updates.md",
@@ -45,6 +48,7 @@ PAGES = [
     "how-to/write-a-compute-package.md",
     "how-to/run-workers.md",
     "how-to/load-a-federation.md",
+    "how-to/encrypt-updates.md",
 ]
 """In this order, in one folder: as a reader would go through them."""
 

@@ -52,6 +52,42 @@ def test_an_experiment_starts_trains_ends_and_tells_where_the_time_went(tmp_path
     )
 
 
+METISFL = """
+CommunicationProtocol: {Name: SemiSynchronous, SemiSyncLambda: 0.5, SemiSyncRecompute: true}
+TerminationSignals: {FederationRounds: 2}
+ModelStoreConfig: {ModelStore: InMemory, EvictionPolicy: LineageLengthEviction, LineageLength: 2}
+GlobalModelConfig: {AggregationRule: FedStride, StrideLength: 1, ScalingFactor: NumCompletedBatches}
+LocalModelConfig: {BatchSize: 32, LocalEpochs: 2, OptimizerParams: {LearningRate: 0.2}}
+Learners:
+  - {GRPCServer: {Hostname: localhost}, CudaDevices: [3]}
+  - {GRPCServer: {Hostname: localhost}, CudaDevices: [3]}
+local: {combiners: 1}
+"""
+
+
+def test_a_file_of_metisfl_runs(tmp_path: Path) -> None:
+    (tmp_path / "metisfl.yaml").write_text(METISFL)
+    done = fedn("driver", "metisfl.yaml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert (found["session"]["aggregations"], found["session"]["evaluations"]) == (2, 2)
+    plan = found["plan"]
+    assert plan["rule"] == {"name": "fedstride", "options": {"stride_length": 1}}
+    asked = {"batch_size": 32, "epochs": 2, "learning_rate": 0.2}
+    assert {name: plan["parameters"][name] for name in asked} == asked
+    cold, budgeted = found["session"]["rounds"][:2]
+    for client in cold["clients"]:
+        assert client["num_steps"] == 2 * -(-client["num_examples"] // 32)
+    slowest = max(client["ms_per_epoch"] for client in cold["clients"])
+    before = {client["client"]: client for client in cold["clients"]}
+    for client in budgeted["clients"]:
+        # Half an epoch of the slowest one, in each one's own steps; what an update weighs is its steps.
+        wanted = 0.5 * slowest / before[client["client"]]["ms_per_step"]
+        assert client["num_steps"] == pytest.approx(wanted, abs=1)
+        steps = sum(other["num_steps"] for other in budgeted["clients"])
+        assert client["share"] == pytest.approx(client["num_steps"] / steps)
+
+
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     with Federation(tmp_path_factory.mktemp("running"), combiners=1, clients=2) as running:

@@ -75,3 +75,27 @@ def test_asynchronous_passes_the_slow_client_and_counts_it_later(federation: Fed
     slow = [staleness for client, staleness in contributions if client == SLOW]
     assert slow and max(slow) >= 3
     assert len(contributions) - len(slow) > len(slow)
+
+
+def test_an_asynchronous_session_survives_a_kill_of_the_reducer(federation: Federation) -> None:
+    federation.hold(SLOW)
+    scheduler = {"name": "asynchronous", "options": {"max_staleness": 1000}}
+    session = federation.api.start_session({"rounds": 30, "scheduler": scheduler, "validate": False}).id
+    wait_for(lambda: federation.api.session(session).rounds_done >= 2, "two commits without the slow client")
+    before = len(federation.trainings(SLOW))
+    federation.processes["reducer"].kill()
+    federation.release(SLOW)
+    federation.processes["reducer"].start()
+    done = federation.wait_ended(session)
+    assert (done.state, done.rounds_done) == ("finished", 30), done.error
+    counted = [
+        (part.client, model.base_index)
+        for index in range(30)
+        for model in federation.api.round(session, index).combiner_models
+        for part in model.contributions
+    ]
+    # Each update once; the slow client's too, whose training went on while the reducer was away.
+    assert len(set(counted)) == len(counted) >= 30
+    assert (SLOW, 0) in counted
+    assert sum(one["round"] == 0 for one in federation.trainings(SLOW)[before - 1 :]) == 1
+    federation.api.verify_trail()

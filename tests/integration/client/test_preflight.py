@@ -11,7 +11,9 @@ from fedn.client.preflight import Check, preflight
 from fedn.network.join import JoinString
 from fedn.network.tls import CertificateAuthority
 from fedn.plan.settings import ClientSettings
+from fedn.privacy.keys import write_key
 from tests.integration.client.stand_ins import SECRET, FakeReducer, Place
+from tests.support.encrypted import key_of
 from tests.support.fake_combiner import FakeCombiner
 
 MakeSettings = Callable[..., ClientSettings]
@@ -36,6 +38,7 @@ def test_everything_is_well(reducer: FakeReducer, settings: MakeSettings, tmp_pa
         "data_dir",
         "disk_space",
         "data_path",
+        "encryption",
         "reducer",
         "clock",
         "enrolment",
@@ -56,7 +59,16 @@ def test_faults_are_named_each_by_itself(reducer: FakeReducer, settings: MakeSet
     assert "no_such_module" in checks["code"].detail
     assert checks["enrolment"].skipped and "reducer" in checks["enrolment"].detail
     well = [name for name, check in checks.items() if check.ok]
-    assert well == ["join_string", "data_dir", "disk_space", "isolation"]
+    assert well == ["join_string", "data_dir", "disk_space", "encryption", "isolation"]
+
+
+def test_a_key_that_cannot_be_used_is_named(reducer: FakeReducer, settings: MakeSettings, tmp_path: Path) -> None:
+    path = tmp_path / "federation.key"
+    write_key(key_of(), path)
+    assert key_of().key_id in checks_of(settings(encryption_key=path), reducer)["encryption"].detail
+    path.chmod(0o644)
+    check = checks_of(settings(encryption_key=path), reducer)["encryption"]
+    assert not check.ok and "private_file_exposed" in check.detail and "chmod 600" in check.fix
 
 
 def test_combiner_behind_a_wall_is_named(reducer: FakeReducer, settings: MakeSettings) -> None:

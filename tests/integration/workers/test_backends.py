@@ -17,18 +17,18 @@ Connect = Callable[..., Sequence[Backend]]
 
 
 @pytest.fixture(scope="module")
-def job() -> Iterator[MpiJob]:
+def mpi() -> Iterator[MpiJob]:
     with mpi_job(4) as job:
         yield job
 
 
 @pytest.fixture(params=[*NAMES, "mpi"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    make = connect_over(request)
     made: list[Backend] = []
-    start = request.getfixturevalue("job").connect if request.param == "mpi" else connect_over(request)
 
     def connect(size: int, stall_s: float = 60) -> Sequence[Backend]:
-        workers: Sequence[Backend] = start(size, stall_s)
+        workers: Sequence[Backend] = make(size, stall_s)
         made.extend(workers)
         return workers
 
@@ -47,6 +47,7 @@ def test_they_are_found_by_their_names() -> None:
     assert load_backend("in-process") is backends.InProcess
     assert load_backend("local") is backends.Local
     assert load_backend("GRPC").__name__ == "Grpc"
+    assert load_backend("MPI").__name__ == "Mpi"
     with pytest.raises(InvalidInput, match="in-process"):
         load_backend("pigeon")
 

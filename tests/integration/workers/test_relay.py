@@ -123,6 +123,20 @@ def test_a_receiver_that_comes_late_finds_all_that_was_sent(
     assert [take_number(late) for _ in range(COUNT)] == list(range(COUNT))
 
 
+def test_large_messages_pass_with_little_memory_of_the_combiner(
+    relayed: RelayedWorkers, closing: Callable[[Backend], Backend]
+) -> None:
+    group = relayed.group(2)
+    workers = [closing(relayed.worker(group, rank)) for rank in range(2)]
+    frame = bytes(400_000_000)
+    workers[0].send(1, frame)
+    came = workers[1].receive(120)
+    assert isinstance(came, Arrival) and came.frame == frame
+    status = Path(f"/proc/{relayed.federation.processes['c1'].pid}/status").read_text()
+    peak_kb = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    assert peak_kb < 300_000
+
+
 def test_who_never_comes_is_told_to_the_sender(relayed: RelayedWorkers, closing: Callable[[Backend], Backend]) -> None:
     early = closing(relayed.worker(relayed.group(2), 0, stall_s=0.5))
 

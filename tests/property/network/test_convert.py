@@ -8,7 +8,7 @@ from fedn.network import convert
 from fedn.network.generated import combiner_pb2, common_pb2
 from fedn.protocol.errors import InvalidInput
 from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundSpec
-from fedn.protocol.tasks import CodecChoice, RoundName, TaskKind, TaskSpec, UpdateMetadata
+from fedn.protocol.tasks import CodecChoice, RoundName, Section, TaskKind, TaskSpec, UpdateMetadata
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 numbers = st.floats(0, 1e12, allow_nan=False)
@@ -35,6 +35,14 @@ chains = st.lists(
     ),
     max_size=4,
 ).map(tuple)
+sections = st.lists(
+    st.builds(
+        Section,
+        name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20),
+        size_bytes=st.integers(1, 2**62),
+    ),
+    max_size=3,
+).map(tuple)
 tasks = st.builds(
     TaskSpec,
     task_id=text,
@@ -49,6 +57,9 @@ tasks = st.builds(
     update_chain=chains,
     model_chain=chains,
     encoded_model_id=text,
+    input_id=text,
+    extras=sections,
+    last_counted=st.none() | st.integers(0, 2**31),
 )
 metadata = st.builds(
     UpdateMetadata,
@@ -69,6 +80,7 @@ metadata = st.builds(
     decoded_bytes=st.integers(0, 2**63),
     model_chain=chains,
     model_bytes=st.integers(0, 2**63),
+    extras=sections,
 )
 
 
@@ -106,6 +118,9 @@ def test_update_metadata(value):
         rule_options=st.dictionaries(text, json_values, max_size=3),
         sum_dtype=st.sampled_from(["float32", "float64"]),
         deterministic=st.booleans(),
+        combiner_optimizer=text,
+        combiner_optimizer_options=st.dictionaries(text, json_values, max_size=3),
+        optimizer_state_id=text,
         buffered=st.booleans(),
         required_metadata=st.dictionaries(text, text, max_size=2),
     )

@@ -128,6 +128,22 @@ async def test_a_departure_is_told_after_all_that_was_sent_has_come() -> None:
 
 
 @in_loop
+async def test_who_comes_after_a_sender_has_gone_gets_what_it_sent_and_may_break_off_in_between() -> None:
+    home = Home()
+    sender = home.attach(0)
+    home.send(sender, 1, 0)
+    home.send(sender, 1, 1)
+    home.group.leave(sender, "it failed")
+    receiver = home.attach(1)
+    assert receiver.chunks() == [(0, 0), (0, 1)] and receiver.states() == {0: PRESENT}
+    home.group.detach(receiver)
+    back = home.attach(1, known={0: ("i0", PRESENT)}, expected={0: 1})
+    assert back.chunks() == [(0, 1)]
+    home.group.acknowledge(back, 0, 2)
+    assert back.states() == {0: FAILED}
+
+
+@in_loop
 async def test_what_is_sent_to_who_is_away_comes_when_it_is_back_from_where_it_stopped() -> None:
     home = Home()
     sender, receiver = home.attach(0), home.attach(1)
@@ -234,3 +250,5 @@ async def test_a_combiner_is_home_to_so_many_groups_and_to_no_others() -> None:
     assert code_of(lambda: groups.of(ticket_of(0, group="h"))) == "too_many_groups"
     assert code_of(lambda: groups.of(ticket_of(0, size=4))) == "group_changed"
     assert code_of(lambda: groups.of(ticket_of(0, home="c2"))) == "not_home"
+    groups.leave_out_empty("g")
+    assert groups.of(ticket_of(0, group="h")).name == "h"

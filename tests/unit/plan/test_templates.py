@@ -57,7 +57,15 @@ def test_template_shows_the_defaults(cls: type[Settings]) -> None:
         "learner",
         "data_path",
     }
-    examples |= {"memory_bytes", "public_port", "trust_dir", "published_at", "isolation_image", "isolation_cpus"}
+    examples |= {
+        "encryption_key",
+        "memory_bytes",
+        "public_port",
+        "trust_dir",
+        "published_at",
+        "isolation_image",
+        "isolation_cpus",
+    }
     stated = {key: value for key, value in shown.items() if key not in examples}
     settings = cls.model_validate({**stated, **({} if cls is ReducerSettings else {"join": "fedn1.x"})})
     for name in stated:

@@ -111,3 +111,21 @@ def test_a_round_that_failed_makes_no_model_and_evaluates_none() -> None:
     failed = round_view(0, entry("a", 101.0, 5, told), state=RoundState.FAILED)
     found = session_statistics(session(state="failed"), [failed])
     assert (found.aggregations, found.evaluations, found.models) == (0, 0, ())
+
+
+def test_where_tasks_go_on_over_commits_each_client_evaluates_its_own_base() -> None:
+    def told(client: str, index: int, base: int, accuracy: float) -> LedgerEntry:
+        metadata = said(client, index, base_model_id=f"model-{base}", validation={"acc": accuracy}, train_ms=1.0)
+        return entry(client, 101.0, 5, metadata, base_index=base)
+
+    rounds = [
+        round_view(0, told("a", 0, 0, 0.1)),
+        round_view(1, told("a", 1, 1, 0.2)),
+        round_view(2, told("slow", 2, 0, 0.1), told("a", 2, 2, 0.3)),
+    ]
+    found = session_statistics(session(rounds=3), rounds)
+    seen = [(one.made_in_round, one.evaluated_in_round, one.model_id) for one in found.models]
+    assert seen == [(None, 0, "model-0"), (0, 1, "model-1"), (None, 2, "model-0"), (1, 2, "model-2")]
+    assert found.evaluations == 2
+    # Nobody waits there for the slowest.
+    assert all(one.idle_ms is None for view in rounds for one in round_statistics(view).clients)

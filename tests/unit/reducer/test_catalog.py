@@ -13,6 +13,7 @@ from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, LimitExceeded, NotFound
 from fedn.protocol.rest import MAX_PAGE
 from fedn.reducer.catalog import Catalog
+from fedn.reducer.engine.states import index_of, read_states, state_part
 from fedn.reducer.garbage import GarbageCollector
 from fedn.reducer.uploads import Spool
 from tests.unit.reducer.parts import Parts, make_parts
@@ -137,6 +138,32 @@ def test_only_what_nothing_names_is_removed(
     assert (would.removed, would.removed_bytes, would.kept) == ((orphan,), 30, 3)
     assert garbage.collect(0, dry_run=False).removed == (orphan,)
     assert {item.object_id for item in parts.services.models.objects()} == {seed, kept, prediction}
+
+
+def test_what_is_kept_beside_a_model_is_named_through_its_index(
+    parts: Parts, catalog: Catalog, garbage: GarbageCollector
+) -> None:
+    seed = catalog.add_seed(bytes(encode(MODEL))).model_id
+    states = {name: state_part(name.encode(), "blake3") for name in ("optimizer", "combiner/c1")}
+    index = index_of(states, "blake3")
+    for part in (*states.values(), index):
+        store(parts, bytes(part.data))
+    parts.services.trail.append_round(
+        session="s",
+        round=0,
+        model_id=seed,
+        parent=seed,
+        plan_digest="sha256:" + "0" * 64,
+        combiner_models=(),
+        metrics={},
+        state_id=index.object_id,
+    )
+    orphan = store(parts, b"a state of a round that failed")
+    assert garbage.collect(0, dry_run=False).removed == (orphan,)
+    assert read_states(parts.services.models, index.object_id) == states
+    # An index that is lost names nothing any more, and keeps nobody from clearing up.
+    parts.services.models.delete(index.object_id)
+    assert garbage.collect(0, dry_run=False).num_removed == 2
 
 
 def test_young_objects_stay(parts: Parts, garbage: GarbageCollector) -> None:

@@ -33,6 +33,8 @@ def test_what_is_typed_becomes_a_plan() -> None:
             "deterministic": "true",
             "rule": "fedavg",
             "parameters": '{"epochs": 2}',
+            "stop_after_s": "90",
+            "stop_at": '{"metric": "loss", "cutoff": 0.1, "mode": "min"}',
             "more": '{"update_chain": ["zstd"], "rounds": 8}',
         }
     )
@@ -40,6 +42,7 @@ def test_what_is_typed_becomes_a_plan() -> None:
     assert wanted.name == "mine" and plan.parameters == {"epochs": 2} and plan.rule.name == "fedavg"
     assert (plan.rounds, plan.clients_requested, plan.validate_models, plan.deterministic) == (8, None, False, True)
     assert [codec.name for codec in plan.update_chain] == ["zstd"]
+    assert plan.stop_after_s == 90 and str(plan.stop_at) == "loss <= 0.1"
 
 
 def test_fedns_own_fields_are_understood() -> None:

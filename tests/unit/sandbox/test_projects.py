@@ -18,7 +18,10 @@ from tests.support.projects import PROJECTS, made_seed
 
 ALL = ("data-center", "digits", "digits-forest", "mnist-keras", "mnist-pytorch")
 """Those that are compute packages."""
-OTHERS = {"node-client": "tests/node"}
+OTHERS = {
+    "decentralized-digits": "tests/integration/workers/test_decentralized_digits.py",
+    "node-client": "tests/node",
+}
 """Further ones, and where their tests are."""
 SEED_BYTES = {"digits-forest": 1_000_000}
 """A forest without trees is room for them, all zero: a repository keeps it in a few kilobytes."""
