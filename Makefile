@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 FRAMEWORKS := .venv-frameworks
 # What `pip install torch` would take by default brings gigabytes of CUDA; this version has a small build for CPUs.
 TORCH ?= torch==2.13.0
+# Test files that run at the same time: most of them wait more than they compute.
+WORKERS ?= 2
 ARGS ?=
 
 .PHONY: help sandbox test test-browser test-docker test-frameworks test-node lint format bench bench-peers docs clean
@@ -17,7 +19,7 @@ sandbox: $(VENV)/.sandbox  ## a whole federation on this machine trains the digi
 	$(BIN)/fedn sandbox $(ARGS)
 
 test: $(VENV)/.test  ## all tests but those of a browser, Docker, Node.js, PyTorch, TensorFlow (ARGS="tests/unit -x")
-	$(BIN)/python -m pytest -m "not frameworks and not docker and not browser and not node" $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not frameworks and not docker and not browser and not node" $(ARGS)
 
 test-node: $(VENV)/.test  ## the client in JavaScript in a real federation; needs Node.js 18.20 or newer, with npm
 	@for program in node npm; do command -v $$program >/dev/null || { \
