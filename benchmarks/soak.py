@@ -48,8 +48,8 @@ LIMITS = {
 """By quantity: what the second half may gain.
 
 Threads: a pool of Python's makes one more whenever all it has are busy, up to its limit (asyncio's: cores + 4), and
-keeps it. When that happens is chance, so the second half may still see the last ones come. A leak makes one with each session
-or client that leaves, dozens of them.
+keeps it. When that happens is chance, so the second half may still see the last ones come. A leak makes one with each
+session or client that leaves, dozens of them.
 """
 _LEDGER_BYTES = 2_000
 """Of the state store, for each client and round."""
