@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol, cast
 
+import psutil
+
 from fedn.aggregation.base import Rule, get_rule
 from fedn.aggregation.extra import extra_specs, sections_of
 from fedn.aggregation.gathering.base import GatheringRule
@@ -265,6 +267,7 @@ class Results:
             weight=weight,
             contributions=[self._contributions[place] for place in sorted(self._contributions)],
             fold_ms=fold_ms,
+            memory_bytes=psutil.Process().memory_info().rss,
         )
 
     def close(self) -> None:

@@ -320,6 +320,7 @@ def result_to_wire(model: CombinerModel, reason: str) -> link.RoundDone:
             for part in model.contributions
         ],
         fold_ms=model.fold_ms,
+        memory_bytes=model.memory_bytes,
     )
 
 
@@ -336,4 +337,5 @@ def result_from_wire(message: link.RoundDone, combiner: str) -> CombinerModel:
             for part in message.contributions
         ),
         fold_ms=message.fold_ms,
+        memory_bytes=message.memory_bytes,
     )

@@ -186,6 +186,8 @@ class CombinerModel(Frozen):
     weight: float
     contributions: tuple[Contribution, ...]
     fold_ms: float = 0.0
+    memory_bytes: int = 0
+    """Resident memory of the combiner's process when it had made the model; 0 where not told."""
     base_index: int | None = None
     """Where it is a mean difference to a model that is perhaps no longer the latest: index of the round whose model
     that is."""

@@ -72,12 +72,17 @@ def digest_json(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
 
 
+_LATER_FIELDS = {"base_index": None, "memory_bytes": 0}
+"""Of a combiner model, with what stands for none: entries from before there were such fields keep their hashes."""
+
+
 def entry_hash(entry: TrailEntry) -> str:
     """What `entry.hash` must be."""
     value = entry.model_dump(mode="json", exclude={"hash", "signature"})
     for model in value["combiner_models"]:
-        if model["base_index"] is None:  # entries from before there was such a field keep their hash
-            del model["base_index"]
+        for name, nothing in _LATER_FIELDS.items():
+            if model[name] == nothing:
+                del model[name]
     return digest_json(value)
 
 

@@ -376,17 +376,19 @@ class Contribution(_message.Message):
     def __init__(self, client: _Optional[str] = ..., update_id: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class RoundDone(_message.Message):
-    __slots__ = ("reason", "model_id", "size_bytes", "weight", "contributions", "fold_ms")
+    __slots__ = ("reason", "model_id", "size_bytes", "weight", "contributions", "fold_ms", "memory_bytes")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     FOLD_MS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     reason: str
     model_id: str
     size_bytes: int
     weight: float
     contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
     fold_ms: float
-    def __init__(self, reason: _Optional[str] = ..., model_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., weight: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., fold_ms: _Optional[float] = ...) -> None: ...
+    memory_bytes: int
+    def __init__(self, reason: _Optional[str] = ..., model_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., weight: _Optional[float] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., fold_ms: _Optional[float] = ..., memory_bytes: _Optional[int] = ...) -> None: ...

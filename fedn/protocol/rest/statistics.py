@@ -63,6 +63,8 @@ class CombinerStatistics(Frozen):
     size_bytes: int
     fold_ms: float
     """Time that it spent on adding updates up."""
+    memory_bytes: int
+    """Resident memory of its process when it had made the model; 0 where not told."""
 
 
 class RoundStatistics(Frozen):
@@ -191,6 +193,7 @@ def round_statistics(view: RoundView) -> RoundStatistics:
                 weight=model.weight,
                 size_bytes=model.size_bytes,
                 fold_ms=model.fold_ms,
+                memory_bytes=model.memory_bytes,
             )
             for model in view.combiner_models
         ),

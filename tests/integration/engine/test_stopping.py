@@ -28,6 +28,7 @@ def test_a_session_ends_when_a_model_is_good_enough(tmp_path, scheduler, step, m
             assert f"round 3 started from a model with mean {cutoff:g}" in view.ended_because.message
             found = statistics_of(scene, view.id)
             assert (found.rounds_asked, found.aggregations, found.evaluations) == (50, 3, 3)
+            assert all(part.memory_bytes > 1e6 for one in found.rounds for part in one.combiners)
             assert [model.metrics["mean"] for model in found.models] == [0, step, 2 * step, 3 * step]
 
     asyncio.run(scenario())

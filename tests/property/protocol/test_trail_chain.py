@@ -35,6 +35,7 @@ def chain(length: int) -> list[TrailEntry]:
                     combiner="c",
                     model_id="m",
                     weight=2.5,
+                    memory_bytes=index,
                     contributions=(Contribution(client="a", update_id="u", num_examples=2, weight=2.5),),
                 ),
             ),
