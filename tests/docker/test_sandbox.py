@@ -235,7 +235,7 @@ def head_accuracy(api: APIClient, entry_hash: str) -> float | None:
 
 def test_one_word_picks_the_project_and_up_brings_all_of_it(clone: Clone) -> None:
     clone.compose("down", "-v")
-    clone.type("EXAMPLE=data_center docker-compose up -d")
+    clone.type("EXAMPLE=data_center docker-compose up -d --build")  # no image of an earlier code
 
     def fedn(*command: str) -> str:
         return clone.compose("exec", "-T", "reducer", "fedn", *command)
