@@ -54,9 +54,8 @@ class ConditionFile:
     async def beat(self) -> None:
         """Shows that the loop turns, until it is cancelled."""
         while True:
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # somebody removed it: then the health check fails, not the client
+            # Where somebody removed the file, the health check fails, and not the client.
+            with contextlib.suppress(FileNotFoundError):
                 os.utime(self._path)
             await asyncio.sleep(_BEAT_S)
 

@@ -9,16 +9,19 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 def processor_ms() -> float:
     """Processor time of this process and of its children that have ended, in milliseconds, over all threads."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime) * 1e3
+    return _used_ms(resource.RUSAGE_SELF) + children_ms()
 
 
 def children_ms() -> float:
     """Processor time of the children that have ended alone, in milliseconds."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (children.ru_utime + children.ru_stime) * 1e3
+    return _used_ms(resource.RUSAGE_CHILDREN)
 
 
 def peak_memory_bytes() -> int:
     """The most memory that this process has held since it began."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
+def _used_ms(who: int) -> float:
+    used = resource.getrusage(who)
+    return (used.ru_utime + used.ru_stime) * 1e3
