@@ -94,6 +94,7 @@ class SwarmStatistics(BaseModel):
     """Objects that arrived as something else."""
     rss_bytes: int = 0
     open_files: int = 0
+    """Now."""
     cpu_s: float = 0.0
     """Processor seconds of the process."""
     enrol: Histogram = Field(default_factory=Histogram)

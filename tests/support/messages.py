@@ -42,6 +42,9 @@ def messages(draw: st.DrawFn) -> Message:
     head = {"msg_type", "sender", "receiver"}
     for key, value in draw(st.dictionaries(TEXTS.filter(lambda key: key not in head), VALUES, max_size=4)).items():
         message.add_params(key, value)
+    # Its own would be of chance and of the clock, and its bytes of another length in each run of the same example.
+    message.message_id = draw(st.text("0123456789abcdef", min_size=32, max_size=32))
+    message.timestamp_s = draw(st.floats(0, 2**33))
     return message
 
 
