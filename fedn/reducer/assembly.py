@@ -111,6 +111,7 @@ def make_services(
     metrics = Metrics()
     core.events.add_listener(metrics.note_event)
     metrics.add_gauges(lambda: _gauges(core))
+    metrics.add_worker_groups(worker_groups.list)
     return Services(
         settings=settings,
         enrolment=enrolment,
