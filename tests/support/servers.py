@@ -125,7 +125,8 @@ def free_port() -> int:
     """A port of 127.0.0.1 that nothing listens on, and that nobody else is given as long as this process runs.
 
     It stays bound here, and does not listen: a server that sets SO_REUSEADDR, as all do, may listen on it, as often as
-    it is started, while the system gives it to no other socket that asks for any port. (Linux; elsewhere it is free now.)
+    it is started, while the system gives it to no other socket that asks for any port. Elsewhere than on Linux it is
+    free now, and no more.
     """
     claim = socket.socket()
     claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
