@@ -33,6 +33,11 @@ MakeSettings = Callable[..., ClientSettings]
 
 STEPS = """
 import json, os, subprocess, sys, time
+if os.environ.get("FEDN_TASK_FILE") and '"hang"' in open(os.environ["FEDN_TASK_FILE"]).read():
+    # Before what takes its time to import: its time limit is short.
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    open(os.path.join(os.environ["FEDN_WORK_DIR"], "pids"), "w").write(f"{os.getpid()} {child.pid}")
+    time.sleep(3600)
 import numpy as np
 from fedn.models.files import read_tensors, write_tensors
 
@@ -48,10 +53,6 @@ elif step == "train":
     how = parameters.get("how", "")
     if how == "fail":
         sys.exit("the data base is locked")
-    if how == "hang":
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
-        open(os.path.join(os.environ["FEDN_WORK_DIR"], "pids"), "w").write(f"{os.getpid()} {child.pid}")
-        time.sleep(3600)
     if how == "eat":
         hungry = bytearray(4 << 30)
     tensors = {name: array + parameters.get("add", 1) for name, array in read_tensors(paths[0]).items()}
