@@ -35,8 +35,9 @@ from fedn.protocol.errors import InvalidInput, UpdateRefused
 from fedn.protocol.tasks import Encryption, UpdateMetadata
 
 _PIECE_BYTES = 1 << 20
-_ROOM = 1 - 2.0**-10
-"""The part of the modulus that sums of values may fill; the rest is for their noise, which is far smaller."""
+_ROOM = (1 - 2.0**-10) / math.sqrt(2)
+"""The part of half the modulus that sums of values may fill. Two values in a slot, a + ib, are up to √2 times as large
+as one; 2^-10 is for their noise, which is far smaller."""
 
 
 class SecAgg:
@@ -63,7 +64,7 @@ class SecAgg:
     class Options(OptionValues):
         key_id: str = Field(pattern="^sha256:[0-9a-f]{64}$")
         """The key that the data owners share, by the id that `fedn keys create` printed."""
-        degree: Literal[4096, 8192, 16384] = 8192
+        degree: Literal[2048, 4096, 8192] = 4096
         """Degree of the key's polynomials."""
         max_clients: int = Field(default=100, ge=1, le=1_000_000)
         """Clients in one sum; more are refused."""
