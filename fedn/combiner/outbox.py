@@ -18,6 +18,7 @@ from fedn.protocol.errors import Unavailable
 
 _COMPANY_S = 0.02
 
+
 class Outbox:
     """Belongs to one stream and one loop. `run` writes; the other methods only put and never wait.
 
