@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import psutil
 
 from fedn.api.membership import Membership
+from fedn.combiner.workers.peers import RelayToken
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString
 from fedn.plan.logs import bind
@@ -120,9 +121,14 @@ class Registration:
                     self._membership.distrust_token()
             await asyncio.sleep(self._heartbeat_s if not failures else min(_pause_s(failures), self._heartbeat_s))
 
-    def token(self) -> str:
-        """This combiner's token; heartbeats keep it fresh."""
-        return self._membership.token
+    async def relay_token(self, group: str, ticket: str) -> RelayToken:
+        """See `RelayDesk`."""
+        found = await self._in_thread(lambda: self._membership.api.relay_token(group, ticket))
+        return RelayToken(found.token, found.expires_at)
+
+    async def ask_detour(self, group: str, ticket: str, call: str, reason: str) -> None:
+        """See `RelayDesk`."""
+        await self._in_thread(lambda: self._membership.api.ask_detour(group, ticket, call=call, reason=reason))
 
     def close(self) -> None:
         self._membership.close()

@@ -217,10 +217,19 @@ class WorkerGroups:
             group = replace(group, home=home.name)
             self._keep(group)
         mine = next(rank for rank, who in group.members.items() if who == client)
+        entrance = self._entrance(home, combiner, avoid)
         ticket = WorkerTicket(
-            client=client, group=name, size=group.size, rank=mine, home=home.name, host=home.host, port=home.port
+            client=client,
+            group=name,
+            size=group.size,
+            rank=mine,
+            entrance=entrance.name,
+            home=home.name,
+            host=home.host,
+            port=home.port,
+            expires_at=self._clock() + self._ttl_s,
         )
-        return WorkerPlace(group, mine, self._entrance(home, combiner, avoid), self._tickets.issue(ticket, self._ttl_s))
+        return WorkerPlace(group, mine, entrance, self._tickets.issue(ticket))
 
     def _views(self, groups: Iterable[WorkerGroup]) -> Sequence[WorkerGroupView]:
         alive = {record.name for record in self._registry.combiners() if record.alive}

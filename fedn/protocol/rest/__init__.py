@@ -58,7 +58,10 @@ from fedn.protocol.rest.statistics import (
 )
 from fedn.protocol.rest.workers import (
     MAX_REASON,
+    DetourRequest,
     Relayed,
+    RelayTokenReply,
+    RelayTokenRequest,
     WorkerAssignment,
     WorkerGroupPage,
     WorkerGroupReport,
@@ -87,6 +90,7 @@ __all__ = [
     "CombinerRegistration",
     "CombinerStatistics",
     "CombinerView",
+    "DetourRequest",
     "EnrolReply",
     "EnrolRequest",
     "EvaluationStatistics",
@@ -106,6 +110,8 @@ __all__ = [
     "PredictionView",
     "ProblemView",
     "RegistrationReply",
+    "RelayTokenReply",
+    "RelayTokenRequest",
     "Relayed",
     "RoundAccount",
     "RoundPage",

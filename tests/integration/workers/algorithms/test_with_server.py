@@ -104,7 +104,7 @@ def test_a_late_client_ends_well_when_the_server_has_finished_without_it(run: Ru
 
     def worker(rank: int) -> str:
         if rank == 0:
-            FedAvgServer({"w": np.zeros(1)}, 2, quorum=1, timeout_s=0.2).run()
+            FedAvgServer({"w": np.zeros(1)}, 1, quorum=1, timeout_s=2.0).run()
             finished.set()
             return "finished"
 
