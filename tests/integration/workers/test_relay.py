@@ -158,6 +158,20 @@ def test_the_reducer_knows_who_is_there_and_what_was_relayed(
     )
 
 
+def test_a_reducer_that_was_started_anew_is_told_again_what_was_relayed(
+    cut: Cut, closing: Callable[[Backend], Backend]
+) -> None:
+    group, api = cut.group(2), cut.federation.api
+    workers = [closing(cut.worker(group, rank)) for rank in range(2)]
+    workers[0].send(1, b"once")
+    assert isinstance(workers[1].receive(60), Arrival)
+    wait_for(lambda: api.worker_group(group).traffic.received_messages == 1, "it is reported")
+    process = cut.federation.processes["reducer"]
+    process.kill()
+    process.start()
+    wait_for(lambda: api.worker_group(group).traffic.received_messages == 1, "it is reported again")
+
+
 def test_who_never_comes_is_told_to_the_sender(relayed: RelayedWorkers, closing: Callable[[Backend], Backend]) -> None:
     early = closing(relayed.worker(relayed.group(2), 0, stall_s=0.5))
 
