@@ -7,7 +7,7 @@ A home that was started anew learns from its workers whom they know. When all ar
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import WorkerLimits
@@ -311,7 +311,7 @@ class Group:
         member = self._members.get(rank)
         if member is None or member.state == PRESENT:
             return WorkerTraffic(state="away" if member is None or member.stream is None else "attached")
-        ended = "finished" if member.state == FINISHED else "failed"
+        ended: Literal["finished", "failed"] = "finished" if member.state == FINISHED else "failed"
         return WorkerTraffic(state=ended, reason=member.reason[:MAX_REASON])
 
     def _tell_credit(self, pair: Pair) -> None:
