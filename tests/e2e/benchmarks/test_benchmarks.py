@@ -172,7 +172,7 @@ def test_the_housing_workload(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_convergence_study(tmp_path: Path) -> None:
-    short = ["--clients", "2", "--seeds", "1", "--seconds", "2", "--rounds", "2"]
+    short = ["--clients", "2", "--seeds", "1", "--seconds", "5", "--rounds", "2"]
     some = ["--only", "semi-synchronous λ=2,asynchronous K=1,SCAFFOLD", "--settings", "few clients, few steps"]
     rows = bench(tmp_path, "convergence", "--data", "digits", *short, *some)
     timed = {row["name"]: row for row in rows if row["bench"] == "convergence_schedulers"}
