@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -213,12 +214,12 @@ class Signer:
     def __init__(self, path: Path) -> None:
         self._key = private_key(create_or_load_signing_key(path))
 
-    @property
+    @cached_property
     def key_id(self) -> str:
         """`sha256:` of the raw public key."""
         return signing_key_id(self.public_key_pem)
 
-    @property
+    @cached_property
     def public_key_pem(self) -> bytes:
         return _public_pem(self._key.public_key())
 
