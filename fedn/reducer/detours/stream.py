@@ -49,10 +49,10 @@ _CALL_ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 class Meter:
     """Of all streams. Written by their loop alone."""
 
+    on_passed: Callable[[int], None]
+    """Told of each message's bytes when it was handed on."""
     streams: int = 0
     """Under way now."""
-    passed_bytes: int = 0
-    """Handed on since the start, both ways."""
     held_bytes: int = 0
     """Read, and not yet taken by the other side."""
 
@@ -172,7 +172,7 @@ async def _pass_on(message: bytes, target: Any, meter: Meter) -> None:
     meter.held_bytes += len(message)
     try:
         await target.write(message)
-        meter.passed_bytes += len(message)
+        meter.on_passed(len(message))
     finally:
         meter.held_bytes -= len(message)
 
