@@ -78,6 +78,7 @@ async def carry(detour: Detour, meter: Meter, on_open: Callable[[], None]) -> No
     Raises:
         Unavailable: (`detour_lost`) a combiner was not reached, or the home's stream broke. The near combiner was told
             of what concerns the home.
+        InvalidInput: (`bad_frame`) what the near combiner says is no frame.
     """
     async with open_channel(detour.near, *_OPTIONS) as near, open_channel(detour.far, *_OPTIONS) as far:
         worker, home = _call(near, _DETOUR, detour.near), _call(far, _RELAY, detour.far)

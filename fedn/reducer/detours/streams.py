@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from fedn.protocol.errors import LimitExceeded, Unavailable
+from fedn.protocol.errors import FednError, LimitExceeded, Unavailable
 from fedn.reducer.detours.stream import Detour, Meter, carry
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class Detours:
 
         try:
             await carry(detour, self._meter, note_open)
-        except Unavailable as error:
+        except FednError as error:
             log.warning("a worker's stream from %s to %s has ended: %s", *between, error)
         finally:
             with self._lock:
