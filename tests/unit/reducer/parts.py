@@ -228,6 +228,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
     sessions = FakeSessions()
     metrics = Metrics()
     events.add_listener(metrics.note_event)
+    metrics.add_worker_groups(worker_groups.list)
     services = Services(
         settings=settings,
         enrolment=enrolment,
@@ -240,7 +241,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         relay_desk=RelayDesk(
             worker_groups,
             registry,
-            Detours(0, lambda detour, reason: None),
+            Detours(0, lambda detour, reason: None, on_passed=lambda size: None),
             TicketVerifier(keys.tokens.public_key_pem, settings.federation),
             keys.tokens,
             tls=keys.certificate,
