@@ -118,6 +118,7 @@ class Ranks:
             reader = threading.Thread(target=self._follow, args=(connection,), daemon=True)
             self._readers.append(reader)
             reader.start()
+        self._folder.cleanup()  # nobody else is to come; so a launcher that is killed leaves nothing behind
 
     def _follow(self, connection: socket.socket) -> None:
         """One rank, from its hello to its end."""
