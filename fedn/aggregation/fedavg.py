@@ -11,6 +11,7 @@ from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.option_values import NoValues, read_values
+from fedn.protocol.rounds import HandsUp
 from fedn.protocol.tasks import UpdateMetadata
 
 
@@ -26,7 +27,7 @@ class Linear(PlainModels):
     takes_sparse = True
     extras: Sequence[Extra] = ()
     is_numeric = True
-    takes_stale = True
+    hands_up: HandsUp | None = HandsUp.DIFFERENCE
     weighted_only = False
 
     def share_of(self, metadata: UpdateMetadata) -> float:

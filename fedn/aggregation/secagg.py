@@ -56,7 +56,7 @@ class SecAgg:
     takes_sparse = False
     extras: Sequence[Extra] = ()
     is_numeric = True
-    takes_stale = False
+    hands_up = None
     weighted_only = True
     encrypts = True
 
