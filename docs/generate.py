@@ -126,7 +126,8 @@ def _literals(node: ast.expr | None) -> Iterator[str]:
 def _text(node: ast.expr | None) -> str:
     """A message as the source writes it, with … for what is filled in; "" where it is not written there."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        text = node.value
+        # Some are templates, that others fill in.
+        text = re.sub(r"\{\w+\}", "…", node.value)
     elif isinstance(node, ast.JoinedStr):
         text = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     elif isinstance(node, ast.BinOp):

@@ -7,6 +7,7 @@ costs no client's time, and means the same for every scheduler.
 import math
 import shutil
 import tempfile
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,6 +72,8 @@ class Course:
     updates: int
     steps: int
     """Optimizer steps of the updates that counted."""
+    ms_per_step: Mapping[str, float]
+    """Of each client with such an update, as it measured them: the mean over its steps."""
     idleness: Idleness
 
     def as_row(self) -> Row:
@@ -78,6 +81,7 @@ class Course:
             "rounds": self.rounds,
             "updates": self.updates,
             "steps": self.steps,
+            "ms_per_step": dict(self.ms_per_step),
             "window_s": self.idleness.window_s,
             "idle_s": dict(self.idleness.idle_s),
             "idle_share": self.idleness.share,
@@ -130,7 +134,7 @@ class Federation:
 
     def _course(self, rounds: Sequence[RoundView], done: Sequence[RoundView]) -> Course:
         counted = [
-            entry.metadata
+            (entry.client, entry.metadata)
             for one in done
             for entry in one.ledger
             if entry.state is LedgerState.UPDATED and entry.metadata is not None
@@ -140,8 +144,13 @@ class Federation:
             Point(place + 1, (done[place].ended_at or begun) - begun, self._accuracy_of(done[place].model_id))
             for place in evenly(len(done), _MOST_JUDGED)
         )
-        steps = sum(metadata.num_steps for metadata in counted)
-        return Course(points, len(done), len(counted), steps, idleness(rounds))
+        steps: Counter[str] = Counter()
+        spent_ms: defaultdict[str, float] = defaultdict(float)
+        for client, metadata in counted:
+            steps[client] += metadata.num_steps
+            spent_ms[client] += metadata.num_steps * metadata.ms_per_step
+        ms_per_step = {client: spent_ms[client] / steps[client] for client in sorted(steps) if steps[client]}
+        return Course(points, len(done), len(counted), steps.total(), ms_per_step, idleness(rounds))
 
     def _accuracy_of(self, model_id: str) -> float:
         file = self._folder / "judged.safetensors"

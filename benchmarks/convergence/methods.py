@@ -4,12 +4,14 @@ Rounds count here, not seconds. Every update counts the same, in all methods, as
 deterministic: the same machine gives the same rows again.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from benchmarks.convergence.federation import Federation
 from benchmarks.convergence.measures import late_accuracy, mean_and_spread, rounds_to, unsteadiness
+from benchmarks.convergence.record import Record
 from benchmarks.results import Row, markdown, say
 
 BENCH = "convergence_methods"
@@ -17,8 +19,6 @@ GRID_BENCH = "convergence_grid"
 """The sessions that hyper-parameters were chosen by; `BENCH` are those that count, on other seeds."""
 ALPHA = 0.1
 GRID_SEED = 0
-_RATES = (0.03, 0.1, 0.3, 1.0)
-"""Of the clients' SGD."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,41 @@ TARGETS = {"digits": 0.90, "fashion": 0.75}
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Values of a hyper-parameter, in their order."""
+
+    first: tuple[float, ...]
+    """Are tried in any case."""
+    below: tuple[float, ...] = ()
+    above: tuple[float, ...] = ()
+    """Are tried one after another, as long as the best one lies at that edge of what was tried."""
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        return (*self.below, *self.first, *self.above)
+
+    def search(self, score: Callable[[float], float]) -> float:
+        """The value with the highest score; of equal ones the smallest."""
+        values, start = self.values, len(self.below)
+        scores = {place: score(values[place]) for place in range(start, start + len(self.first))}
+        while True:
+            best = max(sorted(scores), key=scores.__getitem__)
+            beyond = [place for place in (best - 1, best + 1) if place not in scores and 0 <= place < len(values)]
+            if not beyond:
+                return values[best]
+            scores.update((place, score(values[place])) for place in beyond)
+
+
+_CLIENT_RATES = Grid((0.03, 0.1, 0.3), below=(0.003, 0.01), above=(1.0,))
+"""Of the clients' SGD."""
+_ADAPTIVE_RATES = Grid((0.01, 0.03, 0.1), below=(0.001, 0.003), above=(0.3, 1.0))
+
+
+@dataclass(frozen=True)
 class Method:
     """An algorithm, with the values that are tried of the one hyper-parameter that is its own."""
 
-    grid: tuple[float, ...]
+    grid: Grid
     plan: Mapping[str, Any] = field(default_factory=dict)
     """Of the plan. The string VALUE stands for the value of the grid."""
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -61,12 +92,15 @@ def _optimizer(name: str, **options: Any) -> dict[str, Any]:
 
 
 METHODS: Mapping[str, Method] = {
-    "FedAvg": Method(_RATES, parameters={"learning_rate": VALUE}, what="client rate"),
-    "FedAvgM": Method((0.1, 0.3, 1.0), _optimizer("sgd", momentum=0.9), what="server rate"),
-    "FedAdam": Method((0.01, 0.03, 0.1), _optimizer("adam"), what="server rate"),
-    "FedYogi": Method((0.01, 0.03, 0.1), _optimizer("yogi"), what="server rate"),
-    "FedProx": Method((0.01, 0.1, 1.0), parameters={"proximal_mu": VALUE}, what="μ"),
-    "SCAFFOLD": Method(_RATES, {"rule": "scaffold"}, {"learning_rate": VALUE}, what="client rate"),
+    "FedAvg": Method(_CLIENT_RATES, parameters={"learning_rate": VALUE}, what="client rate"),
+    "FedAvgM": Method(
+        Grid((0.1, 0.3, 1.0), below=(0.01, 0.03), above=(3.0,)), _optimizer("sgd", momentum=0.9), what="server rate"
+    ),
+    "FedAdam": Method(_ADAPTIVE_RATES, _optimizer("adam"), what="server rate"),
+    "FedYogi": Method(_ADAPTIVE_RATES, _optimizer("yogi"), what="server rate"),
+    # Below the least one it is FedAvg to the third digit.
+    "FedProx": Method(Grid((0.01, 0.1, 1.0), below=(0.001,)), parameters={"proximal_mu": VALUE}, what="μ"),
+    "SCAFFOLD": Method(_CLIENT_RATES, {"rule": "scaffold"}, {"learning_rate": VALUE}, what="client rate"),
 }
 """The first one's best client rate is that of all others that do not try their own."""
 _BASE = "FedAvg"
@@ -75,12 +109,13 @@ _BASE = "FedAvg"
 def run(
     federation: Federation,
     data: str,
+    record: Record,
     *,
     names: Collection[str],
     settings: Sequence[str],
     seeds: Sequence[int],
     rounds: int | None,
-) -> Iterator[Row]:
+) -> None:
     """Rows of the grid and then of the chosen values, for each setting.
 
     Args:
@@ -88,59 +123,71 @@ def run(
         settings: by their names.
         rounds: of each session; None: the setting's own.
     """
-    chosen = {name: method for name, method in METHODS.items() if name in (_BASE, *names)}
+    others = [name for name in METHODS if name in names and name != _BASE]
     for title in settings:
-        setting, rate = SETTINGS[title], _RATES[0]
-        best: dict[str, tuple[float, float]] = {}
-        for name, method in chosen.items():
-            tried = []
-            for value in method.grid:
-                row = _session(federation, data, title, name, value, rate, GRID_SEED, rounds or setting.rounds)
-                tried.append(row)
-                yield {**row, "bench": GRID_BENCH}
-            value = max(tried, key=lambda row: late_accuracy(row["curve"]))["value"]
-            rate = value if name == _BASE else rate
-            best[name] = value, rate
-        for name, (value, own_rate) in best.items():
+        setting = SETTINGS[title] if rounds is None else replace(SETTINGS[title], rounds=rounds)
+        part = Part(federation, record, data, title, setting)
+        base_rate = METHODS[_BASE].grid.search(partial(part.score, _BASE, None))
+        best = {_BASE: base_rate} | {
+            name: METHODS[name].grid.search(partial(part.score, name, base_rate)) for name in others
+        }
+        for name, value in best.items():
             for seed in seeds:
-                yield _session(federation, data, title, name, value, own_rate, seed, rounds or setting.rounds)
+                part.row(BENCH, name, base_rate, value, seed)
 
 
-def _session(
-    federation: Federation, data: str, title: str, name: str, value: float, rate: float, seed: int, rounds: int
-) -> Row:
-    setting, method = SETTINGS[title], METHODS[name]
-    cohort = setting.cohort and min(setting.cohort, federation.clients)
-    choices: dict[str, Any] = {
-        "rounds": rounds,
-        "seed": seed,
-        "deterministic": True,
-        "scaling_factor": "NumParticipants",
-        "clients_required": cohort or federation.clients,
-        "clients_requested": cohort,
-        **filled(method.plan, value),
-    }
-    parameters = {
-        "alpha": ALPHA,
-        "split_seed": seed,
-        "epochs": setting.epochs,
-        "learning_rate": rate,
-        **filled(method.parameters, value),
-    }
-    course = federation.train(choices, parameters)
-    row: Row = {
-        "bench": BENCH,
-        "data": data,
-        "setting": title,
-        "name": name,
-        "seed": seed,
-        "clients": federation.clients,
-        "value": value,
-        "learning_rate": parameters["learning_rate"],
-        **course.as_row(),
-    }
-    say(f"{data}, {title}, {name} ({method.what} {value:g}), seed {seed}: {late_accuracy(row['curve']):.3f}")
-    return row
+@dataclass(frozen=True)
+class Part:
+    """One setting on one data set."""
+
+    federation: Federation
+    record: Record
+    data: str
+    title: str
+    setting: Setting
+
+    def score(self, name: str, base_rate: float | None, value: float) -> float:
+        """How good a value is on the seed that no other row has."""
+        return late_accuracy(self.row(GRID_BENCH, name, base_rate, value, GRID_SEED)["curve"])
+
+    def row(self, bench: str, name: str, base_rate: float | None, value: float, seed: int) -> Row:
+        """That of a session.
+
+        Args:
+            base_rate: of the clients; None where the method tries its own.
+        """
+        given = {} if base_rate is None else {"learning_rate": base_rate}
+        parameters = {**given, **filled(METHODS[name].parameters, value)}
+        head: Row = {
+            "bench": bench,
+            "data": self.data,
+            "setting": self.title,
+            "name": name,
+            "seed": seed,
+            "clients": self.federation.clients,
+            "rounds": self.setting.rounds,
+            "value": value,
+            "learning_rate": parameters["learning_rate"],
+        }
+        row = self.record.row(head, lambda: self._measure(METHODS[name], value, parameters, seed))
+        found = late_accuracy(row["curve"])
+        say(f"{self.data}, {self.title}, {name} ({METHODS[name].what} {value:g}), seed {seed}: {found:.3f}")
+        return row
+
+    def _measure(self, method: Method, value: float, parameters: Mapping[str, Any], seed: int) -> Row:
+        setting, clients = self.setting, self.federation.clients
+        cohort = setting.cohort and min(setting.cohort, clients)
+        choices: dict[str, Any] = {
+            "rounds": setting.rounds,
+            "seed": seed,
+            "deterministic": True,
+            "scaling_factor": "NumParticipants",
+            "clients_required": cohort or clients,
+            "clients_requested": cohort,
+            **filled(method.plan, value),
+        }
+        own = {"alpha": ALPHA, "split_seed": seed, "epochs": setting.epochs, **parameters}
+        return self.federation.train(choices, own).as_row()
 
 
 def filled(what: Mapping[str, Any], value: float) -> dict[str, Any]:

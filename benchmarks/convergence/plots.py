@@ -105,8 +105,7 @@ def _idle_by_slowness(rows: Sequence[Row]) -> dict[float, float]:
     """Slowness to the percentage of time, over the clients that are so slow and over all rows."""
     found: dict[float, list[float]] = {}
     for row in rows:
-        factors = schedulers.slowness(row["clients"])
         for client, idle_s in row["idle_s"].items():
-            factor = factors[int(client.rpartition("-")[2]) - 1]
-            found.setdefault(factor, []).append(100 * idle_s / row["window_s"])
+            share = 100 * idle_s / row["window_s"]
+            found.setdefault(schedulers.slowness_of(row, client), []).append(share)
     return {factor: float(np.mean(shares)) for factor, shares in sorted(found.items())}

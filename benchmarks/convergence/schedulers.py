@@ -5,12 +5,14 @@ is a wait, so that how busy the machine is that all sites share hardly shows.
 """
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from benchmarks.convergence.federation import Federation
 from benchmarks.convergence.measures import mean_and_spread, time_to
+from benchmarks.convergence.record import Record
 from benchmarks.results import Row, markdown, say
 
 BENCH = "convergence_schedulers"
@@ -58,48 +60,74 @@ def arms(clients: int) -> dict[str, dict[str, Any]]:
 
 
 def run(
-    federation: Federation, data: str, *, names: Collection[str], seeds: Sequence[int], seconds: float | None
-) -> Iterator[Row]:
+    federation: Federation,
+    data: str,
+    record: Record,
+    *,
+    names: Collection[str],
+    seeds: Sequence[int],
+    seconds: float | None,
+) -> None:
     """A row for each scheduler and seed.
 
     Args:
         names: of `arms`; others are nobody's here.
         seconds: of each session; None: the problem's own.
     """
-    pace = PACES[data]
+    pace = PACES[data] if seconds is None else replace(PACES[data], seconds=seconds)
     for seed in seeds:
         for name, scheduler in arms(federation.clients).items():
-            if name not in names:
-                continue
-            seconds_each = pace.seconds if seconds is None else seconds
-            course = federation.train(
-                {"scheduler": scheduler, "rounds": _MOST_ROUNDS, "stop_after_s": seconds_each, "seed": seed},
-                {
-                    "alpha": ALPHA,
-                    "split_seed": seed,
-                    "epochs": EPOCHS,
-                    "learning_rate": pace.learning_rate,
+            if name in names:
+                head = {
+                    "bench": BENCH,
+                    "data": data,
+                    "name": name,
+                    "seed": seed,
+                    "clients": federation.clients,
+                    "scheduler": scheduler,
+                    "seconds": pace.seconds,
                     "step_ms": pace.step_ms,
-                    "slowness": slowness(federation.clients),
-                },
-            )
-            row: Row = {
-                "bench": BENCH,
-                "data": data,
-                "name": name,
-                "seed": seed,
-                "clients": federation.clients,
-                "seconds": seconds_each,
-                "scheduler": scheduler,
-                **course.as_row(),
-            }
-            say(f"{data}, {name}, seed {seed}: {row['curve'][-1][2]:.3f}, idle {100 * row['idle_share']:.0f} %")
-            yield row
+                    "learning_rate": pace.learning_rate,
+                }
+                row = record.row(head, partial(_session, federation, scheduler, pace, seed))
+                say(
+                    f"{data}, {name}, seed {seed}: {row['curve'][-1][2]:.3f}, idle {100 * row['idle_share']:.0f} %, "
+                    f"steps {stretch(row):.2f} times as long as meant"
+                )
+
+
+def _session(federation: Federation, scheduler: Mapping[str, Any], pace: Pace, seed: int) -> Row:
+    choices = {"scheduler": scheduler, "rounds": _MOST_ROUNDS, "stop_after_s": pace.seconds, "seed": seed}
+    parameters = {
+        "alpha": ALPHA,
+        "split_seed": seed,
+        "epochs": EPOCHS,
+        "learning_rate": pace.learning_rate,
+        "step_ms": pace.step_ms,
+        "slowness": slowness(federation.clients),
+    }
+    return federation.train(choices, parameters).as_row()
 
 
 def slowness(clients: int) -> list[float]:
     """How many times as long as the fastest each site takes for a step."""
     return [_SLOWNESS[number % len(_SLOWNESS)] for number in range(clients)]
+
+
+def slowness_of(row: Row, client: str) -> float:
+    """That of a client of a row; a sandbox numbers its clients from 1 on."""
+    return slowness(row["clients"])[int(client.rpartition("-")[2]) - 1]
+
+
+def stretch(row: Row) -> float:
+    """How many times as long a step took as was meant: the mean over the clients.
+
+    1 where a site had a processor whenever its sleep was over. It tells a machine with other work to do, which makes
+    the sites less unlike one another than the study says.
+    """
+    return statistics.fmean(
+        ms_per_step / (row["step_ms"] * slowness_of(row, client)) for client, ms_per_step in row["ms_per_step"].items()
+    )
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,7 +1,8 @@
 """A convergence study: schedulers on sites of different speeds, algorithms on sites of different data.
 
 Each session is that of a real federation: a reducer, a combiner, clients with their workers, TLS between them. One
-federation is started for each data set, and trains one session after another.
+federation is started for each data set, and trains one session after another. What the file named by --out has already
+is not measured again: a run that ended early goes on where it was.
 
   python -m benchmarks convergence --data digits --out results.jsonl
   python -m benchmarks convergence --data fashion --parts schedulers --seeds 1
@@ -9,13 +10,14 @@ federation is started for each data set, and trains one session after another.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.convergence import methods, schedulers
 from benchmarks.convergence.federation import PROBLEMS, open_federation
+from benchmarks.convergence.record import Record
 from benchmarks.counts import parse_count
 from benchmarks.options import names_of, parser_of
-from benchmarks.results import Row, append
+from benchmarks.results import Row
 
 PARTS = ("schedulers", "methods")
 TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
@@ -26,15 +28,15 @@ TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
 """Value of `bench` in a row, to what shows such rows."""
 
 
-def measure(data: str, given: argparse.Namespace) -> Iterator[Row]:
-    """The rows of a data set, as they come."""
+def measure(data: str, given: argparse.Namespace, record: Record) -> None:
+    """The rows of a data set, into the record as they come."""
     seeds = range(1, given.seeds + 1)
     with open_federation(PROBLEMS[data], given.clients) as federation:
         if "schedulers" in given.parts:
-            yield from schedulers.run(federation, data, names=given.only, seeds=seeds, seconds=given.seconds)
+            schedulers.run(federation, data, record, names=given.only, seeds=seeds, seconds=given.seconds)
         if "methods" in given.parts:
-            yield from methods.run(
-                federation, data, names=given.only, settings=given.settings, seeds=seeds, rounds=given.rounds
+            methods.run(
+                federation, data, record, names=given.only, settings=given.settings, seeds=seeds, rounds=given.rounds
             )
 
 
@@ -79,13 +81,11 @@ def _settings(text: str) -> tuple[str, ...]:
 
 def main(arguments: Sequence[str]) -> int:
     given = parse(arguments)
-    rows = []
+    record = Record(given.out)
     for data in given.data:
-        for row in measure(data, given):
-            rows.append(row)
-            append(given.out, row)
+        measure(data, given, record)
     for bench, table in TABLES.items():
-        if own := [row for row in rows if row["bench"] == bench]:
+        if own := [row for row in record.rows if row["bench"] == bench]:
             print(table(own), end="\n\n")
     return 0
 

@@ -12,10 +12,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from fedn.aggregation.additive import Additive
 from fedn.aggregation.ciphertexts import CiphertextSum
 from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit
-from fedn.aggregation.extra import Extra
-from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.encrypted import (
     MAX_SCALE_BITS,
@@ -32,14 +31,15 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec, header_size, read_spec
 from fedn.plan.option_values import OptionValues, read_values
 from fedn.protocol.errors import InvalidInput, UpdateRefused
-from fedn.protocol.tasks import Encryption, UpdateMetadata
+from fedn.protocol.tasks import Encryption
 
 _PIECE_BYTES = 1 << 20
-_ROOM = 1 - 2.0**-10
-"""The part of the modulus that sums of values may fill; the rest is for their noise, which is far smaller."""
+_ROOM = (1 - 2.0**-10) / math.sqrt(2)
+"""The part of half the modulus that sums of values may fill. Two values in a slot, a + ib, are up to √2 times as large
+as one; 2^-10 is for their noise, which is far smaller."""
 
 
-class SecAgg:
+class SecAgg(Additive):
     """FedAvg of updates that the servers cannot read: Σ sₖ·xₖ in CKKS ciphertexts, which clients decrypt and divide.
 
     It equals FedAvg up to `precision`. The more a sum may hold (clients × weight × value), the less precise it is; the
@@ -47,15 +47,7 @@ class SecAgg:
     """
 
     name = "secagg"
-    decomposable = True
-    needs: frozenset[Check] = frozenset()
-    required: frozenset[str] = frozenset()
-    needs_base = False
-    gathers = False
-    lineage = 0
     takes_sparse = False
-    extras: Sequence[Extra] = ()
-    is_numeric = True
     hands_up = None
     weighted_only = True
     encrypts = True
@@ -63,7 +55,7 @@ class SecAgg:
     class Options(OptionValues):
         key_id: str = Field(pattern="^sha256:[0-9a-f]{64}$")
         """The key that the data owners share, by the id that `fedn keys create` printed."""
-        degree: Literal[4096, 8192, 16384] = 8192
+        degree: Literal[2048, 4096, 8192] = 4096
         """Degree of the key's polynomials."""
         max_clients: int = Field(default=100, ge=1, le=1_000_000)
         """Clients in one sum; more are refused."""
@@ -101,12 +93,6 @@ class SecAgg:
     def max_clients(self) -> int:
         """Of a plan's cohort."""
         return self._options.max_clients
-
-    def share_of(self, metadata: UpdateMetadata) -> float:
-        return 1.0
-
-    def part_shares(self, parts: Sequence[Sequence[tuple[float, UpdateMetadata]]]) -> Sequence[float] | None:
-        return None
 
     def encryption(self, scaling_factor: str, scaling_options: Mapping[str, Any]) -> Encryption:
         return Encryption(

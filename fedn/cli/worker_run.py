@@ -7,10 +7,10 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -19,7 +19,7 @@ from fedn.cli.connection import connect
 from fedn.cli.failures import Status
 
 if TYPE_CHECKING:
-    from fedn.workers.launching import Command, Outcome
+    from fedn.workers.launching import Outcome
 
 _PATIENCE_S = 60.0
 _DATA_DIR = Path("fedn-data/workers")
@@ -53,7 +53,7 @@ class RunOptions:
     @property
     def python(self) -> list[str]:
         """The script as a process that does not outlive this one."""
-        return launched(str(self.script), *self.arguments)
+        return launched(sys.executable, str(self.script), *self.arguments)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -61,7 +61,7 @@ class RunOptions:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.option("-n", "--workers", "count", type=click.IntRange(1, 4096), required=True, help="Workers to run here.")
 @click.option(
-    "--backend", default="local", help="in-process, local, grpc, or one that a package adds.  [default: local]"
+    "--backend", default="local", help="in-process, local, grpc, mpi, or one that a package adds.  [default: local]"
 )
 @click.option("--topology", help="Name of what launched_topology() gives to the script.")
 @click.option(
@@ -102,6 +102,7 @@ def run(
 
     \b
     On this machine:                   fedn worker run ring.py -n 4 --topology symmetric
+    As an MPI job of this machine:     fedn worker run ring.py -n 4 --backend mpi
     Over a federation, all of them:    fedn worker run ring.py -n 4 --backend grpc
     Over a federation, some of them:   fedn worker run ring.py -n 2 --backend grpc --group ring --join fedn1.…
 
@@ -110,8 +111,7 @@ def run(
     its exit status is the command's. Options of this command stand before the script's name or behind it; what follows
     `--` is the script's own.
     """
-    from fedn.workers.launching import WorkerProcesses  # heavy, as the next one: only a start needs them
-    from fedn.workers.topology.named import make_topology, topology_variable
+    from fedn.workers.topology.named import make_topology, topology_variable  # heavy: only a start needs it
 
     asked = RunOptions(**given)
     asked.check()
@@ -124,26 +124,32 @@ def run(
     elif chosen:
         raise click.UsageError("--topology-option says something of no topology: give --topology too.")
     launch = LAUNCHERS.get(asked.backend.lower(), _launch_other)
-    with contextlib.ExitStack() as stack:
-        commands = stack.enter_context(launch(asked, variables))
-        stack.enter_context(_interrupted_by(signal.SIGTERM))
-        outcome = stack.enter_context(WorkerProcesses(commands, logs, _say)).wait()
+    with _interrupted_by(signal.SIGTERM), launch(asked, variables, logs) as workers:
+        outcome = workers.wait()
     called.exit(_status(outcome, logs))
 
 
+class Workers(Protocol):
+    """Workers that run."""
+
+    def wait(self) -> "Outcome":
+        """Until all have ended."""
+
+
 @contextlib.contextmanager
-def _launch_threads(asked: RunOptions, variables: Mapping[str, str]) -> Iterator[Sequence["Command"]]:
-    from fedn.workers.launching import Command
+def _launch_threads(asked: RunOptions, variables: Mapping[str, str], logs: Path) -> Iterator[Workers]:
+    from fedn.workers.launching import Command, WorkerProcesses
 
-    arguments = launched("-m", "fedn.workers.threads", str(asked.count), str(asked.script), *asked.arguments)
-    yield [Command("workers", arguments, variables)]
+    program = [sys.executable, "-m", "fedn.workers.threads", str(asked.count), str(asked.script), *asked.arguments]
+    with WorkerProcesses([Command("workers", launched(*program), variables)], logs, _say) as processes:
+        yield processes
 
 
 @contextlib.contextmanager
-def _launch_relayed(asked: RunOptions, variables: Mapping[str, str]) -> Iterator[Sequence["Command"]]:
+def _launch_relayed(asked: RunOptions, variables: Mapping[str, str], logs: Path) -> Iterator[Workers]:
     from fedn.network.join import JoinString
     from fedn.workers.backends.attach import BACKEND
-    from fedn.workers.launching import Command
+    from fedn.workers.launching import Command, WorkerProcesses
     from fedn.workers.relay.enlisting import enlist
 
     with contextlib.ExitStack() as stack:
@@ -163,21 +169,35 @@ def _launch_relayed(asked: RunOptions, variables: Mapping[str, str]) -> Iterator
             combiner=asked.combiner or "",
             patience_s=_PATIENCE_S,
         )
-        yield [
+        commands = [
             Command(f"worker-{one.rank}", asked.python, {**variables, **one.start.environment, BACKEND: "grpc"})
             for one in enlisted
         ]
+        yield stack.enter_context(WorkerProcesses(commands, logs, _say))
 
 
 @contextlib.contextmanager
-def _launch_other(asked: RunOptions, variables: Mapping[str, str]) -> Iterator[Sequence["Command"]]:
+def _launch_mpi(asked: RunOptions, variables: Mapping[str, str], logs: Path) -> Iterator[Workers]:
+    from fedn.workers.backends.attach import BACKEND
+    from fedn.workers.launching import Command, WorkerProcesses
+    from fedn.workers.mpi.job import MPIEXEC, MpiJob, Ranks, find_mpiexec
+
+    mpiexec = find_mpiexec()
+    with Ranks(asked.count, logs, _say) as ranks:
+        program = launched(mpiexec, *ranks.arguments(asked.script, asked.arguments))
+        with WorkerProcesses([Command(MPIEXEC, program, {**variables, BACKEND: "mpi"})], logs, _say) as processes:
+            yield MpiJob(processes, ranks)
+
+
+@contextlib.contextmanager
+def _launch_other(asked: RunOptions, variables: Mapping[str, str], logs: Path) -> Iterator[Workers]:
     """Over a back end that says itself what to start its workers with."""
     from fedn.workers.backends import load_backend
     from fedn.workers.backends.attach import BACKEND
-    from fedn.workers.launching import Command
+    from fedn.workers.launching import Command, WorkerProcesses
 
     with load_backend(asked.backend).start(asked.count) as starts:
-        yield [
+        commands = [
             Command(
                 f"worker-{rank}",
                 asked.python,
@@ -186,11 +206,14 @@ def _launch_other(asked: RunOptions, variables: Mapping[str, str]) -> Iterator[S
             )
             for rank, start in enumerate(starts)
         ]
+        with WorkerProcesses(commands, logs, _say) as processes:
+            yield processes
 
 
-Launch = Callable[[RunOptions, Mapping[str, str]], contextlib.AbstractContextManager[Sequence["Command"]]]
+Launch = Callable[[RunOptions, Mapping[str, str], Path], contextlib.AbstractContextManager[Workers]]
+"""Of what is asked for, the workers' variables, and the folder for their logs."""
 
-LAUNCHERS: Mapping[str, Launch] = {"in-process": _launch_threads, "grpc": _launch_relayed}
+LAUNCHERS: Mapping[str, Launch] = {"in-process": _launch_threads, "grpc": _launch_relayed, "mpi": _launch_mpi}
 """Back ends whose workers are started in a way of their own."""
 
 
@@ -218,9 +241,9 @@ def _interrupted_by(number: signal.Signals) -> Iterator[None]:
         signal.signal(number, before)
 
 
-def launched(*arguments: str) -> list[str]:
-    """Python with these arguments, which ends when this process ends in whatever way."""
-    return [sys.executable, "-m", "fedn.sandbox.launch", str(os.getpid()), sys.executable, *arguments]
+def launched(*program: str) -> list[str]:
+    """The program with its arguments, which ends when this process ends in whatever way."""
+    return [sys.executable, "-m", "fedn.sandbox.launch", str(os.getpid()), *program]
 
 
 def _option(text: str) -> tuple[str, Any]:

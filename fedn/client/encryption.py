@@ -82,7 +82,7 @@ class TaskEncryption:
             return
         slot = await _stored(self._spool, plain)
         try:
-            model = HeldFile(slot.path, len(plain))
+            model = HeldFile(slot.path, len(plain), slot)
             del plain
             yield Prepared(replace(call, model=model), cipher, encryption, self._spool)
         finally:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from fedn.client.objects import disk_error
 from fedn.client.slots import FOOTER_BYTES, Slot, SlotFolder, read_footer
@@ -116,8 +117,7 @@ class Spool:
             LimitExceeded: `disk_full` or `write_failed`; nothing is left behind.
         """
         made_at = self._clock()
-        # Its values were checked when it was made: `vars` are the fields, without a second walk over them.
-        tail = json.dumps({"metadata": metadata, "object_id": object_id, "made_at": made_at}, default=vars).encode()
+        tail = to_json({"metadata": metadata, "object_id": object_id, "made_at": made_at})
         slot = tensors if isinstance(tensors, Slot) else self.work(size_bytes + len(tail))
         try:
             slot.reserve(size_bytes + len(tail) + FOOTER_BYTES)

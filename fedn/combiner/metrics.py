@@ -37,5 +37,10 @@ class CombinerMetrics:
         self.worker_streams_forwarded = Gauge(
             "fedn_combiner_worker_streams_forwarded", "Workers handed on to homes elsewhere", registry=self.registry
         )
+        self.worker_streams_through_reducer = Gauge(
+            "fedn_combiner_worker_streams_through_reducer",
+            "Of these, through the reducer: the home is not reached from here",
+            registry=self.registry,
+        )
         self.kept_updates = Gauge("fedn_combiner_kept_updates", "In the update store", registry=self.registry)
         self.kept_bytes = Gauge("fedn_combiner_kept_updates_bytes", "Of the update store", registry=self.registry)

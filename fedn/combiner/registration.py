@@ -9,10 +9,12 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import psutil
 
 from fedn.api.membership import Membership
+from fedn.combiner.workers.peers import RelayToken
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString
 from fedn.plan.logs import bind
@@ -20,6 +22,7 @@ from fedn.protocol.errors import FednError, NotFound, Unauthenticated, Unavailab
 
 _log = bind(__name__)
 
+T = TypeVar("T")
 _TIMEOUT_S = 5.0
 _MAX_PAUSE_S = 2.0
 
@@ -96,15 +99,20 @@ class Registration:
                     self._membership.distrust_token()
             await asyncio.sleep(self._heartbeat_s if not failures else min(_pause_s(failures), self._heartbeat_s))
 
-    def token(self) -> str:
-        """This combiner's token; heartbeats keep it fresh."""
-        return self._membership.token
+    async def relay_token(self, group: str, ticket: str) -> RelayToken:
+        """See `RelayDesk`."""
+        found = await self._in_thread(lambda: self._membership.api.relay_token(group, ticket))
+        return RelayToken(found.token, found.expires_at)
+
+    async def ask_detour(self, group: str, ticket: str, call: str, reason: str) -> None:
+        """See `RelayDesk`."""
+        await self._in_thread(lambda: self._membership.api.ask_detour(group, ticket, call=call, reason=reason))
 
     def close(self) -> None:
         self._membership.close()
 
-    async def _in_thread(self, call: Callable[..., None], *arguments: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+    async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
 
     def _register(self, announcement: Announcement) -> None:
         self._membership.api.add_combiner(

@@ -4,10 +4,14 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from fedn.network.tickets import TicketVerifier
 from fedn.plan.settings import ReducerSettings
 from fedn.reducer.assignment import Assigner
 from fedn.reducer.catalog import Catalog
+from fedn.reducer.detours.desk import RelayDesk, tell_of_detour
+from fedn.reducer.detours.streams import Detours
 from fedn.reducer.engine.engine import Engine
 from fedn.reducer.enrolment import Enrolment
 from fedn.reducer.events import EventLog
@@ -40,6 +44,7 @@ class Core:
     catalog: Catalog
     registry: Registry
     engine: Engine
+    detours: Detours
 
 
 def start_core(
@@ -72,7 +77,7 @@ def start_core(
         registry=registry,
         events=events,
         catalog=catalog,
-        tokens=keys.link_tokens,
+        tokens=keys.tokens,
         tls=keys.certificate if settings.tls else None,
         epoch=epoch,
         settings=settings,
@@ -82,7 +87,10 @@ def start_core(
     engine.start()
     exits.callback(engine.stop)
     exits.callback(registry.stop)  # before the engine, so that it tells no loop that has ended; again does no harm
-    return Core(settings, keys, state, models, epoch, events, trail, catalog, registry, engine)
+    detours = Detours(settings.max_relayed_workers, partial(tell_of_detour, events))
+    detours.start()
+    exits.callback(detours.stop)
+    return Core(settings, keys, state, models, epoch, events, trail, catalog, registry, engine, detours)
 
 
 def make_services(
@@ -111,6 +119,7 @@ def make_services(
     metrics = Metrics()
     core.events.add_listener(metrics.note_event)
     metrics.add_gauges(lambda: _gauges(core))
+    metrics.add_counters(lambda: _counters(core))
     return Services(
         settings=settings,
         enrolment=enrolment,
@@ -126,6 +135,15 @@ def make_services(
         registry=core.registry,
         assigner=Assigner(core.registry, core.engine.roster),
         worker_groups=worker_groups,
+        relay_desk=RelayDesk(
+            worker_groups,
+            core.registry,
+            core.detours,
+            TicketVerifier(core.keys.tokens.public_key_pem, settings.federation),
+            core.keys.tokens,
+            tls=core.keys.certificate if settings.tls else None,
+            ttl_s=settings.token_ttl_s,
+        ),
         sessions=sessions,
         trail=core.trail,
         catalog=core.catalog,
@@ -160,4 +178,10 @@ def _gauges(core: Core) -> dict[str, tuple[str, float]]:
         "fedn_trail_length": ("Entries of the trail", 0 if head is None else head.index + 1),
         "fedn_session_running": ("1 while a session runs", float(sessions.running() is not None)),
         "fedn_event_streams": ("Open event streams", core.events.subscriptions),
+        "fedn_relayed_worker_streams": ("Workers' streams that go through the reducer", core.detours.streams),
+        "fedn_relayed_worker_held_bytes": ("Of these, read and not yet handed on", core.detours.held_bytes),
     }
+
+
+def _counters(core: Core) -> dict[str, tuple[str, float]]:
+    return {"fedn_relayed_worker_bytes": ("Of workers' streams through the reducer", core.detours.passed_bytes)}

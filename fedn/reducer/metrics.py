@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fedn.protocol.rest import EventView
@@ -41,7 +41,11 @@ class Metrics:
         self._bytes = Counter("fedn_http_bytes", "Bytes of bodies", ["direction"], registry=self.registry)
 
     def add_gauges(self, gauges: Gauges) -> None:
-        self.registry.register(_Measured(gauges))
+        self.registry.register(_Measured(gauges, GaugeMetricFamily))
+
+    def add_counters(self, counters: Gauges) -> None:
+        """Of what others count; Prometheus adds `_total` to their names."""
+        self.registry.register(_Measured(counters, CounterMetricFamily))
 
     def render(self) -> bytes:
         """In Prometheus' text format."""
@@ -71,12 +75,13 @@ class Metrics:
 
 
 class _Measured(Collector):
-    def __init__(self, gauges: Gauges) -> None:
-        self._gauges = gauges
+    def __init__(self, measure: Gauges, family: type[GaugeMetricFamily] | type[CounterMetricFamily]) -> None:
+        self._measure = measure
+        self._family = family
 
     def collect(self) -> Iterable[Metric]:
-        for name, (text, value) in self._gauges().items():
-            yield GaugeMetricFamily(name, text, value=value)
+        for name, (text, value) in self._measure().items():
+            yield self._family(name, text, value=value)
 
     def describe(self) -> Iterable[Metric]:
         return ()

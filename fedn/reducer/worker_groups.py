@@ -187,10 +187,19 @@ class WorkerGroups:
             group = replace(group, home=home.name)
             self._keep(group)
         mine = next(rank for rank, who in group.members.items() if who == client)
+        entrance = self._entrance(home, combiner, avoid)
         ticket = WorkerTicket(
-            client=client, group=name, size=group.size, rank=mine, home=home.name, host=home.host, port=home.port
+            client=client,
+            group=name,
+            size=group.size,
+            rank=mine,
+            entrance=entrance.name,
+            home=home.name,
+            host=home.host,
+            port=home.port,
+            expires_at=self._clock() + self._ttl_s,
         )
-        return WorkerPlace(group, mine, self._entrance(home, combiner, avoid), self._tickets.issue(ticket, self._ttl_s))
+        return WorkerPlace(group, mine, entrance, self._tickets.issue(ticket))
 
     def _with_member(self, group: WorkerGroup, client: str, rank: int | None) -> WorkerGroup:
         if group.clients and not any(fnmatchcase(client, pattern) for pattern in group.clients):

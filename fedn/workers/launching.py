@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from fedn.protocol.errors import FednError
 
@@ -122,9 +122,14 @@ class WorkerProcesses:
     def _follow(self, name: str, process: subprocess.Popen[bytes], log: BinaryIO) -> None:
         assert process.stdout is not None
         with log, process.stdout as output:
-            for line in output:
-                log.write(line)
-                log.flush()
-                self._say(name, line.decode("utf-8", "replace").rstrip("\n"))
+            follow(name, output, log, self._say)
         process.wait()
         self._ended.put(name)
+
+
+def follow(name: str, output: IO[bytes], log: BinaryIO, say: Callable[[str, str], None]) -> None:
+    """Hands on what a worker writes, line by line as it comes, until it closes its output."""
+    for line in output:
+        log.write(line)
+        log.flush()
+        say(name, line.decode("utf-8", "replace").rstrip("\n"))

@@ -82,11 +82,11 @@ class Process:
         if self._running.poll() is None:
             self._running.terminate()
         try:
-            return self._running.wait(30)
+            return self._running.wait(WITHIN_S)
         except subprocess.TimeoutExpired:
             os.killpg(self._running.pid, signal.SIGKILL)
             self._running.wait(30)
-            raise AssertionError(f"{self.name} did not end within 30 s of SIGTERM:\n{self.tail()}") from None
+            raise AssertionError(f"{self.name} did not end within {WITHIN_S:g} s of SIGTERM:\n{self.tail()}") from None
 
     def tail(self) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
@@ -178,10 +178,12 @@ class Federation:
         log = self.data_of(client) / "trained.jsonl"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
-    def hold(self, *clients: str) -> None:
-        """These clients' trainings wait until `release`."""
+    def hold(self, *clients: str, from_round: int = 0) -> None:
+        """These clients' trainings of this round and later ones wait until `release`."""
         for client in clients:
-            (self.data_of(client) / "hold").touch()
+            whole = self.data_of(client) / "hold.new"
+            whole.write_text(str(from_round))
+            whole.rename(self.data_of(client) / "hold")
 
     def release(self, *clients: str) -> None:
         for client in clients:

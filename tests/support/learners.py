@@ -13,7 +13,8 @@ class CountingLearner(Learner):
     """Adds `step` to every weight. Each training is a line in `data_path/trained.jsonl`.
 
     Parameters: `step` (default 1), `size` of the model (default 10), `pause_s` that a training lasts (default 0).
-    A training waits for as long as a file `data_path/hold` exists, at most two minutes.
+    A training waits for as long as a file `data_path/hold` exists that has its round's index or a lower one in it, at
+    most two minutes.
     """
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class CountingLearner(Learner):
         never = threading.Event()
         never.wait(float(context.get("pause_s", 0)))
         for _ in range(1200):
-            if not (folder / "hold").exists():
+            if not _held(folder / "hold", context.round):
                 break
             never.wait(0.1)
         examples = int((folder / "examples").read_text()) if (folder / "examples").exists() else 100
@@ -48,6 +49,13 @@ class CountingLearner(Learner):
 
     def predict(self, weights, context: TaskContext):
         return [weights[0] * 2]
+
+
+def _held(file: Path, round_index: int) -> bool:
+    try:
+        return round_index >= int(file.read_text())
+    except FileNotFoundError:
+        return False
 
 
 class NoisyLearner(CountingLearner):

@@ -6,6 +6,7 @@ Nothing is skipped where a program is missing: the error says how to have it. `F
 name servers that run already (see `mongodb_url`, `s3_moto`).
 """
 
+import atexit
 import contextlib
 import ctypes
 import importlib.util
@@ -28,6 +29,9 @@ READY_WITHIN_S = 90.0
 _RETRY_S = 0.05
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
+_claims = contextlib.ExitStack()
+"""Of the ports that were given."""
+atexit.register(_claims.close)
 
 
 @dataclass(frozen=True)
@@ -118,11 +122,21 @@ class Server:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that nothing listens on, and that nobody else is given as long as this process runs.
+
+    It stays bound here, and does not listen: a server that sets SO_REUSEADDR, as all do, may listen on it, as often as
+    it is started, while the system gives it to no other socket that asks for any port. Elsewhere than on Linux it is
+    free now, and no more.
+    """
+    claim = socket.socket()
+    claim.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    claim.bind(("127.0.0.1", 0))
+    port: int = claim.getsockname()[1]
+    if sys.platform == "linux":
+        _claims.callback(claim.close)
+    else:
+        claim.close()
+    return port
 
 
 def mongodb_server(folder: Path, *more: str) -> Server:

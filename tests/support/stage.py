@@ -93,7 +93,7 @@ class Tier1:
             registry=self.registry,
             events=self.events,
             catalog=self.catalog,
-            tokens=self.trust.link_issuer,
+            tokens=self.trust.issuer,
             tls=self.tls,
             epoch=self.epoch,
             settings=ReducerSettings(federation=FEDERATION, data_dir=self.folder, combiner_dead_after_s=2.0),

@@ -24,7 +24,8 @@ class StudyLearner(Learner):
     """
 
     def __init__(self) -> None:
-        self._loaded: tuple[tuple[Any, ...], Examples] | None = None
+        self._data: tuple[tuple[Any, ...], Examples] | None = None
+        self._mine: tuple[tuple[Any, ...], Examples] | None = None
 
     def get_weights(self) -> Any:
         raise NotImplementedError("the study seeds the model")
@@ -57,13 +58,19 @@ class StudyLearner(Learner):
 
     def _load(self, context: TaskContext) -> Examples:
         wanted = tuple(context[key] for key in ("data", "examples", "alpha", "split_seed"))
-        if self._loaded is None or self._loaded[0] != wanted:
-            name, count, alpha, seed = wanted
+        if self._mine is None or self._mine[0] != wanted:
+            *which, alpha, seed = wanted
+            train = self._load_all(*which)
             place = _place(context)
-            train = load(name).train.part(np.arange(count))
             mine = Partition(place.index, place.count, seed=seed, alpha=alpha).training(train.labels)
-            self._loaded = wanted, train.part(mine)
-        return self._loaded[1]
+            self._mine = wanted, train.part(mine)
+        return self._mine[1]
+
+    def _load_all(self, name: str, count: int) -> Examples:
+        """What is dealt out. It is kept, since most sessions deal out the same anew."""
+        if self._data is None or self._data[0] != (name, count):
+            self._data = (name, count), load(name).train.part(np.arange(count))
+        return self._data[1]
 
 
 def _place(context: TaskContext) -> Partition:

@@ -57,6 +57,9 @@ from fedn.protocol.rest.statistics import (
     session_statistics,
 )
 from fedn.protocol.rest.workers import (
+    DetourRequest,
+    RelayTokenReply,
+    RelayTokenRequest,
     WorkerAssignment,
     WorkerGroupPage,
     WorkerGroupRequest,
@@ -81,6 +84,7 @@ __all__ = [
     "CombinerRegistration",
     "CombinerStatistics",
     "CombinerView",
+    "DetourRequest",
     "EnrolReply",
     "EnrolRequest",
     "EvaluationStatistics",
@@ -100,6 +104,8 @@ __all__ = [
     "PredictionView",
     "ProblemView",
     "RegistrationReply",
+    "RelayTokenReply",
+    "RelayTokenRequest",
     "RoundAccount",
     "RoundPage",
     "RoundStatistics",

@@ -71,4 +71,26 @@ class WorkerAssignment(Frozen):
     expires_at: float = 0.0
 
 
+class RelayTokenRequest(Frozen):
+    """POST worker-groups/<name>/relay-tokens, by the combiner that the ticket's worker is attached to."""
+
+    ticket: str
+
+
+class RelayTokenReply(Frozen):
+    token: str
+    """Opens the RPC Relay of the group's home, and nothing else."""
+    expires_at: float
+
+
+class DetourRequest(Frozen):
+    """POST worker-groups/<name>/detours, by the combiner that the ticket's worker is attached to."""
+
+    ticket: str
+    call: str = Field(min_length=16, max_length=64)
+    """Names the stream when the reducer comes for it: nobody else can know it."""
+    reason: str = Field(max_length=1000)
+    """Why that combiner does not reach the home."""
+
+
 WorkerGroupPage = Page[WorkerGroupView]

@@ -33,6 +33,7 @@ _OF_KIND = {
     "session_stopped": {SESSIONS, ROUNDS},
     "store_unavailable": {STORES},
     "store_back": {STORES},
+    "worker_detour": {COMBINERS},
 }
 KINDS = frozenset(_OF_KIND)
 """Kinds of events that are known here."""

@@ -282,6 +282,9 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
             token=_TOKEN,
             expires_at=_TIME + 3600,
         ),
+        rest.RelayTokenRequest(ticket=_TOKEN),
+        rest.RelayTokenReply(token=_TOKEN, expires_at=_TIME + 600),
+        rest.DetourRequest(ticket=_TOKEN, call="c2VjcmV0LW9mLW9uZS1jYWxs", reason="no answer within 4 s"),
         rest.ClientView(
             name="hospital-1",
             key_id=_KEY,

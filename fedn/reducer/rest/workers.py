@@ -2,7 +2,16 @@
 
 from flask import Blueprint, Response, request
 
-from fedn.protocol.rest import WorkerAssignment, WorkerGroupPage, WorkerGroupRequest, WorkerGroupView, WorkerJoin
+from fedn.protocol.rest import (
+    DetourRequest,
+    RelayTokenReply,
+    RelayTokenRequest,
+    WorkerAssignment,
+    WorkerGroupPage,
+    WorkerGroupRequest,
+    WorkerGroupView,
+    WorkerJoin,
+)
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.rest.answers import body, created, nothing, reply
 from fedn.reducer.rest.describe import describe
@@ -71,3 +80,18 @@ def join(name: str) -> Response:
             expires_at=fresh.expires_at,
         )
     )
+
+
+@blueprint.post("/worker-groups/<name>/relay-tokens")
+@describe("Get a token for handing a worker's stream on", request=RelayTokenRequest, reply=RelayTokenReply)
+def relay_token(name: str) -> Response:
+    """For the combiner that the worker is attached to. Each combiner keeps it for further workers of the same home."""
+    return reply(services().relay_desk.token(claims(), name, body(RelayTokenRequest).ticket))
+
+
+@blueprint.post("/worker-groups/<name>/detours")
+@describe("Let the reducer hand a worker's stream on", request=DetourRequest, status=204)
+def detour(name: str) -> Response:
+    """For a combiner that does not reach the group's home: the reducer fetches the stream there (RPC Detour)."""
+    services().relay_desk.detour(claims(), name, body(DetourRequest))
+    return nothing()

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self
 
 from fedn.models.digest import Buffer
@@ -36,7 +37,7 @@ _SHORTEST_REST_S, _LONGEST_REST_S = 2e-5, 2e-3
 
 
 class Mpi(Backend):
-    """Start them with mpiexec: FEDN_WORKER_BACKEND=mpi mpiexec -n 4 python program.py.
+    """Start them with `fedn worker run --backend mpi`, or: FEDN_WORKER_BACKEND=mpi mpiexec -n 4 python program.py.
 
     Args:
         communicator: of these workers alone; no other messages may go over it.
@@ -60,14 +61,7 @@ class Mpi(Backend):
 
     @classmethod
     def attach(cls, environment: Mapping[str, str]) -> Self:
-        try:
-            from mpi4py import MPI  # an extra, and importing it starts MPI
-        except (ImportError, RuntimeError) as error:
-            raise InvalidInput(
-                "mpi_missing",
-                f"MPI cannot be used here: {error}",
-                fix="pip install fedn[mpi], and install an MPI library: the package mpich of PyPI, or the system's.",
-            ) from error
+        MPI = load_mpi()  # noqa: N806 - the module
         if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
             raise InvalidInput("mpi_without_threads", "This MPI library does not let several threads call it")
         return cls(MPI.COMM_WORLD.Dup())
@@ -255,3 +249,16 @@ class _Lane:
 
 def _lost(peer: int) -> PeerUnavailable:
     return PeerUnavailable("peer_lost", f"Worker {peer} is gone", fix="See its log.", where={"worker": peer})
+
+
+def load_mpi() -> ModuleType:
+    """mpi4py's module. Importing it starts MPI in this process. InvalidInput (`mpi_missing`) where there is none."""
+    try:
+        from mpi4py import MPI  # an extra
+    except (ImportError, RuntimeError) as error:
+        raise InvalidInput(
+            "mpi_missing",
+            f"MPI cannot be used here: {error}",
+            fix="pip install fedn[mpi], and install an MPI library: the package mpich of PyPI, or the system's.",
+        ) from error
+    return MPI

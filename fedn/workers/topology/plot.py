@@ -3,11 +3,12 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from fedn.protocol.errors import InvalidInput
-from fedn.workers.topology.base import Matrix
 
 
-def draw(matrix: Matrix, path: str) -> None:
+def draw(matrix: np.ndarray[Any, np.dtype[np.float32]], path: str) -> None:
     """Draws nodes on a circle and their links as arrows, thicker where the weight is larger.
 
     Args:

@@ -4,10 +4,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from data import SiteData, load_site
 from sklearn.ensemble import ExtraTreesClassifier
 
 from fedn import Learner, TaskContext
+from fedn.datasets.digits import SiteData, load_site
 from fedn.datasets.pieces import Piece, read_piece
 from fedn.models.helpers.sklearn_forest import FederatedForest
 

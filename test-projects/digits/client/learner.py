@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from data import SiteData, load_site
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
 from fedn import Learner, TaskContext
+from fedn.datasets.digits import SiteData, load_site
 from fedn.datasets.pieces import Piece, read_piece
 
 DIGITS = np.arange(10)

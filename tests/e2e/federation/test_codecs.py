@@ -74,11 +74,14 @@ def test_deterministic_sessions_with_error_feedback_repeat_to_the_bit_whatever_b
         assert first.state == "finished", first.error
 
         # Again; a client is killed while it trains in the third round, and comes back: what it kept is on its disk.
-        again = federation.api.start_session({**plan, "model_id": seed, "parameters": {"pause_s": 1.5}})
+        federation.hold("client-2", from_round=2)
+        again = federation.api.start_session({**plan, "model_id": seed})
         third = {"session": again.id, "round": 2}
         wait_for(lambda: third in federation.trainings("client-2"), "the third training begins")
         federation.processes["client-2"].kill()
         federation.processes["client-2"].start()
+        wait_for(lambda: federation.trainings("client-2").count(third) == 2, "the third training begins anew")
+        federation.release("client-2")
         again = federation.wait_ended(again.id)
         assert again.state == "finished", again.error
         models = [

@@ -92,11 +92,12 @@ def test_sessions_over_two_combiners(tmp_path):
         federation.processes["failing"].stop()
         federation.processes["poison"].stop()
         federation.wait_attached(5)
-        session = api.start_session({"rounds": 4, "parameters": {"pause_s": 0.2}, "clients_required": 5})
+        federation.hold(*(f"client-{n}" for n in range(1, 6)), from_round=1)
+        session = api.start_session({"rounds": 4, "clients_required": 5})
         federation.wait_round(session.id, 1, lambda r: str(r.state) == "running")
         assert api.stop_session(session.id).state == "stopped"
-        done = api.session(session.id).rounds_done
-        assert done < 4
+        assert api.session(session.id).rounds_done == 1
+        federation.release(*(f"client-{n}" for n in range(1, 6)))
         assert api.resume_session(session.id).state == "running"
         assert federation.wait_ended(session.id).rounds_done == 4
         session = federation.run(rounds=1, model_id=seed, clients_required=5)

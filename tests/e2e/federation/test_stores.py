@@ -25,10 +25,12 @@ def test_a_session_outlives_an_outage_of_mongodb_and_s3(tmp_path):
         ]
         with Federation(tmp_path, clients=2, reducer_flags=flags) as federation:
             federation.seed()
-            session = federation.api.start_session({"rounds": 8, "parameters": {"pause_s": 0.3}})
+            federation.hold("client-1", "client-2", from_round=1)
+            session = federation.api.start_session({"rounds": 8})
             federation.wait_round(session.id, 1, lambda r: str(r.state) == "running")
             s3.kill()
             mongo.kill()
+            federation.release("client-1", "client-2")
             kinds = ("store_unavailable",)
             wait_for(
                 lambda: any(kind in federation.processes["reducer"].log.read_text() for kind in kinds),

@@ -25,17 +25,18 @@ def check_ten_rounds(federation, session_id):
 def test_kill_minus_nine_in_the_middle_of_a_session(tmp_path, victim):
     with Federation(tmp_path) as federation:
         federation.seed()
-        plan = {"rounds": 10, "parameters": {"pause_s": 0.2}, "clients_required": 2, "disconnect_grace_s": 3}
-        session = federation.api.start_session(plan)
+        federation.hold(*ALL, from_round=3)
+        session = federation.api.start_session({"rounds": 10, "clients_required": 2, "disconnect_grace_s": 3})
         federation.wait_round(session.id, 3, lambda r: any(str(e.state) == "training" for e in r.ledger))
         process = federation.processes[victim]
         process.kill()
         if victim != "c1":
             process.start()
+        federation.release(*ALL)
         check_ten_rounds(federation, session.id)
         if victim == "c1":
-            where = {c.name: c.combiner for c in federation.api.clients()}
-            assert where == dict.fromkeys(ALL, "c2")
+            moved = dict.fromkeys(ALL, "c2")
+            wait_for(lambda: {c.name: c.combiner for c in federation.api.clients()} == moved, "all are at c2")
         else:
             federation.wait_attached(5)
 

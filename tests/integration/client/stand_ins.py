@@ -122,7 +122,6 @@ class FakeReducer:
         self.ca = CertificateAuthority.create_or_load(self.folder / "ca", self.federation)
         signing_key = create_or_load_signing_key(self.folder / "signing.key")
         self.issuer = TokenIssuer(signing_key, self.federation)
-        self.link_issuer = TokenIssuer(signing_key, self.federation, link=True)
         key = new_private_key()
         certificate = self.ca.sign(make_csr(key, "r"), name="r", role="reducer", hosts=["localhost"], valid_days=1)
         (self.folder / "r.key").write_bytes(key)

@@ -225,8 +225,8 @@ def test_idle_client_stays_attached_to_a_combiner_that_answers_its_pings(
     reducer: FakeReducer, settings: MakeSettings
 ) -> None:
     async def scenario() -> None:
-        async with attached(reducer, settings(progress_s=2.0)) as (stream, _, __):
-            for _ in range(4):
+        async with attached(reducer, settings(progress_s=4.0)) as (stream, _, __):
+            for _ in range(3):
                 await stream.expect("ping", skip=())
 
     asyncio.run(scenario())

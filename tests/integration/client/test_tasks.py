@@ -225,16 +225,20 @@ def test_progress_of_a_step_is_told(reducer: FakeReducer, settings: MakeSettings
     asyncio.run(scenario())
 
 
-def test_only_a_task_that_takes_its_time_is_accepted(reducer: FakeReducer, settings: MakeSettings) -> None:
+def test_only_a_task_that_takes_its_time_is_accepted(
+    reducer: FakeReducer, settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = settings()
 
     async def scenario() -> None:
         async with attached(reducer, mine) as (stream, _, _):
             await ask(stream, train_task("alice", SMALL, "warms up"))
             await stream.take("warms up")
-            await stream.task(train_task("alice", SMALL, "quick"), round_name(1))
-            await stream.expect("ready", skip=[])
-            await stream.ack("quick")
+            with monkeypatch.context() as patch:
+                patch.setattr("fedn.client.tasks._ACCEPTED_AFTER_S", 600.0)  # quick, on a machine however slow
+                await stream.task(train_task("alice", SMALL, "quick"), round_name(1))
+                await stream.expect("ready", skip=[])
+                await stream.ack("quick")
             await stream.task(train_task("alice", SMALL, "quiet", parameters={"step": "sleep"}), round_name(2))
             assert (await stream.expect("task_accepted", skip=[])).task_id == "quiet"
             await stream.expect("ready", skip=[])

@@ -142,6 +142,7 @@ async def test_a_bad_round_is_refused_and_the_link_stays(scene: Scene) -> None:
 @scenario(progress_s=3.0)
 async def test_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(scene: Scene) -> None:
     large = model(0.0, size=12 << 20)  # more than gRPC buffers for a stream
+    update = model(1.0, size=12 << 20)  # made before anybody's patience begins: it keeps the event loop
     async with scene.client("deaf") as deaf, scene.client("a") as a, scene.reducer() as reducer:
         await deaf.hello()
         await a.hello()
@@ -149,6 +150,6 @@ async def test_a_client_that_does_not_read_is_cut_off_and_the_others_go_on(scene
         deaf.reading.clear()
         spec = round_spec(large, ["deaf", "a"], disconnect_grace_s=0.05)
         await reducer.start(spec, {digest(large): large})
-        assert isinstance(await a.answer(await a.accept(), model(1.0, size=12 << 20)), client_pb2.Ack)
+        assert isinstance(await a.answer(await a.accept(), update), client_pb2.Ack)
         done = await reducer.done(spec.name)
         assert [part.client for part in done.contributions] == ["a"]

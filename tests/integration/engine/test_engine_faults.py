@@ -1,7 +1,6 @@
 """The engine where things go wrong at the worst moment: between two steps of a round, of a stop, of a restart."""
 
 import asyncio
-import time
 
 import numpy as np
 import pytest
@@ -105,7 +104,6 @@ def test_a_reducer_that_ended_right_after_the_commit_finds_the_round_committed(t
 
 
 def test_a_stop_while_the_commit_waits_for_its_store_ends_the_session_and_keeps_the_round(tmp_path, monkeypatch):
-    monkeypatch.setattr("fedn.reducer.engine.engine.CALL_TIMEOUT_S", 0.3)
     monkeypatch.setattr("fedn.reducer.engine.context._RETRY_S", (0.05,))
 
     async def scenario():
@@ -119,22 +117,18 @@ def test_a_stop_while_the_commit_waits_for_its_store_ends_the_session_and_keeps_
             await scene.until(
                 lambda: "store_unavailable" in {e.kind for e in scene.tier1.events.latest(100)}, "the store is away"
             )
-            with pytest.raises(Unavailable, match="engine_busy"):
-                await asyncio.to_thread(sessions.stop, view.id)
+            await scene.until(lambda: a.trained == 2, "round 1 has begun meanwhile")
+            with monkeypatch.context() as patch:
+                patch.setattr("fedn.reducer.engine.engine.CALL_TIMEOUT_S", 0.3)
+                with pytest.raises(Unavailable, match="engine_busy"):
+                    await asyncio.to_thread(sessions.stop, view.id)
             scene.tier1.models.away = 0
             stopped = await scene.ended(view.id)
             assert (stopped.state, stopped.rounds_done) == ("stopped", 1)
             assert str(sessions.round(view.id, 0).state) == "committed"
-            assert str(sessions.round(view.id, 1).state) == "cancelled"  # it had begun meanwhile
+            assert str(sessions.round(view.id, 1).state) == "cancelled"
             await released(scene)
-
-            def resumed():
-                try:
-                    return sessions.resume(view.id)
-                except Unavailable:
-                    return None
-
-            await asyncio.to_thread(resumed)
+            await asyncio.to_thread(sessions.resume, view.id)
             done = await scene.ended(view.id)
             assert (done.state, done.rounds_done) == ("finished", 2)
             assert a.trained == 3
@@ -183,10 +177,8 @@ def test_a_session_does_not_wait_for_validators_where_no_client_validates(tmp_pa
             await scene.combiner("c1")
             await scene.site("a", "c1", kinds=[common_pb2.TASK_KIND_TRAIN])
             await scene.attached(1)
-            started = time.monotonic()
-            view = await scene.run(rounds=1, wait_for_clients_s=40)
+            view = await scene.run(rounds=1, wait_for_clients_s=3600)  # the test's own patience is much shorter
             assert view.state == "finished", view.error
-            assert time.monotonic() - started < 30
 
     asyncio.run(scenario())
 

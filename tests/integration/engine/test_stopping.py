@@ -6,7 +6,7 @@ import pytest
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import round_statistics, session_statistics
-from tests.support.stage import ledger_of, stage
+from tests.support.stage import stage
 
 
 def statistics_of(scene, session):
@@ -54,12 +54,12 @@ def test_a_session_ends_when_its_time_is_over_and_keeps_what_is_done(tmp_path):
             a = await scene.site("a", "c1")
             await scene.attached(1)
             a.answers.clear()
-            plan = SessionPlan(rounds=50, stop_after_s=2.0)
+            plan = SessionPlan(rounds=50, stop_after_s=4.0)
             view = await asyncio.to_thread(scene.tier1.sessions.start, plan)
-            await scene.until(lambda: ledger_of(scene.tier1, view.id, 0).get("a", ("",))[0] == "training", "a trains")
             done = await scene.ended(view.id)
+            assert a.asked == 1
             assert (done.state, done.rounds_done, done.ended_because.code) == ("finished", 0, "duration_reached")
-            assert done.ended_at - done.created_at >= 2.0
+            assert done.ended_at - done.created_at >= 4.0
             assert scene.tier1.sessions.round(view.id, 0).state == "cancelled"
             assert scene.tier1.trail.verify().length == 1
             # The next session finds everything in order.

@@ -1,6 +1,7 @@
 """The HTTPS server by itself, with real sockets: handshakes, silent peers, streams, stopping."""
 
 import io
+import itertools
 import logging
 import queue
 import socket
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -167,13 +169,14 @@ def test_peers_that_drip_their_request_do_not_keep_the_threads(
 def test_a_slow_upload_that_goes_on_is_waited_for(
     serve: Callable[..., RestServer], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fedn.reducer.server._IDLE_S", 1.0)
+    """By the server's clock each piece takes half of a second to come, and all of them three times its patience."""
+    half_seconds = itertools.count()
+    monkeypatch.setattr("fedn.reducer.server.time", SimpleNamespace(monotonic=lambda: next(half_seconds) / 2))
     server = serve(swallow)
     context = client_context((folder / "ca.crt").read_bytes())
     with context.wrap_socket(connect(server), server_hostname="localhost") as peer:
-        peer.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 40960\r\n\r\n")
-        for _ in range(10):
-            threading.Event().wait(0.2)
+        peer.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 737280\r\n\r\n")
+        for _ in range(180):
             peer.sendall(bytes(4096))
         assert peer.recv(100).startswith(b"HTTP/1.1 200 ")
 

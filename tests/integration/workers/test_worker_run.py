@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.integration.workers.conftest import RelayedWorkers
 from tests.support.federation import wait_for
+from tests.support.processes import has_ended
 
 GOSSIP = """
 import sys
@@ -42,8 +42,28 @@ worker.run()
 LISTEN = """
 import os
 from fedn.workers import WorkerManager
+worker = WorkerManager()
 print("listening as", os.getpid(), flush=True)
-WorkerManager().run()
+worker.run()
+"""
+
+STUBBORN = """
+import os, signal, subprocess, sys
+from fedn.workers import WorkerManager
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+started = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+worker = WorkerManager()
+print("listening as", os.getpid(), started.pid, flush=True)
+worker.run()
+"""
+
+KILLED = """
+import os, signal
+from fedn.workers import WorkerManager
+worker = WorkerManager()
+if worker.rank == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+worker.run()
 """
 
 
@@ -60,18 +80,18 @@ def environment() -> dict[str, str]:
 
 def worker_run(folder: Path, code: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, code, *options), cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+        command(folder, code, *options), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
     )
 
 
-@pytest.mark.parametrize("backend", ["in-process", "local"])
+@pytest.mark.parametrize("backend", ["in-process", "local", "mpi"])
 def test_a_script_runs_as_workers_with_a_topology_and_its_own_arguments(tmp_path: Path, backend: str) -> None:
     done = worker_run(tmp_path, GOSSIP, "-n", "4", "--backend", backend, "--topology", "symmetric", "--", "love")
     assert done.returncode == 0, done.stdout + done.stderr
     for rank in range(4):
         line = f"worker {rank} of 4 with love heard {sorted([(rank - 1) % 4, (rank + 1) % 4])}"
         assert line in done.stdout
-        if backend == "local":
+        if backend != "in-process":
             assert f"[{rank}] {line}" in done.stdout
             assert line in (tmp_path / "worker-logs" / f"worker-{rank}.log").read_text()
 
@@ -99,16 +119,34 @@ def test_workers_of_one_group_run_at_two_sites(tmp_path: Path, relayed: RelayedW
     assert {member.client for member in members} == {"north-0", "north-1", "south-0"}
 
 
-def test_the_first_failure_ends_the_others_and_is_the_exit_status(tmp_path: Path) -> None:
-    done = worker_run(tmp_path, FAIL, "-n", "3")
+@pytest.mark.parametrize("backend", ["local", "mpi"])
+def test_the_first_failure_ends_the_others_and_is_the_exit_status(tmp_path: Path, backend: str) -> None:
+    done = worker_run(tmp_path, FAIL, "-n", "3", "--backend", backend)
     assert done.returncode == 7, done.stdout + done.stderr
     assert "worker-1 has ended with exit status 7" in done.stderr and "worker-1.log" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_end_of_the_command_ends_all(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_killed_worker_of_an_mpi_job_is_named(tmp_path: Path) -> None:
+    done = worker_run(tmp_path, KILLED, "-n", "3", "--backend", "mpi")
+    assert done.returncode == signal.SIGKILL, done.stdout + done.stderr  # as MPICH's mpiexec has it
+    assert "worker-1 has ended" in done.stderr
+    assert "BAD TERMINATION" in (tmp_path / "worker-logs" / "mpiexec.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("backend", "number", "code"),
+    [
+        ("local", signal.SIGINT, LISTEN),
+        ("local", signal.SIGTERM, LISTEN),
+        ("local", signal.SIGKILL, LISTEN),
+        ("mpi", signal.SIGINT, LISTEN),
+        ("mpi", signal.SIGTERM, STUBBORN),
+        ("mpi", signal.SIGKILL, LISTEN),
+    ],
+)
+def test_the_end_of_the_command_ends_all(tmp_path: Path, backend: str, number: signal.Signals, code: str) -> None:
     with subprocess.Popen(
-        command(tmp_path, LISTEN, "-n", "2"),
+        command(tmp_path, code, "-n", "2", "--backend", backend),
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -116,11 +154,11 @@ def test_the_end_of_the_command_ends_all(tmp_path: Path, number: signal.Signals)
         text=True,
     ) as running:
         assert running.stdout is not None
-        pids = [int(running.stdout.readline().rsplit(maxsplit=1)[1]) for _ in range(2)]
+        pids = [int(pid) for _ in range(2) for pid in running.stdout.readline().partition(" as ")[2].split()]
         running.send_signal(number)
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=200)
     assert running.returncode == (-9 if number is signal.SIGKILL else 130), output
-    wait_for(lambda: not any(map(psutil.pid_exists, pids)), "the workers are gone")
+    wait_for(lambda: all(map(has_ended, pids)), "the workers are gone")
 
 
 @pytest.mark.parametrize(

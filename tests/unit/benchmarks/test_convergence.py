@@ -1,5 +1,7 @@
 """Figures of the convergence study: idle time from a ledger, targets and steadiness of curves, plans from a grid."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.convergence import methods, schedulers, study
@@ -7,6 +9,9 @@ from benchmarks.convergence.clients.network import make_network
 from benchmarks.convergence.federation import evenly
 from benchmarks.convergence.idleness import idleness
 from benchmarks.convergence.measures import late_accuracy, mean_and_spread, rounds_to, time_to, unsteadiness
+from benchmarks.convergence.methods import Grid
+from benchmarks.convergence.record import Record
+from benchmarks.results import read
 from fedn.plan.session import SessionPlan
 from fedn.protocol.rest import RoundView
 from fedn.protocol.rounds import LedgerEntry, LedgerState, RoundKind, RoundState
@@ -80,10 +85,50 @@ def test_judged_models_are_spread_evenly_and_the_last_is_one_of_them() -> None:
 @pytest.mark.parametrize("name", methods.METHODS)
 def test_every_value_of_a_grid_is_one_that_a_plan_takes(name: str) -> None:
     method = methods.METHODS[name]
-    for value in method.grid:
+    for value in method.grid.values:
         fields, parameters = methods.filled(method.plan, value), methods.filled(method.parameters, value)
         assert methods.VALUE not in str((fields, parameters)) and f"{value}" in str((fields, parameters))
         SessionPlan.model_validate({**fields, "parameters": parameters})
+
+
+@pytest.mark.parametrize(
+    ("best", "found", "tried"),
+    [
+        (0.2, 0.2, [0.1, 0.2, 0.3]),
+        (0.04, 0.05, [0.1, 0.2, 0.3, 0.05, 0.01]),
+        (0.0, 0.01, [0.1, 0.2, 0.3, 0.05, 0.01]),
+        (0.9, 0.5, [0.1, 0.2, 0.3, 0.5]),
+    ],
+)
+def test_a_grid_is_searched_on_beyond_its_edge(best: float, found: float, tried: list[float]) -> None:
+    asked: list[float] = []
+
+    def score(value: float) -> float:
+        asked.append(value)
+        return -abs(value - best)
+
+    assert Grid((0.1, 0.2, 0.3), below=(0.01, 0.05), above=(0.5,)).search(score) == found
+    assert asked == tried
+
+
+def test_the_smallest_of_equally_good_values_is_taken() -> None:
+    assert Grid((0.1, 0.2, 0.3)).search(lambda _: 1.0) == 0.1
+
+
+def test_what_an_earlier_run_has_measured_is_not_measured_again(tmp_path: Path) -> None:
+    file = tmp_path / "results.jsonl"
+    head = {"bench": "b", "seed": 1, "scheduler": {"name": "s", "options": {"lambda": 2}}}
+    first = Record(file).row(head, lambda: {"rounds": 3})
+    again = Record(file)
+    assert again.row(head, lambda: pytest.fail("it was there")) == first
+    other = again.row({**head, "seed": 2}, lambda: {"rounds": 4})
+    assert again.rows == read(file) == [first, other]
+    assert (first["rounds"], other["rounds"], other["seed"]) == (3, 4, 2)
+
+
+def test_a_busy_machine_shows_in_the_time_that_steps_took() -> None:
+    taken = {"client-1": 5.0, "client-3": 15.0}
+    assert schedulers.stretch({"clients": 10, "step_ms": 5.0, "ms_per_step": taken}) == pytest.approx(1.25)
 
 
 def test_schedulers_are_ones_that_a_plan_takes_and_sites_differ() -> None:

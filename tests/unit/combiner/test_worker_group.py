@@ -18,7 +18,17 @@ from fedn.protocol.errors import FednError
 
 
 def ticket_of(rank: int, size: int = 3, group: str = "g", home: str = "c1") -> WorkerTicket:
-    return WorkerTicket(client=f"w{rank}", group=group, size=size, rank=rank, home=home, host="h", port=1)
+    return WorkerTicket(
+        client=f"w{rank}",
+        group=group,
+        size=size,
+        rank=rank,
+        entrance=home,
+        home=home,
+        host="h",
+        port=1,
+        expires_at=2e9,
+    )
 
 
 @dataclass(eq=False)

@@ -64,11 +64,15 @@ def test_a_silent_combiner_is_dead_and_a_heartbeat_brings_it_back(state: SqliteS
 
 
 def test_an_open_link_keeps_a_combiner_alive(state: SqliteStateStore, events: EventLog) -> None:
-    registry = open_registry(state, events, dead_after_s=0.05)
+    now_s = [0.0]
+    registry = Registry(state, events, dead_after_s=10.0, clock=lambda: now_s[0])
+    registry.start()
     try:
         registry.register(announce("linked", port=1))
         registry.set_link("linked", True, 4)
         registry.register(announce("silent", port=2))
+        now_s[0] = 11.0
+        registry.register(announce("newcomer", port=3))  # it looks at all of them when something has changed
         with events.subscribe(0) as watcher:
             lost: set[str] = set()
             while "silent" not in lost:

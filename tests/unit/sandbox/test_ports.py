@@ -7,6 +7,7 @@ import pytest
 
 from fedn.protocol.errors import Conflict
 from fedn.sandbox.ports import PortClaim
+from tests.support.servers import free_port
 
 HOST = "127.0.0.1"
 
@@ -17,7 +18,7 @@ def test_sandboxes_that_start_at_once_get_ports_of_their_own() -> None:
 
 
 def test_a_wanted_port_is_free_again_when_the_claim_is_closed() -> None:
-    with closing(PortClaim(HOST, None)) as first:
+    with closing(PortClaim(HOST, free_port())) as first:
         with pytest.raises(Conflict, match=str(first.port)):
             PortClaim(HOST, first.port)
         wanted = first.port

@@ -27,6 +27,7 @@ def gradient_of(rank: int) -> object:
     return lambda model, round_index: {"x": pull(rank, model["x"], round_index)}
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize(
     "topology",
     [SymmetricTopologyManager(6, 2), TorusTopology(3, 3), one_peer_exponential(8)],
@@ -49,6 +50,7 @@ def directed(n: int) -> MatrixTopology:
     return topology
 
 
+@pytest.mark.mpi
 def test_push_sum_is_the_product_of_numerators_and_weights(run: Run) -> None:
     topology = TimeVaryingTopology(lambda t: AsymmetricTopologyManager(8, 4, 2, seed=t))
     rounds, n = 12, topology.n

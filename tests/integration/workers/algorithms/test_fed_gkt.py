@@ -60,6 +60,7 @@ def run_gkt(run: Run, rounds: int, how: Schooling) -> tuple[Tensors, list[float]
     return server, accuracies, [weights for weights, _ in clients]
 
 
+@pytest.mark.mpi
 def test_rounds_are_those_of_the_algorithm(run: Run) -> None:
     rounds, how = 3, Schooling(epochs=1, batch_size=64, learning_rate=0.1, temperature=2.0, weight=0.7)
     server, _, clients = run_gkt(run, rounds, how)

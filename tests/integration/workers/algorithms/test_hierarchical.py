@@ -46,6 +46,7 @@ def mean(models: list[tuple[Tensors, int]]) -> tuple[Tensors, int]:
     return weighted_sum((count / total, model) for model, count in models), total
 
 
+@pytest.mark.mpi
 def test_groups_train_by_themselves_and_are_averaged_by_their_examples(run: Run) -> None:
     groups, rounds, group_rounds = Groups.random(SIZE, GROUPS, seed=4), 4, 3
     expected = start(SOFTMAX_REGRESSION)

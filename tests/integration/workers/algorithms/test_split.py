@@ -22,6 +22,7 @@ def batches_of(client: int, clients: int, epoch: int) -> list[tuple[Array, Array
     return [(examples.images[rows], examples.labels[rows]) for rows in np.array_split(order, -(-len(order) // 16))]
 
 
+@pytest.mark.mpi
 @pytest.mark.parametrize(("clients", "epochs"), [(3, 10), (1, 2)])
 def test_split_learning_equals_training_the_whole_network_in_one_place(clients: int, epochs: int, run: Run) -> None:
     whole = start(PERCEPTRON)
@@ -70,6 +71,7 @@ def parts_of(examples: Examples) -> list[Array]:
     return [examples.images[:, :32], examples.images[:, 32:]]
 
 
+@pytest.mark.mpi
 def test_vertical_learning_equals_regression_on_all_features(run: Run) -> None:
     train, held_out = digits()
     images = Examples(np.concatenate([train.images, held_out.images]), np.concatenate([train.labels, held_out.labels]))

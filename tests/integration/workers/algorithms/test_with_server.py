@@ -17,6 +17,7 @@ from tests.support.worker_backends import Run
 SITES = 4
 
 
+@pytest.mark.mpi
 def test_the_base_framework_adds_up_numbers_in_each_round(run: Run) -> None:
     def worker(rank: int) -> list[float]:
         if rank == 0:
@@ -39,20 +40,19 @@ def train(site: int, model: Tensors, round_index: int) -> tuple[Tensors, int]:
     return model, len(examples.labels)
 
 
+@pytest.mark.mpi
 def test_fedavg_equals_its_definition_and_learns_digits(run: Run) -> None:
     rounds = 8
 
-    def worker(rank: int) -> Tensors | None:
+    def worker(rank: int) -> tuple[Tensors, list[int]] | None:
         if rank == 0:
-            model: Tensors = FedAvgServer(
-                start(SOFTMAX_REGRESSION), rounds, on_round=lambda *_: seen.append(_[0])
-            ).run()
-            return model
+            seen: list[int] = []
+            server = FedAvgServer(start(SOFTMAX_REGRESSION), rounds, on_round=lambda *_: seen.append(_[0]))
+            return server.run(), seen
         FedAvgClient(lambda model, round_index: train(rank - 1, model, round_index)).run()
         return None
 
-    seen: list[int] = []
-    found = run(SITES + 1, worker)[0]
+    found, seen = run(SITES + 1, worker)[0]
     expected = start(SOFTMAX_REGRESSION)
     for round_index in range(rounds):
         local = [train(site, expected, round_index) for site in range(SITES)]
@@ -104,7 +104,7 @@ def test_a_late_client_ends_well_when_the_server_has_finished_without_it(run: Ru
 
     def worker(rank: int) -> str:
         if rank == 0:
-            FedAvgServer({"w": np.zeros(1)}, 2, quorum=1, timeout_s=0.2).run()
+            FedAvgServer({"w": np.zeros(1)}, 1, quorum=1, timeout_s=2.0).run()
             finished.set()
             return "finished"
 
