@@ -1,5 +1,4 @@
-"""What programs that move models are told by their environment, so before they start: how the C library gives out
-memory, and in which thread gRPC reads.
+"""How the C library gives out memory in programs that move models: by its environment, so before they start.
 
 A page that is touched for the first time costs several times what a used one does. So buffers that are freed stay with
 the process, and large ones lie in huge pages.
@@ -17,11 +16,7 @@ LARGE_BUFFERS = {
 }
 """Environment of any process that handles models."""
 
-TRANSPORT = {"GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"}
-"""The thread that waits for gRPC's connections reads and decrypts by itself what comes. By default each read is handed
-to a pool of threads: a wake-up each, which costs a sixth of a transfer's processor time."""
-
-SERVER = {**LARGE_BUFFERS, "MALLOC_ARENA_MAX": "2", "MALLOC_TOP_PAD_": str(64 << 20), **TRANSPORT}
+SERVER = {**LARGE_BUFFERS, "MALLOC_ARENA_MAX": "2", "MALLOC_TOP_PAD_": str(64 << 20)}
 """And of those whose threads mostly wait: each arena keeps freed memory of its own. Of a thread's arena, empty heaps of
 64 MiB are given back all the time, unless so much shall be kept."""
 

@@ -1,4 +1,4 @@
-"""A program that moves models starts again with what its libraries must be told before they are loaded, once."""
+"""A program that moves models starts again with what the C library must be told before it is loaded, once."""
 
 import os
 import sys
