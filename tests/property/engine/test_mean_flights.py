@@ -21,6 +21,7 @@ from fedn.protocol.tasks import RoundName, TaskKind
 from fedn.reducer.engine.buffer_part import HandedUp
 from fedn.reducer.engine.global_model import aggregate, global_model
 from fedn.reducer.engine.mean_flights import MeanFlights
+from fedn.reducer.engine.part import PartLost
 from fedn.reducer.engine.roster import AttachedClient, Roster
 from fedn.scheduling.asynchronous import Asynchronous
 from fedn.stores.updates.base import UpdateFacts
@@ -36,7 +37,7 @@ PLAN = SessionPlan(rule="fedrec", scheduler="asynchronous")
 class LocalPart:
     """A part without a link: its combiner is a lineage here."""
 
-    over = False
+    over = dies = False
 
     def __init__(self, combiner, lineage):
         self.combiner, self._lineage, self._number = combiner, lineage, 0
@@ -50,10 +51,16 @@ class LocalPart:
     def acknowledge(self):
         self.over = True
 
+    def cancel(self, reason):
+        assert reason
+        self.over = True
+
     def acknowledge_hand_up(self, handed):
         assert 0 < handed.number <= self._number
 
     async def hand_up(self, members):
+        if self.dies:
+            raise PartLost("combiner_lost", "the combiner is gone")
         self._number += 1
         with self._lineage.sealed(members) as (made, counted):
             if made is None:
@@ -96,7 +103,12 @@ class Session:
             context,
         )
         self.ledger = {}
-        self.flights.round = SimpleNamespace(enter=lambda entry: self.ledger.update({entry.client: entry}))
+        self.refused = {}
+        """Client to the code of what became of its update instead."""
+        self.flights.round = SimpleNamespace(
+            enter=lambda entry: self.ledger.update({entry.client: entry}),
+            override=lambda client, state, reason: self.refused.update({client: reason.code}),
+        )
         self.models = [np.zeros(3, np.float32)]
         self.spec = read_spec(encode({"w": self.models[0]}))
         self.tasks = {}
@@ -131,6 +143,13 @@ class Session:
         self.tasks |= {client: (self.base, self.places[client]) for client in free}
 
     async def train(self, client, drift):
+        self.tell(*self.put(client, drift))
+        assert self.flights.arrived == len(self.arrived)
+        if len(self.arrived) >= self.arrivals:
+            await self.commit()
+
+    def put(self, client, drift):
+        """The client's update comes to its combiner; what that will tell the reducer."""
         base, combiner = self.tasks.pop(client)
         self.sent += 1
         model = (self.models[base.index] + np.float32(drift)).astype(np.float32)
@@ -144,13 +163,13 @@ class Session:
             weight=WEIGHTS[client],
         )
         self.lineages[combiner].put(facts, Pieces.of(encode({"w": model})))
-        told = LedgerEntry(client=client, combiner=combiner, state=LedgerState.UPDATED, update_id=facts.update_id)
-        self.flights.note(base, told)
-        self.arrived.add(client)
         self.latest[client] = (model.astype(np.float64), combiner, base.index)
-        assert self.flights.arrived == len(self.arrived)
-        if len(self.arrived) >= self.arrivals:
-            await self.commit()
+        state = LedgerState.UPDATED
+        return base, LedgerEntry(client=client, combiner=combiner, state=state, update_id=facts.update_id)
+
+    def tell(self, base, entry):
+        self.flights.note(base, entry)
+        self.arrived.add(entry.client)
 
     async def commit(self):
         index = len(self.models) - 1
@@ -205,5 +224,51 @@ def test_any_order_of_arrivals_and_moves_gives_the_mean_of_each_clients_latest_m
                 session.move(client)
             elif client in session.tasks:
                 await session.train(client, drift)
+
+    asyncio.run(play())
+
+
+AT_C1_BUT_B = {"a": "c1", "b": "c2", "c": "c1", "d": "c1"}
+
+
+def test_a_commit_waits_for_the_ledger_to_tell_of_an_update_that_is_in_it():
+    async def play():
+        session = Session(1, AT_C1_BUT_B)
+        untold = session.put("a", 5.0)
+        commit = asyncio.create_task(session.train("b", 2.0))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        assert not commit.done()
+        session.tell(*untold)
+        await commit
+        assert len(session.models) == 2 and not session.refused
+
+    asyncio.run(play())
+
+
+def test_an_update_that_a_combiner_told_of_and_lost_is_refused_and_counts_for_no_commit():
+    async def play():
+        session = Session(2, AT_C1_BUT_B)
+        await session.train("a", 5.0)
+        session.lineages["c1"].keep_only(frozenset())
+        session.tell(*session.put("b", 2.0))
+        await session.flights.collect(session.base)
+        assert session.refused == {"a": "not_counted"}
+        assert session.flights.arrived == session.flights.handed == 1
+
+    asyncio.run(play())
+
+
+def test_a_combiner_that_is_lost_when_it_is_asked_takes_its_updates_along_and_no_others():
+    async def play():
+        session = Session(2, AT_C1_BUT_B)
+        await session.train("a", 5.0)
+        session.tell(*session.put("b", 2.0))
+        (lost,) = (part for part in session.base.parts.values() if part.combiner == "c1")
+        lost.dies = True
+        await session.flights.collect(session.base)
+        assert session.refused == dict.fromkeys("acd", "combiner_lost")
+        assert session.flights.arrived == session.flights.handed == 1
+        assert [made.model.combiner for made in session.flights.results] == ["c2"]
 
     asyncio.run(play())
