@@ -39,7 +39,7 @@ class Trust:
 
     def ticket(self, ticket: WorkerTicket) -> str:
         """What a worker shows to the combiner."""
-        return TicketIssuer(self._key, FEDERATION).issue(ticket, _TOKEN_TTL_S)
+        return TicketIssuer(self._key, FEDERATION).issue(ticket)
 
     @property
     def authority_pem(self) -> bytes:
@@ -48,7 +48,7 @@ class Trust:
 
     def link_token(self) -> str:
         """What the reducer shows to the combiner."""
-        return TokenIssuer(self._key, FEDERATION, link=True).issue(COMBINER, Role.ADMIN, _TOKEN_TTL_S)
+        return self._clients.issue_link(COMBINER, _TOKEN_TTL_S)
 
     def combiner_files(self) -> TlsFiles:
         """A key and certificate for the combiner."""

@@ -26,7 +26,17 @@ class TrustDesk:
 
     def __init__(self, trust: Trust, port: int, rank: int, size: int, *, tls: bool) -> None:
         client = f"worker-{rank}"
-        ticket = WorkerTicket(client=client, group="pairs", size=size, rank=rank, home=COMBINER, host=HOST, port=port)
+        ticket = WorkerTicket(
+            client=client,
+            group="pairs",
+            size=size,
+            rank=rank,
+            entrance=COMBINER,
+            home=COMBINER,
+            host=HOST,
+            port=port,
+            expires_at=time.time() + 3600,
+        )
         endpoint = Endpoint(
             combiner=COMBINER,
             host=HOST,

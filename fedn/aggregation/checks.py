@@ -4,6 +4,7 @@ Not here: whether it came in time, for the right round and once; that is the com
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ class FiniteCheck:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._runs = _runs(spec)
+        self._runs = _runs(spec.stored_order)
         self._run = 0
         self._size_bytes = spec.size_bytes
         self._position = min((tensor.start for tensor in spec.tensors), default=spec.size_bytes)
@@ -164,10 +165,11 @@ class FiniteCheck:
                 return
 
 
-def _runs(spec: ModelSpec) -> list[tuple[TensorInfo, ...]]:
+@lru_cache(maxsize=8)
+def _runs(tensors: tuple[TensorInfo, ...]) -> list[tuple[TensorInfo, ...]]:
     """The tensors to check, as groups that follow each other without a gap and have one dtype."""
     runs: list[list[TensorInfo]] = []
-    for tensor in spec.stored_order:
+    for tensor in tensors:
         if tensor.start == tensor.stop or not (tensor.dtype in _EXPONENT or tensor.dtype == _BOOL):
             continue
         if runs and runs[-1][-1].stop == tensor.start and runs[-1][-1].dtype == tensor.dtype:

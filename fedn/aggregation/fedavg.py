@@ -1,39 +1,22 @@
 """FedAvg: the weighted mean of the updates (McMahan et al. 2017, Algorithm 1)."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from fedn.aggregation.accumulator import Accumulator
-from fedn.aggregation.extra import Extra
+from fedn.aggregation.additive import Additive
 from fedn.aggregation.plain import PlainModels
-from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.option_values import NoValues, read_values
-from fedn.protocol.tasks import UpdateMetadata
 
 
-class Linear(PlainModels):
-    """What rules have in common whose combiner models add up to the rule over all updates."""
+class Linear(Additive, PlainModels):
+    """What rules have in common that add up models which servers can read."""
 
-    decomposable = True
-    needs: frozenset[Check] = frozenset()
-    required: frozenset[str] = frozenset()
-    needs_base = False
-    gathers = False
-    lineage = 0
     takes_sparse = True
-    extras: Sequence[Extra] = ()
-    is_numeric = True
     takes_stale = True
     weighted_only = False
-
-    def share_of(self, metadata: UpdateMetadata) -> float:
-        return 1.0
-
-    def part_shares(self, parts: Sequence[Sequence[tuple[float, UpdateMetadata]]]) -> Sequence[float] | None:
-        return None
 
 
 class FedAvg(Linear):

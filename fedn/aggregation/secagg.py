@@ -12,10 +12,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
+from fedn.aggregation.additive import Additive
 from fedn.aggregation.ciphertexts import CiphertextSum
 from fedn.aggregation.combine import FromBase, MeanLayout, does_not_fit
-from fedn.aggregation.extra import Extra
-from fedn.models.codecs.base import Check
 from fedn.models.digest import Buffer
 from fedn.models.encrypted import (
     MAX_SCALE_BITS,
@@ -32,14 +31,17 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec, header_size, read_spec
 from fedn.plan.option_values import OptionValues, read_values
 from fedn.protocol.errors import InvalidInput, UpdateRefused
-from fedn.protocol.tasks import Encryption, UpdateMetadata
+from fedn.protocol.tasks import Encryption
 
 _PIECE_BYTES = 1 << 20
-_ROOM = 1 - 2.0**-10
-"""The part of the modulus that sums of values may fill; the rest is for their noise, which is far smaller."""
+_ROOM = (1 - 2.0**-10) / math.sqrt(2)
+"""The part of half the modulus that sums of values may fill. Two values in a slot, a + ib, are up to √2 times as large
+as one; 2^-10 is for their noise, which is far smaller."""
+_ROUNDING = 1 + 1e-9
+"""So much more the sum of the largest weights may be than their product, where they are no whole numbers."""
 
 
-class SecAgg:
+class SecAgg(Additive):
     """FedAvg of updates that the servers cannot read: Σ sₖ·xₖ in CKKS ciphertexts, which clients decrypt and divide.
 
     It equals FedAvg up to `precision`. The more a sum may hold (clients × weight × value), the less precise it is; the
@@ -47,15 +49,7 @@ class SecAgg:
     """
 
     name = "secagg"
-    decomposable = True
-    needs: frozenset[Check] = frozenset()
-    required: frozenset[str] = frozenset()
-    needs_base = False
-    gathers = False
-    lineage = 0
     takes_sparse = False
-    extras: Sequence[Extra] = ()
-    is_numeric = True
     takes_stale = False
     weighted_only = True
     encrypts = True
@@ -63,7 +57,7 @@ class SecAgg:
     class Options(OptionValues):
         key_id: str = Field(pattern="^sha256:[0-9a-f]{64}$")
         """The key that the data owners share, by the id that `fedn keys create` printed."""
-        degree: Literal[4096, 8192, 16384] = 8192
+        degree: Literal[2048, 4096, 8192] = 4096
         """Degree of the key's polynomials."""
         max_clients: int = Field(default=100, ge=1, le=1_000_000)
         """Clients in one sum; more are refused."""
@@ -79,7 +73,7 @@ class SecAgg:
     def __init__(self, **options: Any) -> None:
         given = read_values("rule", self.name, self.Options, options)
         self._options = given
-        self._max_total = given.max_clients * given.max_weight
+        self._max_total = given.max_clients * given.max_weight * _ROUNDING
         room = RINGS[given.degree].modulus / 2 * _ROOM / (self._max_total * given.max_value)
         scale_bits = min(MAX_SCALE_BITS, math.floor(math.log2(room)))
         if given.min_weight > given.max_weight:
@@ -101,12 +95,6 @@ class SecAgg:
     def max_clients(self) -> int:
         """Of a plan's cohort."""
         return self._options.max_clients
-
-    def share_of(self, metadata: UpdateMetadata) -> float:
-        return 1.0
-
-    def part_shares(self, parts: Sequence[Sequence[tuple[float, UpdateMetadata]]]) -> Sequence[float] | None:
-        return None
 
     def encryption(self, scaling_factor: str, scaling_options: Mapping[str, Any]) -> Encryption:
         return Encryption(
@@ -247,7 +235,8 @@ def _unfit(field: str, message: str) -> InvalidInput:
     return InvalidInput(
         "bad_option",
         f"The rule secagg cannot be used like this: {message}",
-        fix="Lower max_clients, max_weight or max_value, raise min_weight, or allow a larger error as precision.",
+        fix="Lower max_clients, max_weight or max_value, raise min_weight, allow a larger error as precision, or use a "
+        "key of a larger degree than 2048.",
         where={"field": f"rule.options.{field}"},
     )
 

@@ -110,11 +110,6 @@ class Membership:
         """Goes on with this token until `expires_at` (Unix time in seconds)."""
         self._opened().token, self._expires_at = token, expires_at
 
-    @property
-    def token(self) -> str:
-        """The latest one; nothing is asked for it."""
-        return self._opened().token
-
     def distrust_token(self) -> None:
         """The reducer refused the token: the next call gets a new one."""
         self._expires_at = 0.0

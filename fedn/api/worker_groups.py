@@ -44,3 +44,19 @@ class WorkerGroupCalls:
         request = payload_of(rest.WorkerJoin, rank=rank, combiner=combiner, avoid=tuple(avoid))
         path = api_path("worker-groups", name, "members")
         return call(self._http, "POST", path, rest.WorkerAssignment, payload=request)
+
+    def relay_token(self, group: str, ticket: str) -> rest.RelayTokenReply:
+        """For the combiner whose token this is: a token to hand on the stream of the worker with this ticket."""
+        path = api_path("worker-groups", group, "relay-tokens")
+        request = payload_of(rest.RelayTokenRequest, ticket=ticket)
+        return call(self._http, "POST", path, rest.RelayTokenReply, payload=request)
+
+    def ask_detour(self, group: str, ticket: str, *, call: str, reason: str) -> None:
+        """Lets the reducer fetch a worker's stream from the combiner whose token this is, and bring it to the home.
+
+        Args:
+            call: names the stream when the reducer comes for it.
+            reason: why that combiner does not reach the home.
+        """
+        request = payload_of(rest.DetourRequest, ticket=ticket, call=call, reason=reason)
+        self._http.json("POST", api_path("worker-groups", group, "detours"), payload=rest.as_json(request))

@@ -7,7 +7,7 @@ import click
 from fedn.cli.connection import json_option
 from fedn.cli.output import Output
 
-_DEFAULT_DEGREE = 8192
+_DEFAULT_DEGREE = 4096
 
 
 @click.group()
@@ -19,10 +19,10 @@ def keys() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--degree",
-    type=click.Choice(["4096", "8192", "16384"]),
+    type=click.Choice(["2048", "4096", "8192"]),
     default=str(_DEFAULT_DEGREE),
     show_default=True,
-    help="Of its polynomials; half as many values are in a ciphertext.",
+    help="Of its polynomials; as many values are in a ciphertext. 2048: for models of some 500 to 1,600 parameters.",
 )
 @json_option
 def create(file: Path, degree: str, out: Output) -> None:

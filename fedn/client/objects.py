@@ -119,7 +119,7 @@ class ObjectCache:
         if object_id in self._unverified and not self._verify(object_id, file):
             return None
         self._files.move_to_end(object_id)
-        return HeldFile(file.path, file.size_bytes)
+        return HeldFile(file.path, file.size_bytes, file.slot)
 
     def pin(self, object_id: str) -> None:
         """Until as many calls of `unpin`, the object is not thrown away once it is here."""

@@ -14,7 +14,7 @@ import mmap
 import os
 import shutil
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,9 +46,13 @@ class HeldFile:
 
     path: Path
     size_bytes: int
+    slot: "Slot | None" = field(default=None, compare=False, repr=False)
+    """Where the file is one of ours, mapped already."""
 
     def mapped(self) -> memoryview:
         """The bytes, to be read. OSError or ValueError where the file has gone, or is empty."""
+        if self.slot is not None:
+            return self.slot.view(self.size_bytes).toreadonly()
         with open(self.path, "rb") as file:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # goes with the last view of it
         return memoryview(mapping)[: self.size_bytes]

@@ -9,12 +9,12 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from fedn.client.objects import disk_error
 from fedn.client.slots import FOOTER_BYTES, Slot, SlotFolder, read_footer
@@ -45,14 +45,9 @@ class SpooledResult:
         """The same result as the answer to another attempt at its task."""
         return replace(self, metadata=self.metadata.model_copy(update={"round": round_name}))
 
-    @contextmanager
-    def open(self) -> Iterator[memoryview]:
-        """The tensors' bytes, mapped. OSError where the file has gone."""
-        view = self.slot.view(self.size_bytes)
-        try:
-            yield view
-        finally:
-            view.release()
+    def open(self) -> memoryview:
+        """The tensors' bytes, mapped; to be released. OSError where the file has gone."""
+        return self.slot.view(self.size_bytes)
 
 
 class Spool:
@@ -116,8 +111,7 @@ class Spool:
             LimitExceeded: `disk_full` or `write_failed`; nothing is left behind.
         """
         made_at = self._clock()
-        # Its values were checked when it was made: `vars` are the fields, without a second walk over them.
-        tail = json.dumps({"metadata": metadata, "object_id": object_id, "made_at": made_at}, default=vars).encode()
+        tail = to_json({"metadata": metadata, "object_id": object_id, "made_at": made_at})
         slot = tensors if isinstance(tensors, Slot) else self.work(size_bytes + len(tail))
         try:
             slot.reserve(size_bytes + len(tail) + FOOTER_BYTES)

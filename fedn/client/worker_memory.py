@@ -127,7 +127,7 @@ class TaskMemory:
         if isinstance(tensors, memoryview):
             return Written(tensors)
         if isinstance(tensors, dict):
-            return self._sections(tensors, extras)
+            return self._sections(tensors, extras) if extras else Written(encode_into(tensors, self.result))
         room = self.result(len(tensors))
         room[:] = tensors
         return Written(room)

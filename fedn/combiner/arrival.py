@@ -9,10 +9,13 @@ from fedn.aggregation.checks import FiniteCheck, check_header
 from fedn.combiner.options import HEADER_SLACK_BYTES
 from fedn.models.codecs.chain import Encoding
 from fedn.models.codecs.payload import check_payload_header
-from fedn.models.digest import Hasher
+from fedn.models.digest import Buffer, Hasher
 from fedn.models.wire import ModelSpec, header_size, read_spec
 from fedn.protocol.errors import UpdateRefused
 from fedn.protocol.names import check_digest
+
+_LENGTH_BYTES = 8
+"""A model's bytes begin with the length of its header."""
 
 ExpectedSections = Sequence[tuple[int, ModelSpec]]
 """Size and content of each section that follows an update's tensors."""
@@ -105,26 +108,33 @@ class ContentCheck:
         if self._finite is not None:
             self._finite.feed(offset, data)
             return
-        self._head += data[: self._max_header_bytes() - len(self._head)]
-        header_bytes = header_size(self._head)
-        if header_bytes is None:
+        head = self._header(data)
+        if head is None:
             return
-        if header_bytes > self._max_header_bytes():
-            raise UpdateRefused(
-                "update_does_not_fit",
-                f"its header claims {header_bytes} bytes",
-                fix="Return the tensors of the model that the task named.",
-            )
-        if len(self._head) < header_bytes:
-            return
-        spec = read_spec(self._head, self._size_bytes)
+        spec, header_bytes = read_spec(head, self._size_bytes), len(head)
         if self._encoding is not None:
             check_payload_header(spec, self._encoding.spec)
         elif self._base is not None:
             check_header(spec, self._base)
         self.spec, self._finite = spec, FiniteCheck(spec)
-        self._head = bytearray()
         self._finite.feed(header_bytes, data[header_bytes - offset :])
+
+    def _header(self, data: memoryview) -> Buffer | None:
+        """The header with its length field, once the next bytes complete it; then nothing is kept of it."""
+        header_bytes = header_size(self._head[:_LENGTH_BYTES] + data[:_LENGTH_BYTES])
+        if header_bytes is not None and header_bytes > self._max_header_bytes():
+            raise UpdateRefused(
+                "update_does_not_fit",
+                f"its header claims {header_bytes} bytes",
+                fix="Return the tensors of the model that the task named.",
+            )
+        if header_bytes is None or header_bytes > len(self._head) + len(data):
+            self._head += data
+            return None
+        if not self._head:
+            return data[:header_bytes]  # mostly: it need not be copied with all that came with it
+        head, self._head = self._head + data[: header_bytes - len(self._head)], bytearray()
+        return head
 
     def check_whole(self) -> None:
         """All bytes were fed. UpdateRefused where they end too early."""

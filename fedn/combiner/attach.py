@@ -37,6 +37,9 @@ from fedn.protocol.errors import FednError, Forbidden, InvalidInput, LimitExceed
 from fedn.protocol.names import check_name
 
 _log = bind(__name__)
+_ACK_WITHIN_S = 0.25
+"""An acknowledgement waits so long for the client's next task to leave with: rounds are mostly shorter. Until then the
+client only keeps its result."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -73,6 +76,7 @@ class ClientStream:
             max_bytes=CLIENT_OUTBOX_BYTES,
             gate=services.sending,
             bundles=hello.bundles,
+            company_s=_ACK_WITHIN_S,
         )
         self.lane = UploadLane(
             services.admission, services.spool, self.send, services.options.progress_s, services.parking

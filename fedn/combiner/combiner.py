@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -22,11 +21,13 @@ from fedn.combiner.results import RoundServices
 from fedn.combiner.rounds import Rounds
 from fedn.combiner.sending import SendGate
 from fedn.combiner.server import CLIENT_SERVICE, LINK_SERVICE, WORKER_SERVICE, CombinerServer
-from fedn.combiner.workers.forward import Peers
 from fedn.combiner.workers.groups import Groups
+from fedn.combiner.workers.peers import Peers, RelayDesk
 from fedn.combiner.workers.stream import WorkerServices
 from fedn.combiner.workers.stream import attach as attach_worker
+from fedn.combiner.workers.stream import detour as detour_worker
 from fedn.combiner.workers.stream import relay as relay_worker
+from fedn.combiner.workers.ways import Detours
 from fedn.network.tickets import TicketVerifier
 from fedn.network.tokens import TokenVerifier
 from fedn.plan.garbage import Turnover
@@ -48,7 +49,7 @@ class Combiner:
         options: name, federation, address, limits.
         verifier: knows the federation's tokens.
         tickets: knows those of its workers.
-        token: its own role token, for other combiners; None: it dials none.
+        desk: the reducer, for workers of groups that meet at other combiners; None: none of these is taken in.
         tls: key and certificates (PEM); None for plain text on a loopback address.
 
     Use `async with Combiner(...)`, or `start` and `stop`; both belong to one event loop.
@@ -61,7 +62,7 @@ class Combiner:
         verifier: TokenVerifier,
         tickets: TicketVerifier,
         tls: TlsFiles | None,
-        token: Callable[[], str] | None = None,
+        desk: RelayDesk | None = None,
     ) -> None:
         self.options = options
         self.instance = uuid.uuid4().hex
@@ -113,7 +114,9 @@ class Combiner:
             epoch=self._epoch,
         )
         self._groups = Groups(options.name, options.workers, self.metrics)
-        self._workers = WorkerServices(options, verifier, tickets, self._groups, Peers(tls, token), self.metrics)
+        detours = Detours()
+        peers = Peers(tls, desk, detours, self.metrics)
+        self._workers = WorkerServices(options, verifier, tickets, self._groups, peers, detours, self.metrics)
         self._server = CombinerServer(
             options,
             tls,
@@ -124,6 +127,7 @@ class Combiner:
                 WORKER_SERVICE: {
                     "Attach": lambda context: attach_worker(context, self._workers),
                     "Relay": lambda context: relay_worker(context, self._workers),
+                    "Detour": lambda context: detour_worker(context, self._workers),
                 },
             },
         )
@@ -151,6 +155,11 @@ class Combiner:
     def rounds(self) -> int:
         """Rounds that it holds, running or done."""
         return len(list(self._rounds))
+
+    @property
+    def worker_groups(self) -> Groups:
+        """Those at home here."""
+        return self._groups
 
     @property
     def turnover(self) -> Turnover:

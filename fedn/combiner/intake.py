@@ -1,46 +1,95 @@
 """What a result must say of itself before its first byte is taken."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 from fedn.aggregation.checks import check_metadata
 from fedn.aggregation.scaling.base import check_required
+from fedn.combiner.buffers import Storage
 from fedn.combiner.coding import check_chain
 from fedn.combiner.options import HEADER_SLACK_BYTES
+from fedn.combiner.results import Results
+from fedn.combiner.tasks import OpenTask
+from fedn.combiner.uploads import Upload, UploadOwner
 from fedn.models.codecs.chain import Encoding
 from fedn.models.wire import ModelSpec
 from fedn.network.convert import metadata_from_wire
 from fedn.network.generated import client_pb2 as wire
 from fedn.protocol.errors import UpdateRefused
 from fedn.protocol.names import check_digest
-from fedn.protocol.tasks import CodecChain, RoundName, TaskKind, TaskSpec, UpdateMetadata
-
-Encodings = Callable[[CodecChain], Encoding]
+from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 
 
-def check_announcement(
-    ready: wire.Ready,
-    task: TaskSpec,
-    name: RoundName,
-    base: ModelSpec | None,
-    encodings: Encodings,
-    max_bytes: int,
-    required: Iterable[tuple[str, str]],
-    extras: Mapping[str, ModelSpec],
-) -> UpdateMetadata:
-    """The metadata of a result that may be taken.
+class Intake:
+    """Of one round.
 
     Args:
-        base: of the model that a train task works on; None for other kinds.
-        encodings: gives what a chain makes of updates of that model.
+        results: the round's, which know what updates must be like.
         max_bytes: largest result allowed.
-        required: (field, who needs it) of the metadata that an update must have.
-        extras: what follows the tensors of an update, by name and in this order.
-
-    Raises:
-        UpdateRefused, InvalidInput: it answers something else, has no weight, or cannot fit.
     """
-    metadata = metadata_from_wire(ready.metadata)
-    where = {"client": task.client, "task": task.task_id, "round": name}
+
+    def __init__(self, name: RoundName, results: Results, max_bytes: int) -> None:
+        self._name = name
+        self._results = results
+        self._max_bytes = max_bytes
+
+    def check(self, task: TaskSpec, ready: wire.Ready) -> UpdateMetadata:
+        """The metadata of a result that may be taken.
+
+        Raises:
+            UpdateRefused, InvalidInput: it answers something else, has no weight, or cannot fit.
+        """
+        metadata = metadata_from_wire(ready.metadata)
+        where = {"client": task.client, "task": task.task_id, "round": self._name}
+        _check_work(metadata, task, self._name, where)
+        check_chain(metadata, task)
+        extras = self._results.extras if task.kind is TaskKind.TRAIN else {}
+        _check_extras(metadata, extras, ready.size_bytes, where)
+        if task.kind is TaskKind.TRAIN:
+            check_metadata(metadata)
+            check_required(metadata, self._results.required)
+        if task.kind is TaskKind.VALIDATE:
+            if ready.size_bytes:
+                raise UpdateRefused("update_with_tensors", "the task is answered with metrics alone", where=where)
+            return metadata
+        _check_size(ready, self._expected_bytes(task, metadata, extras), self._max_bytes, where)
+        return metadata
+
+    def upload(
+        self, owner: UploadOwner, task: OpenTask, ready: wire.Ready, metadata: UpdateMetadata, room: Storage | None
+    ) -> Upload:
+        """The upload of a result that was checked; with the room that was kept for it, if there is some."""
+        return Upload(
+            owner,
+            task.spec.client,
+            task.spec.task_id,
+            ready.object_id,
+            ready.size_bytes,
+            self._base_of(task.spec),
+            room,
+            self._encoding_of(metadata),
+            task.traffic,
+            [(one.size_bytes, self._results.extras[one.name]) for one in metadata.extras],
+        )
+
+    def _base_of(self, task: TaskSpec) -> ModelSpec | None:
+        """What the result must be like; None where any model is welcome."""
+        return self._results.base if task.kind is TaskKind.TRAIN else None
+
+    def _encoding_of(self, metadata: UpdateMetadata) -> Encoding | None:
+        return self._results.encoding(metadata.update_chain) if metadata.update_chain else None
+
+    def _expected_bytes(self, task: TaskSpec, metadata: UpdateMetadata, extras: Mapping[str, ModelSpec]) -> int | None:
+        """The most that the result may have, but for its header; None where that is not known."""
+        base = self._base_of(task)
+        if base is None:
+            return None
+        encoding = self._encoding_of(metadata)
+        own_bytes = base.size_bytes if encoding is None else encoding.max_bytes
+        return own_bytes + sum(spec.size_bytes for spec in extras.values())
+
+
+def _check_work(metadata: UpdateMetadata, task: TaskSpec, name: RoundName, where: dict[str, object]) -> None:
+    """Raises UpdateRefused where the result is not of this task's work."""
     if metadata.round != name or metadata.client != task.client:
         raise UpdateRefused(
             "update_other_round",
@@ -55,23 +104,6 @@ def check_announcement(
             fix=f"Work on the model of the task, {task.model_id}.",
             where=where,
         )
-    check_chain(metadata, task)
-    extras = extras if task.kind is TaskKind.TRAIN else {}
-    _check_extras(metadata, extras, ready.size_bytes, where)
-    if task.kind is TaskKind.TRAIN:
-        check_metadata(metadata)
-        check_required(metadata, required)
-    if task.kind is TaskKind.VALIDATE:
-        if ready.size_bytes:
-            raise UpdateRefused("update_with_tensors", "the task is answered with metrics alone", where=where)
-        return metadata
-    expected = base.size_bytes if base is not None else None
-    if base is not None and metadata.update_chain:
-        expected = encodings(metadata.update_chain).max_bytes
-    if expected is not None:
-        expected += sum(spec.size_bytes for spec in extras.values())
-    _check_size(ready, expected, max_bytes, where)
-    return metadata
 
 
 def _check_extras(

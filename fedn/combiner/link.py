@@ -36,6 +36,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 _ALL = (1 << 32) - 1
 """Updates that are kept of a client, where there is no such limit."""
+_TASKS_AT_ONCE = 256
+"""A round of more is read in a thread: to begin one takes as long as some tasks do."""
 _SNAPSHOT_BYTES = 4 << 20
 """Attached clients beyond that follow the snapshot one by one."""
 
@@ -195,13 +197,17 @@ class ReducerLink:
 
     async def _start(self, start: wire.StartRound) -> None:
         try:
-            # Ten thousand tasks take half a second to read: in a thread, others get their turn meanwhile.
-            spec = await asyncio.to_thread(spec_from_wire, start)
+            if len(start.tasks) <= _TASKS_AT_ONCE:
+                spec = spec_from_wire(start)
+            else:  # ten thousand take half a second to read: in a thread, others get their turn meanwhile
+                spec = await asyncio.to_thread(spec_from_wire, start)
             started = self._services.rounds.start(spec)
         except FednError as error:
             self._refuse_round(start.round, error)
             return
-        self._send(wire.LinkFrame(status=started.status()))
+        status = started.status()
+        # Without objects to send, nobody waits for it: it goes with what comes next.
+        self._tell(wire.LinkFrame(status=status).SerializeToString(), prompt=bool(status.needed_objects))
         if started.name not in self._watched:
             self._watch_from(started.name, 1)
 
@@ -222,12 +228,12 @@ class ReducerLink:
         listener = self._watched[name] = self._tell
         self._services.rounds.watch(watched, listener, from_event)
 
-    def _tell(self, event: bytes, prompt: bool) -> None:
+    def _tell(self, message: bytes, prompt: bool) -> None:
         """What became of one client need not be known at once: a message each would cost more than they say."""
         if prompt:
-            self._outbox.put(event)
+            self._outbox.put(message)
         else:
-            self._outbox.put_lazily(event)
+            self._outbox.put_lazily(message)
 
     def _refuse_round(self, name: common.RoundName, error: FednError) -> None:
         refused = wire.RoundRefused(round=name, problem=reason_to_wire(error))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -14,7 +14,8 @@ from fedn.api.trust import wait_for_authority
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import CombinerOptions, TlsFiles, WorkerLimits
-from fedn.combiner.registration import Announcement, Registration
+from fedn.combiner.registration import Announcement, Load, Registration
+from fedn.combiner.workers.peers import RelayDesk
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of
 from fedn.network.open_files import raise_open_files
@@ -83,7 +84,7 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
         )
         try:
             await registration.enrol()
-            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint), token=registration.token)
+            combiner = combiner_of(settings, identity, secure=bool(join.ca_fingerprint), desk=registration)
             with _metrics_server(settings.metrics_bind, settings.metrics_port, combiner.metrics):
                 async with combiner, garbage_schedule(lambda: combiner.turnover):
                     announcement = Announcement(
@@ -92,7 +93,9 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
                         settings.public_port or combiner.port,
                         settings.max_clients,
                     )
-                    await registration.run(announcement, lambda: (combiner.attached_clients, combiner.rounds))
+                    await registration.run(
+                        announcement, lambda: Load(combiner.attached_clients, combiner.rounds), combiner.worker_groups
+                    )
         finally:
             registration.close()
 
@@ -122,7 +125,7 @@ def forget_updates(settings: CombinerSettings) -> int:
     return count
 
 
-def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool, token: Callable[[], str]) -> Combiner:
+def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool, desk: RelayDesk) -> Combiner:
     """The combiner that settings and an enrolled identity describe; without TLS only where the reducer has none."""
     options = CombinerOptions(
         name=settings.name,
@@ -145,10 +148,10 @@ def combiner_of(settings: CombinerSettings, identity: Identity, *, secure: bool,
         ),
         updates=settings.updates,
     )
-    verifier = TokenVerifier(identity.token_key_pem, identity.federation)
+    verifier = TokenVerifier(identity.token_key_pem, identity.federation, combiner=settings.name)
     tls = TlsFiles(identity.key_pem, identity.certificate_pem, identity.ca_pem) if secure else None
     tickets = TicketVerifier(identity.token_key_pem, identity.federation)
-    return Combiner(options, verifier=verifier, tickets=tickets, tls=tls, token=token)
+    return Combiner(options, verifier=verifier, tickets=tickets, tls=tls, desk=desk)
 
 
 @contextmanager

@@ -31,11 +31,21 @@ class CombinerMetrics:
             "fedn_combiner_worker_messages", "Messages handed from worker to worker", registry=self.registry
         )
         self.worker_bytes = Counter("fedn_combiner_worker_bytes", "Bytes of these", registry=self.registry)
+        self.worker_repeated_bytes = Counter(
+            "fedn_combiner_worker_repeated_bytes",
+            "Bytes between workers that came or went again after a break",
+            registry=self.registry,
+        )
         self.worker_spooled_bytes = Gauge(
             "fedn_combiner_worker_spooled_bytes", "Not acknowledged by their receivers", registry=self.registry
         )
         self.worker_streams_forwarded = Gauge(
             "fedn_combiner_worker_streams_forwarded", "Workers handed on to homes elsewhere", registry=self.registry
+        )
+        self.worker_streams_through_reducer = Gauge(
+            "fedn_combiner_worker_streams_through_reducer",
+            "Of these, through the reducer: the home is not reached from here",
+            registry=self.registry,
         )
         self.kept_updates = Gauge("fedn_combiner_kept_updates", "In the update store", registry=self.registry)
         self.kept_bytes = Gauge("fedn_combiner_kept_updates_bytes", "Of the update store", registry=self.registry)

@@ -17,7 +17,6 @@ from fedn.network.bundles import Bundler
 from fedn.protocol.errors import Unavailable
 
 _COMPANY_S = 0.02
-"""How long a message that nobody waits for may wait for others to leave with."""
 
 
 class Outbox:
@@ -28,9 +27,18 @@ class Outbox:
         max_bytes: control messages that may wait.
         gate: lets the pieces of objects through; None: they go at once.
         bundles: whether the peer reads several frames in one message.
+        company_s: seconds that a message which nobody waits for may wait for others to leave with.
     """
 
-    def __init__(self, *, stall_s: float, max_bytes: int, gate: SendGate | None = None, bundles: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        stall_s: float,
+        max_bytes: int,
+        gate: SendGate | None = None,
+        bundles: bool = False,
+        company_s: float = _COMPANY_S,
+    ) -> None:
         self._control: deque[bytes] = deque()
         self._ordered: deque[bytes | Iterator[bytes]] = deque()
         self._pieces: deque[bytes] = deque()
@@ -51,6 +59,7 @@ class Outbox:
         self._runner: asyncio.Task[None] | None = None
         self._bundler = Bundler()
         self._bundler.enabled = bundles
+        self._company_s = company_s
         self._company: asyncio.TimerHandle | None = None
         self.sent_bytes = 0
 
@@ -67,7 +76,7 @@ class Outbox:
         elif self._admit(message):
             self._control.append(message)
             if self._company is None:
-                self._company = asyncio.get_running_loop().call_later(_COMPANY_S, self._wake.set)
+                self._company = asyncio.get_running_loop().call_later(self._company_s, self._wake.set)
 
     def put_in_order(self, message: bytes) -> None:
         """A control message that must come after the objects that were put before it."""

@@ -8,18 +8,19 @@ import asyncio
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from fedn.combiner.answers import Answers
 from fedn.combiner.buffers import Storage
 from fedn.combiner.clients import Peer
 from fedn.combiner.dispatch import Dispatch
 from fedn.combiner.events import EventLog
-from fedn.combiner.intake import check_announcement
+from fedn.combiner.intake import Intake
 from fedn.combiner.jobs import Jobs
 from fedn.combiner.results import Results, RoundServices
-from fedn.combiner.tasks import OpenTask, already_answered, away, late, reason_of
+from fedn.combiner.tasks import OpenTask, away, late, reason_of
 from fedn.combiner.totals import Arrived
 from fedn.combiner.uploads import Phase, Upload
 from fedn.models.wire import ModelSpec
-from fedn.network.convert import reason_from_wire, reason_to_wire, round_to_wire
+from fedn.network.convert import reason_from_wire, round_to_wire
 from fedn.network.frames import CHUNK_BYTES
 from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import combiner_pb2 as link
@@ -59,6 +60,8 @@ class Round:
         named = {key for task in spec.tasks for key in (task.brings_model, task.package_id)}
         self._needs = {*named, spec.optimizer_state_id} - {""}
         self._dispatch = Dispatch(self, services)
+        self._answers = Answers(services.clients)
+        self._intake = Intake(spec.name, self._results, services.max_model_bytes)
         self._by_client: dict[str, list[OpenTask]] = {}
         for task in self.tasks.values():
             self._by_client.setdefault(task.spec.client, []).append(task)
@@ -190,8 +193,10 @@ class Round:
 
     def ready(self, peer: Peer, task: OpenTask, ready: wire.Ready) -> None:
         """A result is announced, perhaps again: it is acknowledged, refused, or granted in its turn."""
-        if task.answered or self.stage not in {Stage.RUNNING, Stage.CLOSING}:
-            self._answer_again(peer, task, ready)
+        if task.answered or not self.takes_answers:
+            refusal = self._answers.repeat(peer, task, ready)
+            if refusal is not None:
+                self._services.metrics.refusals.labels(refusal.code).inc()
             return
         if task.spec.kind is TaskKind.TRAIN and self._results.base is None:
             return  # the base model is on its way; then the task goes out, and the result is announced again
@@ -200,17 +205,7 @@ class Round:
             peer.lane.add(upload)
             return
         try:
-            base = self._results.base if task.spec.kind is TaskKind.TRAIN else None
-            metadata = check_announcement(
-                ready,
-                task.spec,
-                self.name,
-                base,
-                self._results.encoding,
-                self._services.max_model_bytes,
-                self._results.required,
-                self._results.extras,
-            )
+            metadata = self._intake.check(task.spec, ready)
         except FednError as error:
             self._refuse(task, error)
             return
@@ -218,30 +213,14 @@ class Round:
         self._drop_upload(task)
         task.metadata = metadata
         task.done(self._loop.time())
-        if ready.size_bytes == 0:
-            if room is not None:
-                room.release()
-            self._acknowledge(task)
-            self._settle(task, LedgerState.UPDATED)
-            return
-        if room is not None and not (ready.follows and ready.size_bytes <= room.size_bytes):
+        if room is not None and not (ready.follows and 0 < ready.size_bytes <= room.size_bytes):
             room.release()
             room = None
-        spec = task.spec
-        encoding = self._results.encoding(metadata.update_chain) if metadata.update_chain else None
-        sections = [(one.size_bytes, self._results.extras[one.name]) for one in metadata.extras]
-        task.upload = Upload(
-            self,
-            spec.client,
-            spec.task_id,
-            ready.object_id,
-            ready.size_bytes,
-            base,
-            room,
-            encoding,
-            task.traffic,
-            sections,
-        )
+        if ready.size_bytes == 0:
+            self._answers.acknowledge(task)
+            self._settle(task, LedgerState.UPDATED)
+            return
+        task.upload = self._intake.upload(self, task, ready, metadata, room)
         if room is not None:
             peer.lane.add_granted(task.upload)
         else:
@@ -274,7 +253,7 @@ class Round:
         assert task.metadata is not None  # set with the upload
         task.upload, task.update_id, task.answered = None, upload.object_id, True
         task.rest()
-        self._acknowledge(task)
+        self._answers.acknowledge(task)
         arrived = Arrived(
             task.spec.client,
             upload.task_id,
@@ -326,41 +305,18 @@ class Round:
         self._drop_upload(task)
         self._settle(task, LedgerState.DISCONNECTED, away(self.spec.disconnect_grace_s))
 
-    def _send(self, task: OpenTask, frame: wire.CombinerFrame) -> None:
-        peer = self._services.clients.get(task.spec.client)
-        if peer is not None:
-            peer.send(frame)
-
-    def _acknowledge(self, task: OpenTask) -> None:
-        peer = self._services.clients.get(task.spec.client)
-        if peer is not None:
-            peer.send_lazily(wire.CombinerFrame(ack=wire.Ack(task_id=task.spec.task_id)))
-
-    def _answer_again(self, peer: Peer, task: OpenTask, ready: wire.Ready) -> None:
-        """To a client that did not hear what became of its result, or has another one."""
-        task_id = task.spec.task_id
-        if task.is_answered_by(ready):
-            peer.send(wire.CombinerFrame(ack=wire.Ack(task_id=task_id)))
-            return
-        error = already_answered(task)
-        self._services.metrics.refusals.labels(error.code).inc()
-        peer.send(wire.CombinerFrame(refused=wire.Refused(task_id=task_id, problem=reason_to_wire(error))))
-
     def _refuse(self, task: OpenTask, error: FednError) -> None:
         self._drop_upload(task)
         self._services.metrics.refusals.labels(error.code).inc()
-        refused = wire.Refused(task_id=task.spec.task_id, problem=reason_to_wire(error))
-        self._send(task, wire.CombinerFrame(refused=refused))
+        self._answers.refuse(task, error)
         self._settle(task, LedgerState.REFUSED, reason_of(error))
 
     def _late(self, task: OpenTask, what: str) -> None:
         error = late(what, task.spec)
-        task_id = task.spec.task_id
         if task.upload is not None:
-            refused = wire.Refused(task_id=task_id, problem=reason_to_wire(error))
-            self._send(task, wire.CombinerFrame(refused=refused))
+            self._answers.refuse(task, error)
         else:
-            self._send(task, wire.CombinerFrame(cancelled=wire.TaskCancelled(task_id=task_id, reason=what)))
+            self._answers.cancel(task, what)
         self._drop_upload(task)
         self._settle(task, LedgerState.LATE, reason_of(error), complete=False)
 
@@ -449,8 +405,7 @@ class Round:
             if not task.answered:
                 task.answered = True
                 self._drop_upload(task)
-                cancelled = wire.TaskCancelled(task_id=task.spec.task_id, reason=why)
-                self._send(task, wire.CombinerFrame(cancelled=cancelled))
+                self._answers.cancel(task, why)
         self._end(link.RoundDone(reason=reason))
 
     def _end(self, result: link.RoundDone) -> None:

@@ -85,8 +85,7 @@ class TokenTimer:
     def renew(self, token: str) -> None:
         """Takes a newer token of the same bearer. Unauthenticated or Forbidden where it is none."""
         claims = self._verifier.verify(token)
-        same = (self._claims.subject, self._claims.role, self._claims.key_id)
-        if (claims.subject, claims.role, claims.key_id) != same:
+        if _bearer(claims) != _bearer(self._claims):
             raise Forbidden(
                 "token_of_another",
                 f"the new token is for {claims.subject!r}, and the stream belongs to {self._claims.subject!r}",
@@ -111,3 +110,8 @@ class TokenTimer:
             where={self._claims.role.value: self._claims.subject},
         )
         self._on_end(error)
+
+
+def _bearer(claims: Claims) -> tuple[object, ...]:
+    """What a newer token must have in common with the one before it."""
+    return claims.subject, claims.role, claims.key_id, claims.scope

@@ -1,9 +1,10 @@
-"""What an encrypted model is like in bytes: a model of two tensors, whose metadata say what they stand for.
+"""What an encrypted model is like in bytes: a model of a few tensors, whose metadata say what they stand for.
 
-`fedn.weight` is what the values were multiplied by; `fedn.ciphertexts` are CKKS ciphertexts (Cheon et al. 2017) of all
-values of the model, one tensor behind the other, as many in each as it has room for. A ciphertext is two polynomials in
-the form in which they are added coefficient by coefficient, modulo one prime. So the digests, stores, transfers and
-checks of models hold for encrypted ones too, and a server that adds them needs no library for encryption.
+`fedn.weight` is what the values were multiplied by; `fedn.ciphertexts.…` are CKKS ciphertexts (Cheon et al. 2017) of
+all values of the model, one tensor behind the other, as many in each as it has room for: two in each complex slot. A
+ciphertext is two polynomials in the form in which they are added coefficient by coefficient, modulo one prime; its
+coefficients have as many bits as the prime (fedn.models.planes). So the digests, stores, transfers and checks of models
+hold for encrypted ones too, and a server that adds them needs no library for encryption.
 
 Not here: encryption and keys (fedn.privacy), and the sum (fedn.aggregation.secagg).
 """
@@ -16,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fedn.models.description import describe, described
-from fedn.models.wire import DType, ModelSpec, differences, layout
+from fedn.models.planes import Plane, planes_of
+from fedn.models.wire import DType, ModelSpec, TensorInfo, differences, layout
 from fedn.protocol.errors import InvalidInput
 
 ENCRYPTION_KEY = "fedn.encryption"
@@ -24,7 +26,8 @@ ENCRYPTION_KEY = "fedn.encryption"
 PLAIN_KEY = "fedn.plain"
 """The plain model's tensors, as `fedn.models.description` writes them."""
 WEIGHT = "fedn.weight"
-CIPHERTEXTS = "fedn.ciphertexts"
+CIPHERTEXTS = "fedn.ciphertexts."
+"""Begins the names of the tensors that hold the coefficients; the bits of them that it holds follow."""
 SCHEME = "ckks"
 POLYNOMIALS = 2
 """Of a ciphertext that was never multiplied by another."""
@@ -46,12 +49,19 @@ class Ring:
     max_bits: int
     """Of all primes together, for 128 bits of security against classical attacks with ternary secrets: table 1 of the
     HomomorphicEncryption.org security standard (Albrecht et al. 2018)."""
+    alone_max_bits: int
+    """Values of what is never added up are below 2 to this power."""
+
+    @property
+    def planes(self) -> tuple[Plane, ...]:
+        """In which coefficients are stored."""
+        return planes_of(self.prime_bits[0])
 
 
 RINGS = {
-    4096: Ring(18014398509309953, (54, 55), 109),
-    8192: Ring(1152921504606748673, (60, 60), 218),
-    16384: Ring(1152921504606683137, (60, 60), 438),
+    2048: Ring(1099511590913, (40, 14), 54, 7),
+    4096: Ring(1152921504606830593, (60, 49), 109, 20),
+    8192: Ring(1152921504606748673, (60, 60), 218, 20),
 }
 """By the degree of the polynomials. Nothing else is accepted anywhere."""
 
@@ -62,7 +72,7 @@ class Parameters(NamedTuple):
     key_id: str
     """Of the key that they are encrypted with."""
     degree: int
-    """Of the polynomials; half as many values are in one ciphertext."""
+    """Of the polynomials; as many values are in one ciphertext."""
     scale_bits: int
     """Values are multiplied by 2 to this power before they are rounded."""
 
@@ -71,9 +81,9 @@ class Parameters(NamedTuple):
         return RINGS[self.degree].modulus
 
     @property
-    def slots(self) -> int:
-        """Values of a ciphertext."""
-        return self.degree // 2
+    def in_ciphertext(self) -> int:
+        """Values of a ciphertext: two in each of its complex slots, of which there are half as many as its degree."""
+        return self.degree
 
     @property
     def noise(self) -> float:
@@ -100,19 +110,33 @@ class EncryptedLayout:
     @property
     def count(self) -> int:
         """Number of ciphertexts."""
-        return self.spec.by_name[CIPHERTEXTS].shape[0]
+        return -(-self.plain.num_parameters // self.parameters.in_ciphertext)
+
+    @property
+    def coefficients(self) -> int:
+        """Of all ciphertexts."""
+        return self.count * POLYNOMIALS * self.parameters.degree
+
+    def planes_in(self, spec: ModelSpec) -> list[tuple[Plane, TensorInfo]]:
+        """Where the coefficients are in bytes with these tensors, whatever their order."""
+        return [(plane, spec.by_name[_name(plane)]) for plane in RINGS[self.parameters.degree].planes]
 
 
 def encrypted_layout(tensors: Iterable[tuple[str, DType, Sequence[int]]], parameters: Parameters) -> EncryptedLayout:
     """Of a model with such tensors (name, dtype, shape)."""
     plain = layout(tensors)[1]
-    count = -(-plain.num_parameters // parameters.slots)
-    entries: list[tuple[str, DType, Sequence[int]]] = [
-        (WEIGHT, np.dtype("<f8"), (1,)),
-        (CIPHERTEXTS, np.dtype("<u8"), (count, POLYNOMIALS, parameters.degree)),
+    count = -(-plain.num_parameters // parameters.in_ciphertext)
+    entries: list[tuple[str, DType, Sequence[int]]] = [(WEIGHT, np.dtype("<f8"), (1,))]
+    entries += [
+        (_name(plane), plane.dtype, (count, POLYNOMIALS, parameters.degree // plane.in_element))
+        for plane in RINGS[parameters.degree].planes
     ]
     header, spec = layout(entries, {ENCRYPTION_KEY: parameters.text, PLAIN_KEY: describe(plain.tensors)})
     return EncryptedLayout(parameters, plain, header, spec)
+
+
+def _name(plane: Plane) -> str:
+    return f"{CIPHERTEXTS}{plane.shift}-{plane.shift + plane.bits - 1}"
 
 
 def is_encrypted(spec: ModelSpec) -> bool:

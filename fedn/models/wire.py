@@ -65,7 +65,7 @@ class TensorInfo(NamedTuple):
     @property
     def size(self) -> int:
         """Number of elements."""
-        return math.prod(self.shape)
+        return (self.stop - self.start) // self.dtype.itemsize
 
 
 @dataclass(frozen=True)

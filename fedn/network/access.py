@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final
 
 from fedn.network.tls import public_key_id
-from fedn.network.tokens import Claims, Role
+from fedn.network.tokens import Claims, Role, Scope
 from fedn.protocol.errors import Forbidden, InvalidInput, Unauthenticated
 
 
@@ -23,13 +23,17 @@ class Gate(Enum):
     ADMIN_SECRET = "admin secret"  # noqa: S105 - names a gate
     """Whoever proves in the body what buys a token: the admin secret, or a site's assertion. The handler checks it."""
     REDUCER = "reducer's own token"
-    """The reducer alone, by a token that it makes for its links and that opens nothing else (`Claims.link`)."""
+    """The reducer alone, by a token that it makes for its links and that opens nothing else (`Scope.LINK`)."""
+    RELAYING = "reducer's token for relaying to this combiner"
+    """A combiner that hands a worker's stream on, or the reducer for it (`Scope.RELAY`)."""
 
 
 PUBLIC: Final = Gate.PUBLIC
 ENROLMENT_SECRET: Final = Gate.ENROLMENT_SECRET
 ADMIN_SECRET: Final = Gate.ADMIN_SECRET
 REDUCER: Final = Gate.REDUCER
+RELAYING: Final = Gate.RELAYING
+_OPENED_BY_SCOPE: Final = {Scope.LINK: REDUCER, Scope.RELAY: RELAYING}
 
 Access = frozenset[Role] | Gate
 
@@ -43,7 +47,8 @@ RPC_ACCESS: Mapping[str, Access] = {
     "/fedn.v1.ClientService/Attach": CLIENT,
     "/fedn.v1.CombinerService/Link": REDUCER,
     "/fedn.v1.WorkerService/Attach": CLIENT,
-    "/fedn.v1.WorkerService/Relay": COMBINER,
+    "/fedn.v1.WorkerService/Relay": RELAYING,
+    "/fedn.v1.WorkerService/Detour": REDUCER,
     "/grpc.health.v1.Health/Check": PUBLIC,
     "/grpc.health.v1.Health/Watch": PUBLIC,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": ADMIN,
@@ -73,6 +78,8 @@ _API: dict[tuple[str, str], Access] = {
     ("GET", "/worker-groups/<name>"): READERS,
     ("DELETE", "/worker-groups/<name>"): ADMIN,
     ("POST", "/worker-groups/<name>/members"): CLIENT,
+    ("POST", "/worker-groups/<name>/relay-tokens"): COMBINER,
+    ("POST", "/worker-groups/<name>/detours"): COMBINER,
     ("POST", "/sessions"): ADMIN,
     ("GET", "/sessions"): READERS,
     ("GET", "/sessions/<session>"): READERS,
@@ -129,6 +136,8 @@ _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/clients/<name>"): READERS,
     ("POST", "/clients/<name>/forget"): ADMIN,
     ("GET", "/network"): READERS,
+    ("GET", "/workers"): READERS,
+    ("GET", "/workers/<name>"): READERS,
     ("GET", "/models"): READERS,
     ("GET", "/models/<model_id>"): READERS,
     ("GET", "/trail/verify"): READERS,
@@ -214,7 +223,7 @@ def _lookup(access: Access | None, what: str) -> Access:
 
 
 def _authorize(access: Access, claims: Claims | None, what: str) -> None:
-    if access is PUBLIC or (access is REDUCER and claims is not None and claims.link):
+    if access is PUBLIC or (claims is not None and _OPENED_BY_SCOPE.get(claims.scope) is access):
         return
     if isinstance(access, Gate):
         raise Forbidden("secret_needed", f"this call is opened by the {access.value} alone", where={"call": what})
@@ -225,8 +234,10 @@ def _authorize(access: Access, claims: Claims | None, what: str) -> None:
             fix="Send the header `Authorization: Bearer TOKEN`; `fedn token create` makes one for a person.",
             where={"call": what},
         )
-    if claims.link:
+    if claims.scope is Scope.LINK:
         raise Forbidden("link_token", "the reducer's token for its links opens nothing else", where={"call": what})
+    if claims.scope is Scope.RELAY:
+        raise Forbidden("relay_token", "a token for relaying opens nothing else", where={"call": what})
     if claims.role not in access:
         raise Forbidden(
             "role_not_allowed",

@@ -28,10 +28,14 @@ class WorkerTicket:
     size: int
     """Workers of the group."""
     rank: int
+    entrance: str
+    """Name of the combiner that the worker attaches to; that one alone may hand its stream on."""
     home: str
     """Name of the combiner where the group meets, and below, its address."""
     host: str
     port: int
+    expires_at: float
+    """Unix time in seconds."""
 
 
 class TicketIssuer:
@@ -47,18 +51,18 @@ class TicketIssuer:
         self._federation = federation
         self._clock = clock
 
-    def issue(self, ticket: WorkerTicket, ttl_s: float) -> str:
-        """The signed text, good for `ttl_s` seconds."""
-        now = self._clock()
+    def issue(self, ticket: WorkerTicket) -> str:
+        """The signed text, good until the ticket expires."""
+        said = asdict(ticket)
         claims = {
             "iss": self._federation,
             "aud": _audience(self._federation),
             "sub": ticket.client,
-            "iat": now,
-            "exp": now + ttl_s,
+            "iat": self._clock(),
+            "exp": said.pop("expires_at"),
             "jti": secrets.token_hex(16),
         }
-        return jwt.encode(claims | asdict(ticket), self._key, algorithm=_ALGORITHM)
+        return jwt.encode(claims | said, self._key, algorithm=_ALGORITHM)
 
 
 class TicketVerifier:
@@ -79,8 +83,9 @@ class TicketVerifier:
         audience = (_audience(self._federation),)
         claims = decode_signed(text, self._key, _ALGORITHM, audience=audience, now=self._clock())
         values = {field.name: claims.get(field.name) for field in fields(WorkerTicket)}
+        values["expires_at"] = float(claims["exp"])
         numbers = [values[name] for name in ("size", "rank", "port")]
-        texts = [values[name] for name in ("client", "group", "home", "host")]
+        texts = [values[name] for name in ("client", "group", "entrance", "home", "host")]
         if not all(type(number) is int for number in numbers) or not all(isinstance(one, str) for one in texts):
             raise bad_token("it is no ticket of a worker")
         ticket = WorkerTicket(**{name: cast(Any, value) for name, value in values.items()})

@@ -9,7 +9,8 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,16 @@ class Role(StrEnum):
     CLIENT = "client"
 
 
+class Scope(Enum):
+    """What a token opens."""
+
+    ROLE = "what its role may do"
+    LINK = "the reducer's links to combiners"
+    """Made by the reducer for itself: opens these, and nothing that the role opens."""
+    RELAY = "handing workers' streams on to one combiner"
+    """Made for one combiner: opens another one's Relay, and nothing that the role opens."""
+
+
 @dataclass(frozen=True)
 class Claims:
     """What a valid token says."""
@@ -53,8 +64,7 @@ class Claims:
     expires_at: float
     """Unix time in seconds."""
     token_id: str
-    link: bool = False
-    """Made by the reducer for its own links: opens these, and nothing that the role opens."""
+    scope: Scope = Scope.ROLE
 
 
 class TokenIssuer:
@@ -64,16 +74,12 @@ class TokenIssuer:
         private_key_pem: the federation's Ed25519 key (`create_or_load_signing_key`).
         federation: issuer and audience of each token.
         clock: Unix time in seconds.
-        link: whether the tokens are for the reducer's links (`Claims.link`).
     """
 
-    def __init__(
-        self, private_key_pem: bytes, federation: str, *, clock: Clock = time.time, link: bool = False
-    ) -> None:
+    def __init__(self, private_key_pem: bytes, federation: str, *, clock: Clock = time.time) -> None:
         self._key = private_key(private_key_pem)
         self._federation = federation
-        self._audience = _link_audience(federation) if link else federation
-        self._clock = clock
+        self.clock = clock
 
     @property
     def public_key_pem(self) -> bytes:
@@ -81,10 +87,25 @@ class TokenIssuer:
 
     def issue(self, subject: str, role: Role, ttl_s: float, key_id: str = "") -> str:
         """A token that says that its bearer is `subject`, for `ttl_s` seconds."""
-        now = self._clock()
+        return self._signed(self._federation, subject, role, ttl_s, key_id)
+
+    def issue_link(self, combiner: str, ttl_s: float) -> str:
+        """A token with which the reducer dials this combiner (`Scope.LINK`)."""
+        return self._signed(_link_audience(self._federation), combiner, Role.ADMIN, ttl_s, "")
+
+    def issue_relay(self, combiner: str, home: str, ttl_s: float, key_id: str) -> str:
+        """A token with which workers' streams of `combiner` are handed on to the combiner `home` (`Scope.RELAY`).
+
+        Args:
+            key_id: of whoever dials.
+        """
+        return self._signed(_relay_audience(self._federation, home), combiner, Role.COMBINER, ttl_s, key_id)
+
+    def _signed(self, audience: str, subject: str, role: Role, ttl_s: float, key_id: str) -> str:
+        now = self.clock()
         claims = {
             "iss": self._federation,
-            "aud": self._audience,
+            "aud": audience,
             "sub": subject,
             "role": role.value,
             "key_id": key_id,
@@ -101,12 +122,16 @@ class TokenVerifier:
     Args:
         public_key_pem: `TokenIssuer.public_key_pem`.
         federation: the only issuer and audience that counts.
+        combiner: name of the combiner that checks: tokens for relaying to it count; empty: none of these does.
         clock: Unix time in seconds.
     """
 
-    def __init__(self, public_key_pem: bytes, federation: str, *, clock: Clock = time.time) -> None:
+    def __init__(self, public_key_pem: bytes, federation: str, *, combiner: str = "", clock: Clock = time.time) -> None:
         self._key = public_key(public_key_pem)
         self._federation = federation
+        self._scopes = {federation: Scope.ROLE, _link_audience(federation): Scope.LINK}
+        if combiner:
+            self._scopes[_relay_audience(federation, combiner)] = Scope.RELAY
         self._clock = clock
 
     def verify(self, token: str) -> Claims:
@@ -121,15 +146,14 @@ class TokenVerifier:
                 "no token was given",
                 fix="Send the header `Authorization: Bearer TOKEN`; `fedn token create` makes one for a person.",
             )
-        link = _link_audience(self._federation)
-        claims = decode_signed(token, self._key, _ALGORITHM, audience=(self._federation, link), now=self._clock())
+        claims = decode_signed(token, self._key, _ALGORITHM, audience=tuple(self._scopes), now=self._clock())
         try:
             role, key_id = Role(claims.get("role", "")), claims.get("key_id", "")
         except ValueError as error:
             raise bad_token("it names no role that is known") from error
         if claims["iss"] != self._federation or not isinstance(key_id, str) or not claims["sub"]:
             raise bad_token("it was made for something else")
-        return Claims(claims["sub"], role, key_id, float(claims["exp"]), claims["jti"], link=claims["aud"] == link)
+        return Claims(claims["sub"], role, key_id, float(claims["exp"]), claims["jti"], self._scopes[claims["aud"]])
 
 
 def make_assertion(private_key_pem: bytes, name: str, audience: str, *, clock: Clock = time.time) -> str:
@@ -190,12 +214,12 @@ class Signer:
     def __init__(self, path: Path) -> None:
         self._key = private_key(create_or_load_signing_key(path))
 
-    @property
+    @cached_property
     def key_id(self) -> str:
         """`sha256:` of the raw public key."""
         return signing_key_id(self.public_key_pem)
 
-    @property
+    @cached_property
     def public_key_pem(self) -> bytes:
         return _public_pem(self._key.public_key())
 
@@ -226,6 +250,11 @@ def _link_audience(federation: str) -> str:
     return f"{federation}/link"
 
 
+def _relay_audience(federation: str, home: str) -> str:
+    # One combiner that is shown such a token gets nothing with it at another one.
+    return f"{federation}/relay/{home}"
+
+
 def decode_signed(token: str, key: Any, algorithm: str, *, audience: tuple[str, ...], now: float) -> dict[str, Any]:
     """Claims of a token whose signature, audience (one of those) and times are right."""
     if len(token) > _MAX_TOKEN_CHARACTERS:
@@ -240,7 +269,7 @@ def decode_signed(token: str, key: Any, algorithm: str, *, audience: tuple[str, 
     try:
         claims = jwt.decode(token, key, algorithms=[algorithm], audience=audience, options=options)
     except jwt.InvalidAudienceError as error:
-        raise bad_token("it is meant for another federation") from error
+        raise bad_token("it is meant for another federation, or another combiner") from error
     except jwt.InvalidTokenError as error:
         raise bad_token("its signature or form is wrong") from error
     if not all(isinstance(claims[name], str) for name in ("iss", "aud", "sub", "jti")):

@@ -94,9 +94,10 @@ def _rule_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
 def _extra_faults(rule: Any, plan: SessionPlan) -> Iterator[FednError]:
     """Of a rule that carries extra state."""
     beside = f"the rule {rule.name} carries {', '.join(extra.name for extra in rule.extras)} beside the model"
+    why = "what a codec changed of it would add up over the rounds, and nothing would make up for it"
     for field in ("update_chain", "model_chain"):
         if getattr(plan, field):
-            yield _fault(field, f"{beside}, which goes as it is", f"Leave {field} out.")
+            yield _fault(field, f"{beside}: {why}", f"Leave {field} out, or choose a rule without extra state.")
     if plan.keep_combiner_models:
         yield _fault(
             "keep_combiner_models",

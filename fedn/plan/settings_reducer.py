@@ -69,6 +69,9 @@ class ReducerSettings(LogSettings):
     """Workers of one group."""
     max_worker_groups: int = Field(default=1000, ge=1, le=100_000)
     """Worker groups that are known at once."""
+    max_relayed_workers: int = Field(default=64, ge=0, le=4096)
+    """Workers' streams that go through the reducer at once, where combiners do not reach each other: up to 5 MiB of
+    memory each. 0: none may."""
     max_event_streams: int = Field(default=128, ge=1, le=10_000)
     """Server-sent event streams open at once."""
     digest: Literal["blake3", "sha256"] = "blake3"

@@ -12,7 +12,8 @@ from fedn.network.private_files import read_private, write_file
 from fedn.privacy.tenseal import Context, context_from, new_context
 from fedn.protocol.errors import Conflict, InvalidInput
 
-_VERSION = 1
+_VERSION = 2
+"""1 had keys of other primes."""
 _MAX_FILE_BYTES = 4 << 20
 _FIELDS = {"fedn_key", "scheme", "degree", "key_id", "context"}
 

@@ -14,7 +14,6 @@ from fedn.aggregation.numerics import is_floating, store_mean
 from fedn.models.codecs.base import Flat
 from fedn.models.digest import Buffer
 from fedn.models.encrypted import (
-    CIPHERTEXTS,
     POLYNOMIALS,
     RINGS,
     WEIGHT,
@@ -23,6 +22,7 @@ from fedn.models.encrypted import (
     encrypted_layout,
     read_encrypted,
 )
+from fedn.models.planes import Integers, join, split
 from fedn.models.wire import DTYPES, DType, ModelSpec, TensorInfo, Tensors, layout, read_spec, view
 from fedn.privacy.keys import Key
 from fedn.privacy.tenseal import Context, Values
@@ -34,10 +34,6 @@ _MORE = 1.001
 """A mean of values up to a bound may be so much above it by the noise."""
 _BOOL = DTYPES["BOOL"]
 _PIECE = 1 << 15
-
-_ALONE_MAX_BITS = 20
-ALONE_MAX = 2.0**_ALONE_MAX_BITS
-"""Largest value of what is never added up."""
 
 Room = Callable[[int], bytearray | memoryview]
 """Gives room for so many bytes, all of which are written."""
@@ -54,7 +50,8 @@ class ModelCipher:
     @property
     def alone(self) -> Parameters:
         """For what is never added up: seeds and predictions."""
-        return Parameters(self.key_id, self._degree, RINGS[self._degree].modulus.bit_length() - 2 - _ALONE_MAX_BITS)
+        ring = RINGS[self._degree]
+        return Parameters(self.key_id, self._degree, ring.modulus.bit_length() - 2 - ring.alone_max_bits)
 
     def encrypt(
         self,
@@ -62,7 +59,7 @@ class ModelCipher:
         parameters: Parameters,
         *,
         weight: float = 1.0,
-        max_value: float = ALONE_MAX,
+        max_value: float | None = None,
         room: Room = bytearray,
     ) -> bytearray | memoryview:
         """weight · tensors, encrypted.
@@ -70,7 +67,7 @@ class ModelCipher:
         Args:
             tensors: in the order that the model's layout has.
             parameters: of this key.
-            max_value: weight · max_value · 2^scale_bits is below half of the modulus.
+            max_value: weight · max_value · 2^scale_bits · √2 is below half of the modulus; None: of what is alone.
 
         Raises:
             InvalidInput: (`key_does_not_fit`) the parameters are of another key; (`value_too_large`) a value is not
@@ -81,9 +78,12 @@ class ModelCipher:
         buffer = room(found.spec.size_bytes)
         buffer[: len(found.header)] = found.header
         view(buffer, found.spec.by_name[WEIGHT])[0] = weight
-        ciphertexts = view(buffer, found.spec.by_name[CIPHERTEXTS]).reshape(found.count, POLYNOMIALS * self._degree)
-        for number, values in enumerate(_packed(tensors, parameters.slots, max_value)):
-            ciphertexts[number] = self._context.encrypt(values * weight, parameters.scale_bits)
+        largest = 2.0 ** RINGS[self._degree].alone_max_bits if max_value is None else max_value
+        stored = [(plane, view(buffer, info)) for plane, info in found.planes_in(found.spec)]
+        for number, values in enumerate(_packed(tensors, parameters.in_ciphertext, largest)):
+            coefficients = self._context.encrypt(values * weight, parameters.scale_bits)
+            for plane, part in stored:
+                part[number] = split(coefficients, plane).reshape(POLYNOMIALS, -1)
         return buffer
 
     def decrypt(self, data: Buffer, *, max_value: float = math.inf, room: Room = bytearray) -> bytearray | memoryview:
@@ -100,20 +100,28 @@ class ModelCipher:
         found = read_encrypted(spec)
         self._check(found.parameters)
         weight = float(view(data, spec.by_name[WEIGHT])[0])
-        ciphertexts = view(data, spec.by_name[CIPHERTEXTS]).reshape(found.count, POLYNOMIALS * self._degree)
         if not (np.isfinite(weight) and weight > 0):
             raise _damaged(f"its weight is {weight}")
-        if any(int(one.max()) >= found.parameters.modulus for one in ciphertexts):
-            raise _damaged("its coefficients are not below the modulus")
         header, plain = layout((tensor.name, tensor.dtype, tensor.shape) for tensor in found.plain.tensors)
         buffer = room(plain.size_bytes)
         buffer[: len(header)] = header
-        values = (
-            _within(self._context.decrypt(coefficients, found.parameters.scale_bits) / weight, max_value)
-            for coefficients in ciphertexts
-        )
-        _unpack(values, found, plain, buffer)
+        _unpack(self._values(data, spec, found, weight, max_value), found, plain, buffer)
         return buffer
+
+    def _values(
+        self, data: Buffer, spec: ModelSpec, found: EncryptedLayout, weight: float, max_value: float
+    ) -> Iterator[Values]:
+        """The values of each ciphertext, divided by the weight."""
+        left = found.plain.num_parameters
+        for coefficients in _ciphertexts(data, spec, found):
+            if int(coefficients.max()) >= found.parameters.modulus:
+                raise _damaged("its coefficients are not below the modulus")
+            count = min(left, found.parameters.in_ciphertext)
+            values = self._context.decrypt(coefficients, found.parameters.scale_bits, count) / weight
+            if not (np.abs(values) <= max_value * _MORE).all():
+                raise _damaged(f"it has values above {max_value:g}, which no client encrypts")
+            left -= count
+            yield values
 
     def _check(self, parameters: Parameters) -> None:
         if (parameters.key_id, parameters.degree) != (self.key_id, self._degree):
@@ -130,15 +138,25 @@ def tensors_of(buffer: Buffer, order: ModelSpec) -> Tensors:
     return {name: view(buffer, spec.by_name[name]) for name in order.names}
 
 
-def _packed(tensors: Tensors, slots: int, max_value: float) -> Iterator[Values]:
+def _ciphertexts(data: Buffer, spec: ModelSpec, found: EncryptedLayout) -> Iterator[Integers]:
+    """The coefficients of each."""
+    stored = [(plane, view(data, info)) for plane, info in found.planes_in(spec)]
+    planes = [plane for plane, _ in stored]
+    for number in range(found.count):
+        coefficients = np.empty(POLYNOMIALS * found.parameters.degree, np.uint64)
+        join([part[number].reshape(-1) for _, part in stored], planes, coefficients)
+        yield coefficients
+
+
+def _packed(tensors: Tensors, size: int, max_value: float) -> Iterator[Values]:
     """All values, one tensor behind the other, as many at once as a ciphertext holds; the last part may be shorter."""
-    room = np.empty(slots, np.float64)
+    room = np.empty(size, np.float64)
     filled = 0
     for name, array in tensors.items():
         flat = np.ascontiguousarray(array).reshape(-1)
         at = 0
         while at < len(flat):
-            taken = flat[at : at + slots - filled]
+            taken = flat[at : at + size - filled]
             part = room[filled : filled + len(taken)]
             part[:] = taken
             if not (is_floating(array.dtype) or array.dtype == _BOOL):
@@ -147,7 +165,7 @@ def _packed(tensors: Tensors, slots: int, max_value: float) -> Iterator[Values]:
                 raise _too_large(name, array.dtype, max_value)
             at += len(taken)
             filled += len(taken)
-            if filled == slots:
+            if filled == size:
                 yield room
                 filled = 0
     if filled:
@@ -170,12 +188,6 @@ def _unpack(parts: Iterator[Values], found: EncryptedLayout, plain: ModelSpec, b
             used += len(values)
 
 
-def _within(values: Values, max_value: float) -> Values:
-    if not (np.abs(values) <= max_value * _MORE).all():
-        raise _damaged(f"it has values above {max_value:g}, which no client encrypts")
-    return values
-
-
 def _store(values: Values, tensor: TensorInfo, out: Flat, scratch: Values) -> None:
     if tensor.dtype == _BOOL:
         values = values + _HALF
@@ -192,7 +204,8 @@ def _too_large(name: str, dtype: DType, max_value: float) -> InvalidInput:
     return InvalidInput(
         "value_too_large",
         f"tensor {name!r} has values above {most:g}, or that are no numbers, and sums of such could not be decrypted",
-        fix="Raise max_value in the options of the rule secagg, or look at the training: it may have diverged.",
+        fix="Look at the training: it may have diverged. Else raise max_value in the options of the rule secagg; for "
+        "what is encrypted alone (seeds, predictions) make a key of a larger degree.",
         where={"tensor": name},
     )
 

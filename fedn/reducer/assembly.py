@@ -4,10 +4,14 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from fedn.network.tickets import TicketVerifier
 from fedn.plan.settings import ReducerSettings
 from fedn.reducer.assignment import Assigner
 from fedn.reducer.catalog import Catalog
+from fedn.reducer.detours.desk import RelayDesk, tell_of_detour
+from fedn.reducer.detours.streams import Detours
 from fedn.reducer.engine.engine import Engine
 from fedn.reducer.enrolment import Enrolment
 from fedn.reducer.events import EventLog
@@ -40,6 +44,8 @@ class Core:
     catalog: Catalog
     registry: Registry
     engine: Engine
+    metrics: Metrics
+    detours: Detours
 
 
 def start_core(
@@ -72,7 +78,7 @@ def start_core(
         registry=registry,
         events=events,
         catalog=catalog,
-        tokens=keys.link_tokens,
+        tokens=keys.tokens,
         tls=keys.certificate if settings.tls else None,
         epoch=epoch,
         settings=settings,
@@ -82,7 +88,16 @@ def start_core(
     engine.start()
     exits.callback(engine.stop)
     exits.callback(registry.stop)  # before the engine, so that it tells no loop that has ended; again does no harm
-    return Core(settings, keys, state, models, epoch, events, trail, catalog, registry, engine)
+    metrics = Metrics()
+    events.add_listener(metrics.note_event)
+    detours = Detours(
+        settings.max_relayed_workers, partial(tell_of_detour, events), on_passed=metrics.relayed_worker_bytes.inc
+    )
+    metrics.relayed_worker_streams.set_function(lambda: detours.streams)
+    metrics.relayed_worker_held_bytes.set_function(lambda: detours.held_bytes)
+    detours.start()
+    exits.callback(detours.stop)
+    return Core(settings, keys, state, models, epoch, events, trail, catalog, registry, engine, metrics, detours)
 
 
 def make_services(
@@ -108,9 +123,8 @@ def make_services(
         dead_after_s=settings.combiner_dead_after_s,
     )
     worker_groups.start()
-    metrics = Metrics()
-    core.events.add_listener(metrics.note_event)
-    metrics.add_gauges(lambda: _gauges(core))
+    core.metrics.add_gauges(lambda: _gauges(core))
+    core.metrics.add_worker_groups(worker_groups.list)
     return Services(
         settings=settings,
         enrolment=enrolment,
@@ -126,6 +140,15 @@ def make_services(
         registry=core.registry,
         assigner=Assigner(core.registry, core.engine.roster),
         worker_groups=worker_groups,
+        relay_desk=RelayDesk(
+            worker_groups,
+            core.registry,
+            core.detours,
+            TicketVerifier(core.keys.tokens.public_key_pem, settings.federation),
+            core.keys.tokens,
+            tls=core.keys.certificate if settings.tls else None,
+            ttl_s=settings.token_ttl_s,
+        ),
         sessions=sessions,
         trail=core.trail,
         catalog=core.catalog,
@@ -139,7 +162,7 @@ def make_services(
             session_runs=lambda: sessions.running() is not None,
         ),
         health=StoreHealth(core.state, core.models),
-        metrics=metrics,
+        metrics=core.metrics,
         spool=Spool(settings.data_dir / "spool"),
         watching=start_watching(core.events, sessions, core.trail),
         live=LiveViews(core.events, topics_of),

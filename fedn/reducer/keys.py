@@ -40,8 +40,6 @@ class Secrets:
 class Keys:
     authority: CertificateAuthority
     tokens: TokenIssuer
-    link_tokens: TokenIssuer
-    """For the engine: combiners see them, and must gain nothing by that."""
     tickets: TicketIssuer
     trail: Signer
     certificate: OwnCertificate
@@ -73,7 +71,6 @@ def load_keys(settings: ReducerSettings) -> Keys:
     return Keys(
         authority=authority,
         tokens=TokenIssuer(signing_key, settings.federation),
-        link_tokens=TokenIssuer(signing_key, settings.federation, link=True),
         tickets=TicketIssuer(signing_key, settings.federation),
         trail=Signer(folder / "trail.key"),
         certificate=_own_certificate(authority, settings),

@@ -10,6 +10,7 @@ from fedn.protocol.rest.accounting import Account
 from fedn.protocol.rest.statistics import Times
 from fedn.reducer.assignment import Assigner
 from fedn.reducer.catalog import Catalog
+from fedn.reducer.detours.desk import RelayDesk
 from fedn.reducer.enrolment import Enrolment
 from fedn.reducer.events import EventLog
 from fedn.reducer.garbage import GarbageCollector
@@ -70,6 +71,7 @@ class Services:
     registry: Registry
     assigner: Assigner
     worker_groups: WorkerGroups
+    relay_desk: RelayDesk
     sessions: Sessions
     trail: Trail
     catalog: Catalog

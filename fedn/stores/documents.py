@@ -17,8 +17,10 @@ MAX_DOCUMENT_BYTES = 8 << 20
 """Length of a document as JSON. MongoDB takes 16 MiB of BSON, which is up to twice as long for what we store."""
 
 _COMPACT: dict[str, Any] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
-_DOUBTFUL = re.compile(r'\\u0000|"\$ref":|(?:":|[\[,])-?\d{19}')
-"""What a text may have where one of its keys is not possible, or an integer does not fit 64 bits."""
+_DOUBTFUL = ("\\u0000", '"$ref":')
+"""What a text may have where one of its keys is not possible."""
+_LONG_INTEGER = re.compile(r"[:\[,]-?[0-9]{19}")
+"""And where an integer does not fit 64 bits."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _MAX_INTEGER = 2**63 - 1
 
@@ -36,7 +38,7 @@ def to_json(document: Mapping[str, Any] | JsonText) -> str:
         text = str(document) if is_text else json.dumps(document, **_COMPACT)
         size = len(text.encode())
         # A second look costs more than the first: a text of ours gets it only where something in it may be amiss.
-        if not is_text or _DOUBTFUL.search(text):
+        if not is_text or any(part in text for part in _DOUBTFUL) or _LONG_INTEGER.search(text):
             json.loads(text, parse_int=_integer, object_pairs_hook=_object)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(

@@ -1,5 +1,6 @@
 """Relayed workers without a reducer: places and tickets from the tests' own trust, with certificates of their own."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,9 +30,11 @@ class StubDesk:
             group="g",
             size=size,
             rank=rank,
+            entrance=at.name,
             home=home.name,
             host="localhost",
             port=home.port,
+            expires_at=time.time() + 3600,
         )
         endpoint = Endpoint(
             combiner=at.name,
@@ -42,7 +45,7 @@ class StubDesk:
             key=self._files.key,
             certificate=self._files.certificate,
         )
-        self.place = Place(endpoint, trust.ticket_issuer.issue(ticket, 3600), "g", rank, size, expires_at=2e9)
+        self.place = Place(endpoint, trust.ticket_issuer.issue(ticket), "g", rank, size, expires_at=2e9)
 
     def join(self, avoid: Sequence[str]) -> Place:
         return self.place

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.options import CombinerOptions, TlsFiles
+from fedn.combiner.workers.peers import RelayDesk, RelayToken
 from fedn.models.digest import digest
 from fedn.models.wire import encode
 from fedn.network.convert import metadata_to_wire, round_from_wire, round_to_wire, spec_to_wire
@@ -21,6 +23,7 @@ from fedn.network.generated import client_pb2, combiner_pb2, common_pb2
 from fedn.network.tickets import TicketIssuer, TicketVerifier
 from fedn.network.tls import CertificateAuthority, grpc_channel_credentials, make_csr, new_private_key, public_key_id
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, create_or_load_signing_key
+from fedn.protocol.errors import Unavailable
 from fedn.protocol.rounds import LedgerState, RoundSpec
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec, UpdateMetadata
 
@@ -43,7 +46,6 @@ class Trust:
         self.authority = CertificateAuthority.create_or_load(folder / "ca", FEDERATION)
         signing_key = create_or_load_signing_key(folder / "signing.pem")
         self.issuer = TokenIssuer(signing_key, FEDERATION)
-        self.link_issuer = TokenIssuer(signing_key, FEDERATION, link=True)
         self.ticket_issuer = TicketIssuer(signing_key, FEDERATION)
         self.verifier = TokenVerifier(self.issuer.public_key_pem, FEDERATION)
         self.tickets = TicketVerifier(self.issuer.public_key_pem, FEDERATION)
@@ -60,22 +62,43 @@ class Trust:
 
     def link_token(self, combiner: str = "c1", ttl_s: float = 3600.0) -> str:
         """What the reducer shows to this combiner."""
-        return self.link_issuer.issue(combiner, Role.ADMIN, ttl_s)
+        return self.issuer.issue_link(combiner, ttl_s)
 
     def key_id(self, tls: TlsFiles) -> str:
         return public_key_id(tls.key)
 
 
-def make_combiner(trust: Trust, folder: Path, *, tls: bool = True, **changes: Any) -> Combiner:
-    """A combiner on a free port of this machine, not yet started."""
+class StubRelayDesk:
+    """Gives one combiner tokens for relaying, without a reducer, which therefore fetches no stream."""
+
+    def __init__(self, trust: Trust, combiner: str, files: TlsFiles | None) -> None:
+        self._trust, self._combiner = trust, combiner
+        self._key_id = trust.key_id(files) if files else ""
+
+    async def relay_token(self, group: str, ticket: str) -> RelayToken:
+        home = self._trust.tickets.verify(ticket).home
+        return RelayToken(self._trust.issuer.issue_relay(self._combiner, home, 600, self._key_id), time.time() + 600)
+
+    async def ask_detour(self, group: str, ticket: str, call: str, reason: str) -> None:
+        raise Unavailable("reducer_away", "there is no reducer")
+
+
+def make_combiner(
+    trust: Trust, folder: Path, *, tls: bool = True, desk: Callable[[str], RelayDesk] | None = None, **changes: Any
+) -> Combiner:
+    """A combiner on a free port of this machine, not yet started.
+
+    Args:
+        desk: of the combiner's key id: the reducer that it asks about workers of groups elsewhere.
+    """
     given = {"name": "c1", "federation": FEDERATION, "data_dir": folder, "bind": "127.0.0.1", "port": 0} | changes
     files = trust.tls(given["name"], Role.COMBINER) if tls else None
     return Combiner(
         CombinerOptions(**given),
-        verifier=trust.verifier,
+        verifier=TokenVerifier(trust.issuer.public_key_pem, FEDERATION, combiner=given["name"]),
         tickets=trust.tickets,
         tls=files,
-        token=lambda: trust.token(given["name"], Role.COMBINER, key_id=trust.key_id(files) if files else None),
+        desk=desk(trust.key_id(files) if files else "") if desk else StubRelayDesk(trust, given["name"], files),
     )
 
 

@@ -1,6 +1,7 @@
 """One worker's stream at a combiner: who it is, what it says; at home here, or handed on to its home."""
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -10,10 +11,12 @@ from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import CombinerOptions
 from fedn.combiner.outbox import Outbox
 from fedn.combiner.streams import TokenTimer, first_message, run_stream
-from fedn.combiner.workers.forward import Peers, forward
+from fedn.combiner.workers.forward import forward
 from fedn.combiner.workers.group import Group
 from fedn.combiner.workers.groups import Groups
 from fedn.combiner.workers.pair import BASE_BYTES
+from fedn.combiner.workers.peers import Handed, Peers
+from fedn.combiner.workers.ways import Detours
 from fedn.network.convert import reason_to_wire
 from fedn.network.frames import Buffer, decode_control
 from fedn.network.generated import worker_pb2 as wire
@@ -40,6 +43,7 @@ class WorkerServices:
     tickets: TicketVerifier
     groups: Groups
     peers: Peers
+    detours: Detours
     metrics: CombinerMetrics
 
 
@@ -104,16 +108,61 @@ class WorkerStream:
 
 async def attach(context: Context, services: WorkerServices) -> None:
     """The RPC Attach: a worker's own stream."""
-    claims = caller()
-    await _serve(context, services, claims, claims.subject)
+
+    async def serve(claims: Claims, handed: Handed, hello: wire.WorkerHello) -> None:
+        ticket = handed.ticket
+        if ticket.client != claims.subject:
+            raise Forbidden(
+                "name_not_yours",
+                f"the ticket is for {ticket.client!r}, and the token for {claims.subject!r}",
+                fix="Ask the reducer for a ticket with the same token.",
+                where={"group": ticket.group},
+            )
+        if ticket.home == services.options.name:
+            await WorkerStream(hello, ticket, claims, services).serve(context)
+        else:
+            with services.metrics.worker_streams_forwarded.track_inprogress():
+                await forward(context, handed, services.peers, services.verifier, claims)
+
+    await _welcome(context, services, serve)
 
 
 async def relay(context: Context, services: WorkerServices) -> None:
-    """The RPC Relay: a worker's stream, by the combiner that it is attached to."""
-    await _serve(context, services, caller(), None)
+    """The RPC Relay: the stream of a worker that is attached to another combiner, by that one or by the reducer.
+
+    The token opens the stream, which then ends with the ticket: the worker comes back with a new one.
+    """
+
+    async def serve(claims: Claims, handed: Handed, hello: wire.WorkerHello) -> None:
+        ticket = handed.ticket
+        if ticket.entrance != claims.subject:
+            raise Forbidden(
+                "not_attached_there",
+                f"the ticket is for a worker at {ticket.entrance!r}, and the token for the combiner {claims.subject!r}",
+                fix="Ask the reducer again where to attach.",
+                where={"group": ticket.group},
+            )
+        lasting = replace(claims, expires_at=ticket.expires_at)
+        await WorkerStream(hello, ticket, lasting, services).serve(context)
+
+    await _welcome(context, services, serve)
 
 
-async def _serve(context: Context, services: WorkerServices, claims: Claims, client: str | None) -> None:
+async def detour(context: Context, services: WorkerServices) -> None:
+    """The RPC Detour: the reducer fetches the stream of a worker whose home is not reached from here."""
+    try:
+        await services.detours.serve(context)
+    except FednError as error:
+        await context.write(farewell(error))
+
+
+async def _welcome(
+    context: Context,
+    services: WorkerServices,
+    serve: Callable[[Claims, Handed, wire.WorkerHello], Awaitable[None]],
+) -> None:
+    """What Attach and Relay have in common: who it is, as certificate and ticket say; and a Bye where it goes wrong."""
+    claims = caller()
     if services.options.mutual_tls:
         await check_peer_certificate(context, claims)
     message = await first_message(context)
@@ -121,19 +170,7 @@ async def _serve(context: Context, services: WorkerServices, claims: Claims, cli
         return
     try:
         hello = _hello(message)
-        ticket = services.tickets.verify(hello.ticket)
-        if client is not None and ticket.client != client:
-            raise Forbidden(
-                "name_not_yours",
-                f"the ticket is for {ticket.client!r}, and the token for {client!r}",
-                fix="Ask the reducer for a ticket with the same token.",
-                where={"group": ticket.group},
-            )
-        if client is not None and ticket.home != services.options.name:
-            with services.metrics.worker_streams_forwarded.track_inprogress():
-                await forward(context, message, ticket, services.peers, services.verifier, claims)
-            return
-        await WorkerStream(hello, ticket, claims, services).serve(context)
+        await serve(claims, Handed(message, services.tickets.verify(hello.ticket), hello.ticket), hello)
     except FednError as error:
         await context.write(farewell(error))
 

@@ -33,11 +33,13 @@ class KerasHelper:
 
     def get_weights(self, model: keras.Model) -> Tensors:
         """Copies of all weights, trainable and not, in Keras' order."""
-        return {name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in _variables(model).items()}
+        return {
+            name: np.array(keras.ops.convert_to_numpy(variable)) for name, variable in variables_by_name(model).items()
+        }
 
     def set_weights(self, model: keras.Model, tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
         """Assigns the tensors to the model's variables."""
-        variables = _variables(model)
+        variables = variables_by_name(model)
         expected = {name: (tuple(variable.shape), _dtype(variable)) for name, variable in variables.items()}
         check_fit(tensors, expected, model=type(model).__name__)
         for name, variable in variables.items():
@@ -59,7 +61,8 @@ class KerasHelper:
         return self.get_weights(model)
 
 
-def _variables(model: object) -> dict[str, Any]:
+def variables_by_name(model: object) -> dict[str, Any]:
+    """A model's weights, trainable and not, in Keras' order. InvalidInput (`model_not_supported`)."""
     if not isinstance(model, keras.Model):
         raise not_supported(model, "it is not a keras.Model")
     if not model.built:

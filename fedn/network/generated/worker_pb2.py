@@ -23,31 +23,34 @@ _sym_db = _symbol_database.Default()
 
 
 from fedn.network.generated import client_pb2 as fedn_dot_v1_dot_client__pb2
+from fedn.network.generated import common_pb2 as fedn_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65\x64n/v1/worker.proto\x12\x07\x66\x65\x64n.v1\x1a\x14\x66\x65\x64n/v1/client.proto\"\xb4\x03\n\x0bWorkerFrame\x12\x0e\n\x06sender\x18\x01 \x01(\x07\x12\x10\n\x08receiver\x18\x02 \x01(\x07\x12\x10\n\x08sequence\x18\x03 \x01(\x06\x12\x0c\n\x04left\x18\x04 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x10 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x11 \x03(\x0c\x12\x0f\n\x07padding\x18\x12 \x01(\x0c\x12%\n\x05hello\x18\x05 \x01(\x0b\x32\x14.fedn.v1.WorkerHelloH\x00\x12)\n\x07welcome\x18\x06 \x01(\x0b\x32\x16.fedn.v1.WorkerWelcomeH\x00\x12!\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x12.fedn.v1.WorkerAckH\x00\x12#\n\x04want\x18\x08 \x01(\x0b\x32\x13.fedn.v1.WorkerWantH\x00\x12#\n\x04peer\x18\t \x01(\x0b\x32\x13.fedn.v1.WorkerPeerH\x00\x12%\n\x05leave\x18\n \x01(\x0b\x32\x14.fedn.v1.WorkerLeaveH\x00\x12&\n\x05token\x18\x0b \x01(\x0b\x32\x15.fedn.v1.TokenRenewalH\x00\x12\x1b\n\x03\x62ye\x18\x0c \x01(\x0b\x32\x0c.fedn.v1.ByeH\x00\x42\t\n\x07\x63ontrol\"\x8a\x01\n\x0bWorkerHello\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12$\n\x08\x65xpected\x18\x04 \x03(\x0b\x32\x12.fedn.v1.WorkerAck\x12\"\n\x05known\x18\x05 \x03(\x0b\x32\x13.fedn.v1.WorkerPeer\"}\n\rWorkerWelcome\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\x04\x12\x17\n\x0fmax_frame_bytes\x18\x03 \x01(\x04\x12 \n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x12.fedn.v1.WorkerAck\x12\x0f\n\x07grace_s\x18\x05 \x01(\x01\"I\n\tWorkerAck\x12\x0c\n\x04peer\x18\x01 \x01(\x07\x12\x10\n\x08sequence\x18\x02 \x01(\x06\x12\x0e\n\x06\x63redit\x18\x03 \x01(\x06\x12\x0c\n\x04held\x18\x04 \x01(\x06\")\n\nWorkerWant\x12\x0c\n\x04peer\x18\x01 \x01(\x07\x12\r\n\x05\x62ytes\x18\x02 \x01(\x06\"\xbf\x01\n\nWorkerPeer\x12\x0c\n\x04rank\x18\x01 \x01(\x07\x12\x10\n\x08instance\x18\x02 \x01(\t\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.fedn.v1.WorkerPeer.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PRESENT\x10\x01\x12\x12\n\x0eSTATE_FINISHED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"-\n\x0bWorkerLeave\x12\x0e\n\x06\x66\x61iled\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\x82\x01\n\rWorkerService\x12\x38\n\x06\x41ttach\x12\x14.fedn.v1.WorkerFrame\x1a\x14.fedn.v1.WorkerFrame(\x01\x30\x01\x12\x37\n\x05Relay\x12\x14.fedn.v1.WorkerFrame\x1a\x14.fedn.v1.WorkerFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14\x66\x65\x64n/v1/worker.proto\x12\x07\x66\x65\x64n.v1\x1a\x14\x66\x65\x64n/v1/client.proto\x1a\x14\x66\x65\x64n/v1/common.proto\"\xdd\x03\n\x0bWorkerFrame\x12\x0e\n\x06sender\x18\x01 \x01(\x07\x12\x10\n\x08receiver\x18\x02 \x01(\x07\x12\x10\n\x08sequence\x18\x03 \x01(\x06\x12\x0c\n\x04left\x18\x04 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x10 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x11 \x03(\x0c\x12\x0f\n\x07padding\x18\x12 \x01(\x0c\x12%\n\x05hello\x18\x05 \x01(\x0b\x32\x14.fedn.v1.WorkerHelloH\x00\x12)\n\x07welcome\x18\x06 \x01(\x0b\x32\x16.fedn.v1.WorkerWelcomeH\x00\x12!\n\x03\x61\x63k\x18\x07 \x01(\x0b\x32\x12.fedn.v1.WorkerAckH\x00\x12#\n\x04want\x18\x08 \x01(\x0b\x32\x13.fedn.v1.WorkerWantH\x00\x12#\n\x04peer\x18\t \x01(\x0b\x32\x13.fedn.v1.WorkerPeerH\x00\x12%\n\x05leave\x18\n \x01(\x0b\x32\x14.fedn.v1.WorkerLeaveH\x00\x12&\n\x05token\x18\x0b \x01(\x0b\x32\x15.fedn.v1.TokenRenewalH\x00\x12\x1b\n\x03\x62ye\x18\x0c \x01(\x0b\x32\x0c.fedn.v1.ByeH\x00\x12\'\n\x06\x64\x65tour\x18\r \x01(\x0b\x32\x15.fedn.v1.WorkerDetourH\x00\x42\t\n\x07\x63ontrol\"\x8a\x01\n\x0bWorkerHello\x12\x0e\n\x06ticket\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12$\n\x08\x65xpected\x18\x04 \x03(\x0b\x32\x12.fedn.v1.WorkerAck\x12\"\n\x05known\x18\x05 \x03(\x0b\x32\x13.fedn.v1.WorkerPeer\"}\n\rWorkerWelcome\x12\x10\n\x08\x63ombiner\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\x04\x12\x17\n\x0fmax_frame_bytes\x18\x03 \x01(\x04\x12 \n\x04\x61\x63ks\x18\x04 \x03(\x0b\x32\x12.fedn.v1.WorkerAck\x12\x0f\n\x07grace_s\x18\x05 \x01(\x01\"I\n\tWorkerAck\x12\x0c\n\x04peer\x18\x01 \x01(\x07\x12\x10\n\x08sequence\x18\x02 \x01(\x06\x12\x0e\n\x06\x63redit\x18\x03 \x01(\x06\x12\x0c\n\x04held\x18\x04 \x01(\x06\")\n\nWorkerWant\x12\x0c\n\x04peer\x18\x01 \x01(\x07\x12\r\n\x05\x62ytes\x18\x02 \x01(\x06\"\xbf\x01\n\nWorkerPeer\x12\x0c\n\x04rank\x18\x01 \x01(\x07\x12\x10\n\x08instance\x18\x02 \x01(\t\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.fedn.v1.WorkerPeer.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_PRESENT\x10\x01\x12\x12\n\x0eSTATE_FINISHED\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\"M\n\x0cWorkerDetour\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x0c\n\x04over\x18\x02 \x01(\x08\x12!\n\x07problem\x18\x03 \x01(\x0b\x32\x10.fedn.v1.Problem\"-\n\x0bWorkerLeave\x12\x0e\n\x06\x66\x61iled\x18\x01 \x01(\x08\x12\x0e\n\x06reason\x18\x02 \x01(\t2\xbc\x01\n\rWorkerService\x12\x38\n\x06\x41ttach\x12\x14.fedn.v1.WorkerFrame\x1a\x14.fedn.v1.WorkerFrame(\x01\x30\x01\x12\x37\n\x05Relay\x12\x14.fedn.v1.WorkerFrame\x1a\x14.fedn.v1.WorkerFrame(\x01\x30\x01\x12\x38\n\x06\x44\x65tour\x12\x14.fedn.v1.WorkerFrame\x1a\x14.fedn.v1.WorkerFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fedn.v1.worker_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERFRAME']._serialized_start=56
-  _globals['_WORKERFRAME']._serialized_end=492
-  _globals['_WORKERHELLO']._serialized_start=495
-  _globals['_WORKERHELLO']._serialized_end=633
-  _globals['_WORKERWELCOME']._serialized_start=635
-  _globals['_WORKERWELCOME']._serialized_end=760
-  _globals['_WORKERACK']._serialized_start=762
-  _globals['_WORKERACK']._serialized_end=835
-  _globals['_WORKERWANT']._serialized_start=837
-  _globals['_WORKERWANT']._serialized_end=878
-  _globals['_WORKERPEER']._serialized_start=881
-  _globals['_WORKERPEER']._serialized_end=1072
-  _globals['_WORKERPEER_STATE']._serialized_start=985
-  _globals['_WORKERPEER_STATE']._serialized_end=1072
-  _globals['_WORKERLEAVE']._serialized_start=1074
-  _globals['_WORKERLEAVE']._serialized_end=1119
-  _globals['_WORKERSERVICE']._serialized_start=1122
-  _globals['_WORKERSERVICE']._serialized_end=1252
+  _globals['_WORKERFRAME']._serialized_start=78
+  _globals['_WORKERFRAME']._serialized_end=555
+  _globals['_WORKERHELLO']._serialized_start=558
+  _globals['_WORKERHELLO']._serialized_end=696
+  _globals['_WORKERWELCOME']._serialized_start=698
+  _globals['_WORKERWELCOME']._serialized_end=823
+  _globals['_WORKERACK']._serialized_start=825
+  _globals['_WORKERACK']._serialized_end=898
+  _globals['_WORKERWANT']._serialized_start=900
+  _globals['_WORKERWANT']._serialized_end=941
+  _globals['_WORKERPEER']._serialized_start=944
+  _globals['_WORKERPEER']._serialized_end=1135
+  _globals['_WORKERPEER_STATE']._serialized_start=1048
+  _globals['_WORKERPEER_STATE']._serialized_end=1135
+  _globals['_WORKERDETOUR']._serialized_start=1137
+  _globals['_WORKERDETOUR']._serialized_end=1214
+  _globals['_WORKERLEAVE']._serialized_start=1216
+  _globals['_WORKERLEAVE']._serialized_end=1261
+  _globals['_WORKERSERVICE']._serialized_start=1264
+  _globals['_WORKERSERVICE']._serialized_end=1452
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from fedn.network.generated import client_pb2 as _client_pb2
+from fedn.network.generated import common_pb2 as _common_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WorkerFrame(_message.Message):
-    __slots__ = ("sender", "receiver", "sequence", "left", "data", "frames", "padding", "hello", "welcome", "ack", "want", "peer", "leave", "token", "bye")
+    __slots__ = ("sender", "receiver", "sequence", "left", "data", "frames", "padding", "hello", "welcome", "ack", "want", "peer", "leave", "token", "bye", "detour")
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECEIVER_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -25,6 +26,7 @@ class WorkerFrame(_message.Message):
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
+    DETOUR_FIELD_NUMBER: _ClassVar[int]
     sender: int
     receiver: int
     sequence: int
@@ -40,7 +42,8 @@ class WorkerFrame(_message.Message):
     leave: WorkerLeave
     token: _client_pb2.TokenRenewal
     bye: _client_pb2.Bye
-    def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., sequence: _Optional[int] = ..., left: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[WorkerHello, _Mapping]] = ..., welcome: _Optional[_Union[WorkerWelcome, _Mapping]] = ..., ack: _Optional[_Union[WorkerAck, _Mapping]] = ..., want: _Optional[_Union[WorkerWant, _Mapping]] = ..., peer: _Optional[_Union[WorkerPeer, _Mapping]] = ..., leave: _Optional[_Union[WorkerLeave, _Mapping]] = ..., token: _Optional[_Union[_client_pb2.TokenRenewal, _Mapping]] = ..., bye: _Optional[_Union[_client_pb2.Bye, _Mapping]] = ...) -> None: ...
+    detour: WorkerDetour
+    def __init__(self, sender: _Optional[int] = ..., receiver: _Optional[int] = ..., sequence: _Optional[int] = ..., left: _Optional[int] = ..., data: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., padding: _Optional[bytes] = ..., hello: _Optional[_Union[WorkerHello, _Mapping]] = ..., welcome: _Optional[_Union[WorkerWelcome, _Mapping]] = ..., ack: _Optional[_Union[WorkerAck, _Mapping]] = ..., want: _Optional[_Union[WorkerWant, _Mapping]] = ..., peer: _Optional[_Union[WorkerPeer, _Mapping]] = ..., leave: _Optional[_Union[WorkerLeave, _Mapping]] = ..., token: _Optional[_Union[_client_pb2.TokenRenewal, _Mapping]] = ..., bye: _Optional[_Union[_client_pb2.Bye, _Mapping]] = ..., detour: _Optional[_Union[WorkerDetour, _Mapping]] = ...) -> None: ...
 
 class WorkerHello(_message.Message):
     __slots__ = ("ticket", "instance", "version", "expected", "known")
@@ -111,6 +114,16 @@ class WorkerPeer(_message.Message):
     state: WorkerPeer.State
     reason: str
     def __init__(self, rank: _Optional[int] = ..., instance: _Optional[str] = ..., state: _Optional[_Union[WorkerPeer.State, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class WorkerDetour(_message.Message):
+    __slots__ = ("call", "over", "problem")
+    CALL_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    call: str
+    over: bool
+    problem: _common_pb2.Problem
+    def __init__(self, call: _Optional[str] = ..., over: _Optional[bool] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ...) -> None: ...
 
 class WorkerLeave(_message.Message):
     __slots__ = ("failed", "reason")

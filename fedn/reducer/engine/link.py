@@ -13,7 +13,7 @@ import grpc
 from fedn.network.convert import kind_from_wire, kind_to_wire
 from fedn.network.frames import MAX_MESSAGE_BYTES
 from fedn.network.generated import combiner_pb2 as link
-from fedn.network.tokens import Role, TokenIssuer
+from fedn.network.tokens import TokenIssuer
 from fedn.protocol.errors import FednError
 from fedn.protocol.tasks import TaskKind
 from fedn.reducer.engine.connection import Connection, LinkDown, RoundRefused
@@ -192,7 +192,7 @@ class CombinerLink:
             self._notify()
 
     def _token(self) -> str:
-        return self._settings.tokens.issue(self.name, Role.ADMIN, self._settings.token_ttl_s)
+        return self._settings.tokens.issue_link(self.name, self._settings.token_ttl_s)
 
     async def _renew_tokens(self, connection: Connection) -> None:
         while True:

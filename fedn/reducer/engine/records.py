@@ -217,7 +217,7 @@ def _pack_tasks(tasks: Sequence[TaskSpec]) -> list[dict[str, Any]]:
 
     for task in tasks:
         prefix = task.task_id.removesuffix(task.client)
-        group = (prefix, *(comparable(value) for name, value in task if name not in _OWN_FIELDS))
+        group = (prefix, *(comparable(value) for name, value in vars(task).items() if name not in _OWN_FIELDS))
         if group not in groups:
             like = as_json(task.model_copy(update={"task_id": prefix, "client": "", "step_budget": None}))
             groups[group] = {"like": like, "budgets": {}}

@@ -1,6 +1,6 @@
 """What pages are about, and which events change it."""
 
-SESSIONS, ROUNDS, CLIENTS, COMBINERS, MODELS, PACKAGES, EVENTS, STORES, VITALS = (
+SESSIONS, ROUNDS, CLIENTS, COMBINERS, MODELS, PACKAGES, EVENTS, STORES, VITALS, WORKERS = (
     "sessions",
     "rounds",
     "clients",
@@ -10,6 +10,7 @@ SESSIONS, ROUNDS, CLIENTS, COMBINERS, MODELS, PACKAGES, EVENTS, STORES, VITALS =
     "events",
     "stores",
     "vitals",
+    "workers",
 )
 
 _OF_KIND = {
@@ -33,6 +34,7 @@ _OF_KIND = {
     "session_stopped": {SESSIONS, ROUNDS},
     "store_unavailable": {STORES},
     "store_back": {STORES},
+    "worker_detour": {COMBINERS},
 }
 KINDS = frozenset(_OF_KIND)
 """Kinds of events that are known here."""

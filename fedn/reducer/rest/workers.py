@@ -2,8 +2,18 @@
 
 from flask import Blueprint, Response, request
 
-from fedn.protocol.rest import WorkerAssignment, WorkerGroupPage, WorkerGroupRequest, WorkerGroupView, WorkerJoin
+from fedn.protocol.rest import (
+    DetourRequest,
+    RelayTokenReply,
+    RelayTokenRequest,
+    WorkerAssignment,
+    WorkerGroupPage,
+    WorkerGroupRequest,
+    WorkerGroupView,
+    WorkerJoin,
+)
 from fedn.reducer.assignment import Refusal
+from fedn.reducer.pages.topics import WORKERS
 from fedn.reducer.rest.answers import body, created, nothing, reply
 from fedn.reducer.rest.describe import describe
 from fedn.reducer.rest.gate import claims
@@ -18,7 +28,9 @@ _GROUPS = Listing(("name", "size", "created_at"), "name", {"home": str})
 @blueprint.post("/worker-groups")
 @describe("Make a worker group", request=WorkerGroupRequest, reply=WorkerGroupView, status=201, errors=(409,))
 def create() -> Response:
-    view = services().worker_groups.create(body(WorkerGroupRequest))
+    parts = services()
+    view = parts.worker_groups.create(body(WorkerGroupRequest))
+    parts.live.change(WORKERS)
     return created(view, f"{request.path}/{view.name}")
 
 
@@ -39,7 +51,9 @@ def group(name: str) -> Response:
 @blueprint.delete("/worker-groups/<name>")
 @describe("Delete a worker group", status=204)
 def delete(name: str) -> Response:
-    services().worker_groups.delete(name)
+    parts = services()
+    parts.worker_groups.delete(name)
+    parts.live.change(WORKERS)
     return nothing()
 
 
@@ -48,6 +62,7 @@ def delete(name: str) -> Response:
 def join(name: str) -> Response:
     wanted, parts, caller = body(WorkerJoin), services(), claims()
     found = parts.worker_groups.join(caller.subject, name, wanted.rank, combiner=wanted.combiner, avoid=wanted.avoid)
+    parts.live.change(WORKERS)
     if isinstance(found, Refusal):
         return reply(
             WorkerAssignment(
@@ -71,3 +86,18 @@ def join(name: str) -> Response:
             expires_at=fresh.expires_at,
         )
     )
+
+
+@blueprint.post("/worker-groups/<name>/relay-tokens")
+@describe("Get a token for handing a worker's stream on", request=RelayTokenRequest, reply=RelayTokenReply)
+def relay_token(name: str) -> Response:
+    """For the combiner that the worker is attached to. Each combiner keeps it for further workers of the same home."""
+    return reply(services().relay_desk.token(claims(), name, body(RelayTokenRequest).ticket))
+
+
+@blueprint.post("/worker-groups/<name>/detours")
+@describe("Let the reducer hand a worker's stream on", request=DetourRequest, status=204)
+def detour(name: str) -> Response:
+    """For a combiner that does not reach the group's home: the reducer fetches the stream there (RPC Detour)."""
+    services().relay_desk.detour(claims(), name, body(DetourRequest))
+    return nothing()

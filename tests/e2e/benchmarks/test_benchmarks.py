@@ -105,8 +105,8 @@ def test_codecs(tmp_path: Path) -> None:
 
 
 def test_encrypted_aggregation(tmp_path: Path) -> None:
-    (row,) = bench(tmp_path, "secagg", "--params", "20k", "--degrees", "8192")
-    assert 8 < row["times_float32"] < 10 and row["bytes"] == pytest.approx(4 * row["times_float32"])
+    (row,) = bench(tmp_path, "secagg", "--params", "20k", "--degrees", "4096")
+    assert 3 < row["times_float32"] < 10 and row["bytes"] == pytest.approx(4 * row["times_float32"])
     assert row["error"] < row["bound"] < 1e-6
     assert all(row[step] > 0 for step in ("encrypt_ns", "decrypt_ns", "add_ns", "fedavg_add_ns"))
 
@@ -172,7 +172,7 @@ def test_the_housing_workload(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_convergence_study(tmp_path: Path) -> None:
-    short = ["--clients", "2", "--seeds", "1", "--seconds", "2", "--rounds", "2"]
+    short = ["--clients", "2", "--seeds", "1", "--seconds", "5", "--rounds", "2"]
     some = ["--only", "semi-synchronous λ=2,asynchronous K=1,SCAFFOLD", "--settings", "few clients, few steps"]
     rows = bench(tmp_path, "convergence", "--data", "digits", *short, *some)
     timed = {row["name"]: row for row in rows if row["bench"] == "convergence_schedulers"}

@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.federation import wait_for
+from tests.support.processes import has_ended
 from tests.support.sandboxes import fedn, running_sandbox
 
 
@@ -45,10 +47,8 @@ def test_all_children_end_with_the_sandbox(tmp_path: Path, number: signal.Signal
         children = sandbox.children()
         assert len(children) >= 4
         sandbox.process.send_signal(number)
-        gone, alive = psutil.wait_procs(children, timeout=60)
-        assert not alive
-        assert len(gone) == len(children)
-        sandbox.process.wait(timeout=30)
+        wait_for(lambda: all(has_ended(child.pid) for child in children), "they have all ended")
+        sandbox.process.wait(timeout=60)
 
 
 @pytest.mark.timeout(600)

@@ -1,13 +1,11 @@
 """Compute packages: commands as subprocesses with limits, FEDn's own packages as they are, Learners in packages."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
 from fedn.client.calls import TaskCall, TaskOutcome
@@ -28,6 +26,8 @@ from fedn.protocol.tasks import TaskKind
 from tests.integration.client.conftest import attached, model_of
 from tests.integration.client.stand_ins import FakeReducer
 from tests.support.fake_combiner import PACKAGE, round_name, train_task
+from tests.support.federation import wait_for
+from tests.support.processes import has_ended
 
 MakeSettings = Callable[..., ClientSettings]
 
@@ -225,22 +225,11 @@ def test_failing_command_says_why(tmp_path: Path, how: str, code: str, text: str
     assert list((tmp_path / "data" / "tasks").iterdir()) == []
 
 
-def gone(pids: list[int]) -> bool:
-    """Whether the processes end; those of another parent are reaped by init, some time."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        alive = [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
-        if not alive:
-            return True
-        psutil.wait_procs([psutil.Process(pid) for pid in alive if psutil.pid_exists(pid)], timeout=1)
-    return False
-
-
 def test_hanging_command_is_killed_with_all_its_children(tmp_path: Path) -> None:
     package = write_package(tmp_path / "package")
     with pytest.raises(TaskFailed, match="task_timeout"):
         run_in(package, tmp_path, call_of("train", tmp_path, parameters={"how": "hang"}, timeout_s=5.0))
-    assert gone([int(pid) for pid in (tmp_path / "work" / "pids").read_text().split()])
+    check_gone(tmp_path / "work" / "pids")
 
 
 def test_command_cannot_take_more_memory_than_its_limit(tmp_path: Path) -> None:
@@ -353,20 +342,24 @@ def test_cancelled_command_is_killed(reducer: FakeReducer, settings: MakeSetting
             await stream.push(model_id, data)
             await stream.task(train_task("alice", model_id, "old", parameters={"how": "hang"}), round_name())
             await stream.expect("task_accepted", skip=[])
-            await asyncio.to_thread(wait_for_file, pids)
+            await asyncio.to_thread(wait_for, lambda: len(pids_in(pids)) == 2, "the step hangs")
             await stream.send(cancelled={"task_id": "old", "reason": "late"})
             await stream.task(train_task("alice", model_id, "new"), round_name(1))
             await stream.take("new")
 
     asyncio.run(scenario())
-    assert gone([int(pid) for pid in pids.read_text().split()])
+    check_gone(pids)
 
 
-def wait_for_file(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists() or len(path.read_text().split()) < 2:
-        assert time.monotonic() < deadline, f"{path} was never written"
-        time.sleep(0.01)
+def pids_in(path: Path) -> list[int]:
+    """Of the hanging step and its child, once both are there."""
+    return [int(pid) for pid in path.read_text().split()] if path.exists() else []
+
+
+def check_gone(path: Path) -> None:
+    pids = pids_in(path)
+    assert len(pids) == 2
+    wait_for(lambda: all(map(has_ended, pids)), "the step and its child have ended")
 
 
 def test_session_without_package_tells_a_client_without_learner(reducer: FakeReducer, settings: MakeSettings) -> None:

@@ -20,6 +20,8 @@ from fedn.plan.settings import ClientSettings
 from tests.integration.client.conftest import model_of
 from tests.integration.client.stand_ins import FakeReducer, Place
 from tests.support.fake_combiner import PATIENCE_S, FakeCombiner, FakeStream, round_name, train_task
+from tests.support.federation import wait_for
+from tests.support.processes import has_ended
 
 MakeSettings = Callable[..., ClientSettings]
 SMALL, SMALL_BYTES = model_of(np.arange(4, dtype=np.float32))
@@ -55,9 +57,8 @@ async def in_training(combiner: FakeCombiner) -> FakeStream:
     return stream
 
 
-def ended(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=PATIENCE_S)
-    return not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+async def all_end(processes: list[psutil.Process]) -> None:
+    await asyncio.to_thread(wait_for, lambda: all(has_ended(one.pid) for one in processes), "the workers have ended")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -74,7 +75,7 @@ def test_ends_on_a_signal_in_the_middle_of_a_training(
                 process.send_signal(number)
                 await stream.expect("leave")
                 assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
-                assert ended(workers)
+                await all_end(workers)
 
     asyncio.run(scenario())
 
@@ -91,7 +92,8 @@ def test_killed_client_takes_its_worker_along_and_does_the_task_after_its_restar
                 await in_training(combiner)
                 workers = psutil.Process(process.pid).children(recursive=True)
                 os.kill(process.pid, signal.SIGKILL)
-                assert workers and await asyncio.to_thread(ended, workers)
+                assert workers
+                await all_end(workers)
             (mine.data_dir / "work" / "go").touch()
             with program(mine):
                 stream = await combiner.attached()

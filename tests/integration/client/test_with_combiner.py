@@ -14,7 +14,7 @@ from fedn.combiner.options import CombinerOptions, TlsFiles
 from fedn.models.digest import digest
 from fedn.models.wire import decode
 from fedn.network.tickets import TicketVerifier
-from fedn.network.tls import grpc_channel_credentials, make_csr, new_private_key, public_key_id
+from fedn.network.tls import grpc_channel_credentials, make_csr, new_private_key
 from fedn.network.tokens import Role, TokenVerifier
 from fedn.plan.package import build_package
 from fedn.plan.settings import ClientSettings
@@ -58,7 +58,7 @@ class Scene:
     @asynccontextmanager
     async def link(self, combiner: Combiner) -> AsyncIterator[WireReducer]:
         files = self._tls("reducer", Role.ADMIN)
-        token = self.reducer.link_issuer.issue(combiner.options.name, Role.ADMIN, 600, public_key_id(files.key))
+        token = self.reducer.issuer.issue_link(combiner.options.name, 600)
         credentials = grpc_channel_credentials(files.ca, files.key, files.certificate)
         async with WireReducer(f"localhost:{combiner.port}", token, credentials) as link:
             await link.hello(federation=self.reducer.federation)

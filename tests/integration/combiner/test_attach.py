@@ -48,6 +48,8 @@ async def test_a_call_without_a_valid_token_of_the_right_role_is_denied(scene: S
     tokens: dict[str, str | None] = {role.value: scene.trust.token("x", role) for role in Role}
     tokens |= {
         "link": scene.trust.link_token(),
+        "relay": scene.trust.issuer.issue_relay("x", scene.combiner.options.name, 600, "sha256:x"),
+        "relay to another": scene.trust.issuer.issue_relay("x", "another", 600, "sha256:x"),
         "none": None,
         "garbage": "x.y.z",
         "expired": scene.trust.token("x", ttl_s=-LEEWAY_S - 10),
@@ -64,9 +66,10 @@ async def test_a_call_without_a_valid_token_of_the_right_role_is_denied(scene: S
                     assert method.startswith("/grpc.reflection.v1."), method  # the newer name, not served
                     continue
                 assert code in DENIALS | {grpc.StatusCode.OK}, (method, who)
-                public = access is Gate.PUBLIC and who not in {"garbage", "expired"}
+                public = access is Gate.PUBLIC and who not in {"garbage", "expired", "relay to another"}
                 by_role = not isinstance(access, Gate) and who in {role.value for role in access}
-                allowed = public or by_role or (access is Gate.REDUCER and who == "link")
+                by_scope = (access, who) in {(Gate.REDUCER, "link"), (Gate.RELAYING, "relay")}
+                allowed = public or by_role or by_scope
                 assert (code is grpc.StatusCode.OK) is allowed, (method, who)
 
 

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from fedn.models.encrypted import CIPHERTEXTS, WEIGHT, Parameters, is_encrypted
+from fedn.models.encrypted import WEIGHT, Parameters, is_encrypted
 from fedn.models.wire import decode, encode, read_spec
 from fedn.protocol.errors import InvalidInput
 from fedn.protocol.tasks import Encryption
-from tests.support.encrypted import cipher_of, key_of
+from tests.support.encrypted import cipher_of, coefficients_of, key_of, low_bits, with_coefficients
 from tests.support.stage import ledger_of, stage
 
 
@@ -99,12 +99,16 @@ HOSTILE = {
     "truncated": (broken(lambda data: data[:-100]), "bad_model"),
     "random": (broken(lambda data: np.random.default_rng(0).bytes(len(data))), "bad_model"),
     "coefficients": (
-        broken(lambda data: with_tensors(data, **{CIPHERTEXTS: ~decode(data)[CIPHERTEXTS]})),
+        broken(lambda data: with_coefficients(data, ~np.zeros_like(coefficients_of(data)))),
         "bad_ciphertext",
     ),
     "weight": (broken(lambda data: with_tensors(data, **{WEIGHT: np.array([99.0])})), "bad_ciphertext"),
+    "planes": (
+        broken(lambda data: with_tensors(data, **{low_bits(data): np.zeros(3, np.uint32)})),
+        "update_does_not_fit",
+    ),
     "count": (
-        broken(lambda data: with_tensors(data, **{CIPHERTEXTS: np.tile(decode(data)[CIPHERTEXTS], (9, 1, 1))})),
+        broken(lambda data: with_coefficients(data, np.tile(coefficients_of(data), (9, 1, 1)))),
         "update_does_not_fit",
     ),
 }
@@ -157,7 +161,7 @@ def test_seeds_that_only_look_encrypted_are_refused(tmp_path):
     async def scenario():
         async with stage(tmp_path, seeded=False) as scene:
             good = bytes(cipher_of().encrypt({"w": np.zeros(3)}, cipher_of().alone))
-            bad = bytes(good).replace(b"8192", b"8193", 1)
+            bad = bytes(good).replace(b"4096", b"4097", 1)
             with pytest.raises(InvalidInput):
                 scene.tier1.catalog.add_seed(bad)
             entry = scene.tier1.catalog.add_seed(good)

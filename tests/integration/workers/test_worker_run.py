@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.integration.workers.conftest import RelayedWorkers
 from tests.support.federation import wait_for
+from tests.support.processes import has_ended
 
 GOSSIP = """
 import sys
@@ -80,7 +80,7 @@ def environment() -> dict[str, str]:
 
 def worker_run(folder: Path, code: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(folder, code, *options), cwd=folder, env=environment(), capture_output=True, text=True, timeout=60
+        command(folder, code, *options), cwd=folder, env=environment(), capture_output=True, text=True, timeout=200
     )
 
 
@@ -156,9 +156,9 @@ def test_the_end_of_the_command_ends_all(tmp_path: Path, backend: str, number: s
         assert running.stdout is not None
         pids = [int(pid) for _ in range(2) for pid in running.stdout.readline().partition(" as ")[2].split()]
         running.send_signal(number)
-        output, _ = running.communicate(timeout=60)
+        output, _ = running.communicate(timeout=200)
     assert running.returncode == (-9 if number is signal.SIGKILL else 130), output
-    wait_for(lambda: not any(map(psutil.pid_exists, pids)), "the workers are gone")
+    wait_for(lambda: all(map(has_ended, pids)), "the workers are gone")
 
 
 @pytest.mark.parametrize(

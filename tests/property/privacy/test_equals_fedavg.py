@@ -1,5 +1,7 @@
 """What comes of encrypted updates is FedAvg in float64, whatever the shapes, weights, clients and combiners."""
 
+from bisect import bisect
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -80,14 +82,52 @@ def test_integers_and_bools_become_what_fedavg_makes_of_them(seed, clients):
             assert np.abs(mean[name] - expected).max() <= 0.51
 
 
+def steepest(degree):
+    """Signs for which the sum of all values, two in each slot, is in one coefficient of the encoding: that of X.
+
+    SEAL's slot k is the value at x = exp(iπ·3^k/degree), where X^(degree/2) is i for an even k, and else -i.
+    """
+    powers = [pow(3, slot, 2 * degree) for slot in range(degree // 2)]
+    angles = np.pi * np.array(powers) / degree
+    return np.concatenate([np.sign(np.cos(angles)), np.sign(np.sin(angles)) * np.resize([1.0, -1.0], degree // 2)])
+
+
+def full(degree, weight):
+    return secagg(degree, max_clients=50, max_weight=float(weight), min_weight=float(weight), precision=1e-4)
+
+
+def scale_of(rule):
+    return rule.encryption("NumTrainingExamples", {}).scale_bits
+
+
 @pytest.mark.parametrize("degree", RINGS)
 def test_as_many_of_the_largest_as_the_plan_allows_do_not_overflow(degree):
-    rule = secagg(degree, max_clients=50, max_weight=1000.0, precision=1e-4)
-    base = {"w": np.array([16.0, -16.0, 0.0, 1e-4])}
+    # The largest weight that the rule still finds room for at the scale of another one.
+    scale_bits = scale_of(full(degree, 300))
+    weights = range(300, 601)
+    weight = float(weights[bisect(weights, -scale_bits, key=lambda weight: -scale_of(full(degree, weight))) - 1])
+    rule = full(degree, weight)
+    assert scale_of(rule) == scale_bits == scale_of(full(degree, weight + 1)) + 1
+    base = {"w": np.concatenate([16.0 * steepest(degree), [16.0, -16.0, 0.0, 1e-4]])}
     spec = read_spec(bytes(encode(base)))
     total = rule.start(rule.update_spec(spec))
-    data = encrypted(rule, base, 1000.0)
+    data = encrypted(rule, base, weight)
     for _ in range(50):
-        total.add(data, read_spec(data), 1000.0)
+        total.add(data, read_spec(data), weight)
     mean = decode(cipher_of(degree=degree).decrypt(b"".join(map(bytes, total.result(1 << 20))), max_value=16.0))
     np.testing.assert_allclose(mean["w"], base["w"], atol=1e-6)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32), clients=st.integers(1, 10), size=st.integers(1, 5000))
+def test_with_the_smallest_ciphertexts_it_is_the_weighted_mean_too(seed, clients, size):
+    rng = np.random.default_rng(seed)
+    rule = secagg(2048, max_clients=10, min_weight=200.0, max_weight=700.0, max_value=8.0)
+    updates = [({"w": rng.uniform(-8, 8, size)}, float(rng.integers(200, 701))) for _ in range(clients)]
+    total = rule.start(rule.update_spec(read_spec(bytes(encode(updates[0][0])))))
+    for tensors, weight in updates:
+        data = encrypted(rule, tensors, weight)
+        total.add(data, read_spec(data), weight)
+    mean = decode(cipher_of(degree=2048).decrypt(b"".join(map(bytes, total.result(64))), max_value=8.0))
+    expected = sum(weight * tensors["w"] for tensors, weight in updates) / total.weight
+    np.testing.assert_allclose(mean["w"], expected, rtol=0, atol=1e-6)

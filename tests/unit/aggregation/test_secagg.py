@@ -1,5 +1,6 @@
 """What a server refuses of encrypted updates before it adds them, and what it refuses of a plan's options."""
 
+import itertools
 import subprocess
 import sys
 
@@ -9,10 +10,18 @@ import pytest
 from fedn.aggregation.base import get_rule
 from fedn.aggregation.checks import FiniteCheck, check_header
 from fedn.aggregation.secagg import SecAgg
-from fedn.models.encrypted import CIPHERTEXTS, ENCRYPTION_KEY, PLAIN_KEY, RINGS, WEIGHT, read_encrypted
+from fedn.models.encrypted import ENCRYPTION_KEY, PLAIN_KEY, RINGS, WEIGHT, read_encrypted
+from fedn.models.pieces import Pieces
 from fedn.models.wire import decode, encode, read_spec
 from fedn.protocol.errors import FednError, InvalidInput, UpdateRefused
-from tests.support.encrypted import cipher_of, encrypted, secagg
+from tests.support.encrypted import (
+    cipher_of,
+    coefficients_of,
+    encrypted,
+    low_bits,
+    secagg,
+    with_coefficients,
+)
 
 TENSORS = {"w": np.linspace(-1, 1, 5000, dtype=np.float32)}
 BASE = read_spec(bytes(encode(TENSORS)))
@@ -50,29 +59,35 @@ def test_a_server_imports_no_library_for_encryption():
 
 
 def hostile(good):
-    ciphertexts = decode(good)[CIPHERTEXTS]
-    q = RINGS[8192].modulus
-    at_modulus, huge = ciphertexts.copy(), ciphertexts.copy()
+    coefficients = coefficients_of(good)
+    low = low_bits(good)
+    first = decode(good)[low]
+    q = RINGS[4096].modulus
+    at_modulus, huge = coefficients.copy(), coefficients.copy()
     at_modulus[-1, -1, -1] = q
-    huge[0, 0, 0] = 2**64 - 1
+    huge[0, 0, 0] = 2**60 - 1
     text = read_spec(good).metadata[ENCRYPTION_KEY]
     rng = np.random.default_rng(0)
     return {
         "truncated": good[:-8],
         "random bytes": rng.bytes(len(good)),
-        "random coefficients": changed(good, **{CIPHERTEXTS: rng.integers(0, 2**64, ciphertexts.shape, np.uint64)}),
-        "a coefficient that is the modulus": changed(good, **{CIPHERTEXTS: at_modulus}),
-        "a huge coefficient": changed(good, **{CIPHERTEXTS: huge}),
-        "fewer ciphertexts": changed(good, **{CIPHERTEXTS: ciphertexts[:1]}),
-        "more ciphertexts": changed(good, **{CIPHERTEXTS: np.concatenate([ciphertexts] * 2)}),
-        "three polynomials": changed(good, **{CIPHERTEXTS: np.concatenate([ciphertexts, ciphertexts[:, :1]], 1)}),
-        "another dtype": changed(good, **{CIPHERTEXTS: ciphertexts.view(np.int64)}),
+        "random coefficients": with_coefficients(good, rng.integers(q, 2**60, coefficients.shape, np.uint64)),
+        "a coefficient that is the modulus": with_coefficients(good, at_modulus),
+        "a huge coefficient": with_coefficients(good, huge),
+        "fewer ciphertexts": with_coefficients(good, coefficients[:1]),
+        "more ciphertexts": with_coefficients(good, np.concatenate([coefficients] * 2)),
+        "three polynomials": with_coefficients(good, np.concatenate([coefficients, coefficients[:, :1]], 1)),
+        "fewer low bits": changed(good, **{low: first[:1]}),
+        "another dtype": changed(good, **{low: first.view(np.int32)}),
+        "coefficients of 64 bits": bytes(
+            encode({WEIGHT: np.array([10.0]), "fedn.ciphertexts": coefficients}, read_spec(good).metadata)
+        ),
         "a header of a thousand tera": b"\xff" * 6 + b"\0\0" + good[8:],
         "no ciphertexts": bytes(encode({WEIGHT: np.array([10.0])}, read_spec(good).metadata)),
         "no metadata": bytes(encode(decode(good))),
         "another key": changed(good, metadata={ENCRYPTION_KEY: text.replace("sha256:", "sha256:0")}),
         "another scale": changed(good, metadata={ENCRYPTION_KEY: text.replace('"scale_bits":', '"scale_bits":1')}),
-        "another degree": changed(good, metadata={ENCRYPTION_KEY: text.replace("8192", "4096")}),
+        "another degree": changed(good, metadata={ENCRYPTION_KEY: text.replace("4096", "8192")}),
         "other tensors": changed(good, metadata={PLAIN_KEY: '{"w":["F64",[5000]]}'}),
         "another weight": changed(good, **{WEIGHT: np.array([20.0])}),
         "a negative weight": changed(good, **{WEIGHT: np.array([-10.0])}),
@@ -131,6 +146,17 @@ def test_a_sum_takes_no_more_than_the_plan_says(rule):
         list(rule.combine_models(models, BASE))
 
 
+def test_weights_that_are_no_whole_numbers_fill_a_sum_as_well():
+    rule = secagg(max_weight=0.7, min_weight=0.7, max_clients=6)
+    total = rule.start(rule.update_spec(BASE))
+    data = encrypted(rule, TENSORS, 0.7)
+    for _ in range(6):
+        total.add(data, read_spec(data), 0.7)
+    assert total.weight > 6 * 0.7  # as computers count
+    with pytest.raises(UpdateRefused, match="may have"):
+        total.add(data, read_spec(data), 0.7)
+
+
 def test_merged_sums_are_the_sum(rule, good):
     first, second, empty, both = (rule.start(rule.update_spec(BASE)) for _ in range(4))
     light = encrypted(rule, TENSORS, 1.0)
@@ -172,10 +198,10 @@ KEY_ID = "sha256:" + "0" * 64
     [
         ({}, "key_id"),
         ({"key_id": "mine"}, "key_id"),
-        ({"key_id": KEY_ID, "degree": 2048}, "degree"),
+        ({"key_id": KEY_ID, "degree": 1024}, "degree"),
         ({"key_id": KEY_ID, "max_clients": 1_000_000}, "precision"),
         ({"key_id": KEY_ID, "max_value": 1e9}, "precision"),
-        ({"key_id": KEY_ID, "degree": 4096}, "precision"),
+        ({"key_id": KEY_ID, "degree": 2048}, "precision"),
         ({"key_id": KEY_ID, "max_weight": 1.0, "min_weight": 2.0}, "min_weight"),
     ],
 )
@@ -185,11 +211,50 @@ def test_options_that_cannot_hold_are_refused_with_their_field(options, field):
     assert error.value.where["field"] == f"rule.options.{field}"
 
 
-def test_the_primes_are_safe_and_ciphertexts_small(rule, good):
+def test_an_update_that_came_in_pieces_of_any_size_is_the_same(rule, good):
+    whole, parts = (rule.start(rule.update_spec(BASE)) for _ in range(2))
+    add(whole, good)
+    passed: list[tuple[int, int]] = []
+    cuts = [*range(0, len(good), 4999), len(good)]
+    pieces = [memoryview(good)[at:to] for at, to in itertools.pairwise(cuts)]
+    parts.add(Pieces(pieces, lambda start, stop: passed.append((start, stop))), read_spec(good), 10.0)
+    assert b"".join(map(bytes, parts.result(64))) == b"".join(map(bytes, whole.result(64)))
+    assert set(passed) >= set(itertools.pairwise(cuts[1:-1]))  # a file that is mapped may leave the memory
+
+
+def test_the_primes_are_safe():
     for ring in RINGS.values():
         assert sum(ring.prime_bits) <= ring.max_bits
         assert 2 ** (ring.prime_bits[0] - 1) < ring.modulus < 2 ** ring.prime_bits[0]
-    big = {"w": np.zeros(1_000_000, np.float32)}
-    spec = rule.update_spec(read_spec(bytes(encode(big))))
-    assert spec.size_bytes <= 8.1 * 4 * 1_000_000
-    assert read_encrypted(spec).count == -(-1_000_000 // 4096)
+
+
+SMALL = {"degree": 2048, "max_clients": 10, "min_weight": 200.0, "max_weight": 700.0, "max_value": 8.0}
+"""Bounds that leave an error of a millionth."""
+
+
+def times_float32(rule, size):
+    """Bytes of an update of so many parameters, beside those of float32. It has as many tensors as a small network."""
+    shapes = {"0.weight": (size - 40,), "0.bias": (20,), "1.weight": (10,), "1.bias": (10,)}
+    base = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    return rule.update_spec(read_spec(bytes(encode(base)))).size_bytes / (4 * size)
+
+
+@pytest.mark.parametrize(
+    ("options", "smallest"), [(SMALL, 550), ({}, 1650), ({"degree": 8192}, 3300)], ids=["2048", "4096", "8192"]
+)
+def test_an_update_is_at_most_ten_times_as_large_as_in_float32_from_the_size_on_that_the_docs_say(options, smallest):
+    rule = secagg(**options)
+    degree = options.get("degree", 4096)
+    full = [count * degree + more for count in range(1, 40) for more in (0, 1)]
+    sizes = [*range(smallest, 4 * degree, 50), *full, 100_000, 1_000_000]
+    assert max(times_float32(rule, size) for size in sizes if size >= smallest) <= 10
+    assert times_float32(rule, smallest // 2) > 10
+    assert times_float32(rule, 1_000_000) == pytest.approx(RINGS[degree].prime_bits[0] / 16, rel=0.01)
+
+
+def test_an_encrypted_update_has_the_size_that_its_rule_says():
+    for options, size in ((SMALL, 650), ({}, 5000)):
+        rule, tensors = secagg(**options), {"w": np.zeros(size, np.float32)}
+        data = encrypted(rule, tensors, 300.0)
+        assert len(data) == rule.update_spec(read_spec(bytes(encode(tensors)))).size_bytes <= 10 * 4 * size
+        assert read_encrypted(read_spec(data)).count == -(-size // options.get("degree", 4096))

@@ -1,6 +1,8 @@
 """What a soak test says of samples: a leak of each kind is found, and what must grow is held to its rounds."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -52,17 +54,30 @@ def test_a_program_that_was_there_for_three_samples_is_not_judged() -> None:
     assert {verdict["of"] for verdict in judge(watched(samples), BY_ROUND)} == {"combiner-1"}
 
 
+OPENS = """
+import os, sys
+print("begun", flush=True)
+input()
+descriptors = [os.open(f"{number}", os.O_CREAT | os.O_RDWR) for number in range(3)]
+os.write(descriptors[0], bytes(1 << 20))
+os.unlink("0")
+descriptors.append(os.dup(descriptors[0]))  # the same file once more
+print("opened", flush=True)
+input()
+"""
+
+
 def test_a_process_tells_what_it_holds(tmp_path: Path) -> None:
-    before = of_process(psutil.Process())
-    descriptors = [os.open(tmp_path / f"{number}", os.O_CREAT | os.O_RDWR) for number in range(3)]
-    try:
-        os.write(descriptors[0], bytes(1 << 20))
-        (tmp_path / "0").unlink()
-        descriptors.append(os.dup(descriptors[0]))  # the same file once more
-        now = of_process(psutil.Process())
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
+    """A child: in the tests' own process, others open and close files too."""
+    command = [sys.executable, "-c", OPENS]
+    with psutil.Popen(command, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "begun\n"
+        before = of_process(psutil.Process(child.pid))
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "opened\n"
+        now = of_process(psutil.Process(child.pid))
+        child.communicate("\n", timeout=60)
     assert now["open_files"] - before["open_files"] == 4
     assert now["nameless_files"] - before["nameless_files"] == 1
     assert now["nameless_bytes"] - before["nameless_bytes"] >= 1 << 20

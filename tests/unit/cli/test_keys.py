@@ -24,11 +24,11 @@ def refused(capsys, *arguments):
 
 def test_a_key_is_made_once_privately_and_shown_without_its_secret(tmp_path, capsys):
     path = tmp_path / "federation.key"
-    made = json.loads(said(capsys, "keys", "create", path, "--degree", "4096", "--json"))
+    made = json.loads(said(capsys, "keys", "create", path, "--degree", "8192", "--json"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert made == {"file": str(path), "key_id": read_key(path).key_id, "degree": 4096}
+    assert made == {"file": str(path), "key_id": read_key(path).key_id, "degree": 8192}
     shown = said(capsys, "keys", "show", path)
-    assert f"key_id: '{made['key_id']}', degree: 4096" in shown
+    assert f"key_id: '{made['key_id']}', degree: 8192" in shown
     secret = json.loads(path.read_text())["context"]
     assert secret not in shown and secret[:40] not in shown
     assert "key_exists" in refused(capsys, "keys", "create", path)

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from fedn.combiner.outbox import Outbox
+from fedn.network.bundles import split
 from fedn.protocol.errors import Unavailable
 from tests.unit.combiner.waiting import Changes
 
@@ -78,6 +79,41 @@ def test_a_write_that_stalls_ends_the_stream() -> None:
         outbox.put(b"stuck")
         with pytest.raises(Unavailable, match="peer_too_slow"):
             await asyncio.create_task(outbox.run(wire.write))
+
+    asyncio.run(run())
+
+
+def test_a_message_that_nobody_waits_for_leaves_with_the_next_one() -> None:
+    async def run() -> None:
+        wire, outbox = Wire(), Outbox(stall_s=60, max_bytes=1000, bundles=True, company_s=60)
+        wire.gate.set()
+        writing = asyncio.create_task(outbox.run(wire.write))
+        await asyncio.sleep(0)
+        outbox.put_lazily(b"ack")
+        await asyncio.sleep(0)
+        assert wire.written == []
+        outbox.put_in_order(b"task")
+        await wire.changes.until(lambda: wire.written)
+        assert [bytes(frame) for frame in split(wire.written[0])] == [b"ack", b"task"]
+        outbox.end()
+        await writing
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("bundles", "company_s"), [(True, 0.001), (False, 60)])
+def test_a_message_that_nobody_waits_for_leaves_alone_in_the_end(bundles: bool, company_s: float) -> None:
+    """At once, to a peer that does not read bundles."""
+
+    async def run() -> None:
+        wire, outbox = Wire(), Outbox(stall_s=60, max_bytes=1000, bundles=bundles, company_s=company_s)
+        wire.gate.set()
+        writing = asyncio.create_task(outbox.run(wire.write))
+        outbox.put_lazily(b"ack")
+        await wire.changes.until(lambda: wire.written)
+        assert wire.written == [b"ack"]
+        outbox.end()
+        await writing
 
     asyncio.run(run())
 

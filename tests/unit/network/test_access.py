@@ -19,29 +19,30 @@ from fedn.network.access import (
     route_access,
 )
 from fedn.network.tls import CertificateAuthority
-from fedn.network.tokens import Claims, Role
+from fedn.network.tokens import Claims, Role, Scope
 from fedn.protocol.errors import FednError, Forbidden, Unauthenticated
 
 
-def bearer(role: Role, key_id: str = "", *, link: bool = False) -> Claims:
-    return Claims("somebody", role, key_id, 0.0, "1", link=link)
+def bearer(role: Role, key_id: str = "", scope: Scope = Scope.ROLE) -> Claims:
+    return Claims("somebody", role, key_id, 0.0, "1", scope)
 
 
 def verdict(access: Access, claims: Claims | None) -> str:
     if access is PUBLIC:
         return "allowed"
-    if access is Gate.REDUCER and claims is not None and claims.link:
+    if claims is not None and (access, claims.scope) in {(Gate.REDUCER, Scope.LINK), (Gate.RELAYING, Scope.RELAY)}:
         return "allowed"
     if isinstance(access, Gate):
         return "secret_needed"
     if claims is None:
         return "token_missing"
-    if claims.link:
-        return "link_token"
+    if claims.scope is not Scope.ROLE:
+        return "link_token" if claims.scope is Scope.LINK else "relay_token"
     return "allowed" if claims.role in access else "role_not_allowed"
 
 
-CALLERS = [None, *(bearer(role) for role in Role), bearer(Role.ADMIN, link=True)]
+LINK, RELAY = bearer(Role.ADMIN, scope=Scope.LINK), bearer(Role.COMBINER, scope=Scope.RELAY)
+CALLERS = [None, *(bearer(role) for role in Role), LINK, RELAY]
 
 
 @pytest.mark.parametrize("claims", CALLERS, ids=lambda claims: claims.role if claims else "nobody")
@@ -69,13 +70,25 @@ def test_what_is_not_in_the_table_is_denied_even_to_an_admin(claims: Claims | No
 
 
 def test_what_the_reducer_shows_a_combiner_opens_links_and_nothing_else() -> None:
-    shown = bearer(Role.ADMIN, link=True)
+    shown = LINK
     authorize_rpc("/fedn.v1.CombinerService/Link", shown)
     for method, rule in (("POST", "/api/v1/sessions"), ("GET", "/api/v1/models"), ("DELETE", "/api/v1/clients/<name>")):
         with pytest.raises(Forbidden, match="link_token"):
             authorize_route(method, rule, shown)
     with pytest.raises(Forbidden, match="secret_needed"):
         authorize_rpc("/fedn.v1.CombinerService/Link", bearer(Role.ADMIN))
+
+
+def test_what_a_combiner_shows_another_one_opens_its_relay_and_nothing_else() -> None:
+    authorize_rpc("/fedn.v1.WorkerService/Relay", RELAY)
+    for method in ("/fedn.v1.WorkerService/Attach", "/fedn.v1.WorkerService/Detour", "/fedn.v1.CombinerService/Link"):
+        with pytest.raises(Forbidden):
+            authorize_rpc(method, RELAY)
+    for method, rule in (("POST", "/api/v1/combiners"), ("POST", "/api/v1/worker-groups/<name>/detours")):
+        with pytest.raises(Forbidden, match="relay_token"):
+            authorize_route(method, rule, RELAY)
+    with pytest.raises(Forbidden, match="secret_needed"):
+        authorize_rpc("/fedn.v1.WorkerService/Relay", bearer(Role.COMBINER))
 
 
 def test_head_counts_as_get() -> None:

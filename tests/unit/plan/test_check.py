@@ -95,6 +95,12 @@ def test_an_optimizer_at_combiners_needs_means_of_their_own():
         check_plan(SessionPlan(rule=choice, combiner_optimizer="adam", server_optimizer="sgd"))
 
 
+def test_no_codec_is_given_to_a_rule_that_carries_state_beside_the_model():
+    found = faults(rule="scaffold", update_chain=["zstd"], model_chain=["float16"], keep_combiner_models=True)
+    assert "control_variate" in found["update_chain"] and "add up over the rounds" in found["update_chain"]
+    assert "add up over the rounds" in found["model_chain"] and "one object" in found["keep_combiner_models"]
+
+
 def test_a_fault_of_an_optimizer_is_told_of_the_tier_that_it_is_for():
     found = faults(
         combiner_optimizer={"name": "sgd", "options": {"rate": 1}},

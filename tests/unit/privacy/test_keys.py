@@ -65,18 +65,18 @@ def test_what_is_no_key_is_refused_with_the_reason(file):
 
 def test_a_damaged_context_is_refused_by_its_name(file):
     context = b"\0" + key_of().context
-    damaged = keys.Key("sha256:x", 8192, context)
+    damaged = keys.Key("sha256:x", 4096, context)
     with pytest.raises(InvalidInput) as error:
         damaged.open()
     assert error.value.code == "bad_key_file"
 
 
 def test_degrees_without_parameters_are_refused():
-    with pytest.raises(InvalidInput, match="4096, 8192, 16384"):
-        create_key(2048)
+    with pytest.raises(InvalidInput, match="2048, 4096, 8192"):
+        create_key(16384)
 
 
 def test_without_tenseal_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tenseal", None)
     with pytest.raises(Unavailable, match=r"fedn\[secagg\]"):
-        new_context(8192)
+        new_context(4096)

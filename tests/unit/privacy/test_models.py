@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from fedn.models.encrypted import (
-    CIPHERTEXTS,
     ENCRYPTION_KEY,
     PLAIN_KEY,
     RINGS,
@@ -15,7 +14,7 @@ from fedn.models.encrypted import (
 )
 from fedn.models.wire import decode, encode, read_spec
 from fedn.protocol.errors import InvalidInput
-from tests.support.encrypted import cipher_of
+from tests.support.encrypted import cipher_of, coefficients_of, with_coefficients
 
 RNG = np.random.default_rng(1)
 TENSORS = {
@@ -50,9 +49,8 @@ def test_a_model_comes_back_in_its_shapes_and_dtypes(degree):
 
 def test_no_two_encryptions_are_equal_and_values_do_not_show(data):
     again = bytes(cipher_of().encrypt(TENSORS, cipher_of().alone))
-    equal = decode(data)[CIPHERTEXTS] == decode(again)[CIPHERTEXTS]
-    assert equal.mean() < 0.001
-    coefficients = decode(data)[CIPHERTEXTS] / RINGS[8192].modulus
+    assert (coefficients_of(data) == coefficients_of(again)).mean() < 0.001
+    coefficients = coefficients_of(data) / RINGS[4096].modulus
     assert abs(coefficients.mean() - 0.5) < 0.02
     assert TENSORS["double"].tobytes() not in data
 
@@ -66,7 +64,7 @@ def test_values_that_a_sum_could_not_hold_are_not_encrypted(value):
 
 def test_integers_may_be_larger_than_other_values():
     integers = {"n": np.array([2**30])}
-    cipher, parameters = cipher_of(), Parameters(cipher_of().key_id, 8192, 31)
+    cipher, parameters = cipher_of(), Parameters(cipher_of().key_id, 4096, 31)
     assert decode(cipher.decrypt(cipher.encrypt(integers, parameters, max_value=2**12)))["n"] == 2**30
     with pytest.raises(InvalidInput, match="value"):
         cipher.encrypt(integers, parameters, max_value=2**11)
@@ -77,19 +75,19 @@ def changed(data, metadata=None, **tensors):
 
 
 def hostile(data):
-    ciphertexts, text = decode(data)[CIPHERTEXTS], read_spec(data).metadata[ENCRYPTION_KEY]
+    ciphertexts, text = coefficients_of(data), read_spec(data).metadata[ENCRYPTION_KEY]
     too_large = ciphertexts.copy()
-    too_large[0, 1, 5] = RINGS[8192].modulus
+    too_large[0, 1, 5] = RINGS[4096].modulus
     return {
         "truncated": data[:-1],
         "random": RNG.bytes(10_000),
-        "coefficients": changed(data, **{CIPHERTEXTS: too_large}),
-        "counts": changed(data, **{CIPHERTEXTS: ciphertexts[:1]}),
+        "coefficients": with_coefficients(data, too_large),
+        "counts": with_coefficients(data, ciphertexts[:1]),
         "weight": changed(data, **{WEIGHT: np.array([0.0])}),
         "weight nan": changed(data, **{WEIGHT: np.array([np.nan])}),
-        "a sum's garbage": changed(data, **{CIPHERTEXTS: RNG.integers(0, 2**59, ciphertexts.shape, np.uint64)}),
+        "a sum's garbage": with_coefficients(data, RNG.integers(0, 2**59, ciphertexts.shape, np.uint64)),
         "scale": changed(data, {ENCRYPTION_KEY: text.replace('"scale_bits":38', '"scale_bits":99')}),
-        "degree": changed(data, {ENCRYPTION_KEY: text.replace("8192", "3")}),
+        "degree": changed(data, {ENCRYPTION_KEY: text.replace("4096", "3")}),
         "scheme": changed(data, {ENCRYPTION_KEY: text.replace("ckks", "none")}),
         "no JSON": changed(data, {ENCRYPTION_KEY: "{"}),
         "no object": changed(data, {ENCRYPTION_KEY: "[]"}),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flask import Flask
 
+from fedn.network.tickets import TicketVerifier
 from fedn.network.tls import make_csr, new_private_key
 from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
@@ -26,6 +27,8 @@ from fedn.protocol.rounds import RoundKind
 from fedn.reducer.app import create_app
 from fedn.reducer.assignment import Assigner
 from fedn.reducer.catalog import Catalog
+from fedn.reducer.detours.desk import RelayDesk
+from fedn.reducer.detours.streams import Detours
 from fedn.reducer.engine.roster import Roster
 from fedn.reducer.enrolment import Enrolment
 from fedn.reducer.events import EventLog
@@ -225,6 +228,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
     sessions = FakeSessions()
     metrics = Metrics()
     events.add_listener(metrics.note_event)
+    metrics.add_worker_groups(worker_groups.list)
     services = Services(
         settings=settings,
         enrolment=enrolment,
@@ -234,6 +238,15 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         registry=registry,
         assigner=Assigner(registry, sessions.roster),
         worker_groups=worker_groups,
+        relay_desk=RelayDesk(
+            worker_groups,
+            registry,
+            Detours(0, lambda detour, reason: None, on_passed=lambda size: None),
+            TicketVerifier(keys.tokens.public_key_pem, settings.federation),
+            keys.tokens,
+            tls=keys.certificate,
+            ttl_s=settings.token_ttl_s,
+        ),
         sessions=sessions,  # type: ignore[arg-type]
         trail=trail,
         catalog=catalog,
