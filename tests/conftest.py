@@ -13,7 +13,7 @@ from tests.support import servers
 settings.register_profile(
     "fedn", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
-settings.register_profile("thorough", deadline=None, max_examples=1000, print_blob=True)
+settings.register_profile("thorough", parent=settings.get_profile("fedn"), derandomize=False, max_examples=1000)
 settings.load_profile("fedn")
 
 # Programs that tests start are ended with Ctrl-C. A run in the background ignores that signal, and its children would

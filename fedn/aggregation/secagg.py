@@ -37,6 +37,8 @@ _PIECE_BYTES = 1 << 20
 _ROOM = (1 - 2.0**-10) / math.sqrt(2)
 """The part of half the modulus that sums of values may fill. Two values in a slot, a + ib, are up to √2 times as large
 as one; 2^-10 is for their noise, which is far smaller."""
+_ROUNDING = 1 + 1e-9
+"""So much more the sum of the largest weights may be than their product, where they are no whole numbers."""
 
 
 class SecAgg(Additive):
@@ -71,7 +73,7 @@ class SecAgg(Additive):
     def __init__(self, **options: Any) -> None:
         given = read_values("rule", self.name, self.Options, options)
         self._options = given
-        self._max_total = given.max_clients * given.max_weight
+        self._max_total = given.max_clients * given.max_weight * _ROUNDING
         room = RINGS[given.degree].modulus / 2 * _ROOM / (self._max_total * given.max_value)
         scale_bits = min(MAX_SCALE_BITS, math.floor(math.log2(room)))
         if given.min_weight > given.max_weight:
@@ -233,7 +235,8 @@ def _unfit(field: str, message: str) -> InvalidInput:
     return InvalidInput(
         "bad_option",
         f"The rule secagg cannot be used like this: {message}",
-        fix="Lower max_clients, max_weight or max_value, raise min_weight, or allow a larger error as precision.",
+        fix="Lower max_clients, max_weight or max_value, raise min_weight, allow a larger error as precision, or use a "
+        "key of a larger degree than 2048.",
         where={"field": f"rule.options.{field}"},
     )
 

@@ -6,10 +6,10 @@ Runs in the agent, in threads beside its loop: the code that trains never has th
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -50,9 +50,8 @@ class TaskEncryption:
         self._spool = spool
         self._cipher = None if key_file is None else ModelCipher(read_key(key_file))
 
-    @asynccontextmanager
-    async def prepared(self, call: TaskCall, encryption: Encryption | None) -> AsyncIterator["Prepared"]:
-        """A task as a runtime can do it; the plain model goes with the end of the block.
+    async def prepared(self, call: TaskCall, encryption: Encryption | None) -> "Prepared":
+        """A task as a runtime can do it, to be entered: the plain model goes with the end of the block.
 
         Raises:
             TaskFailed: (`no_key`, `encryption_required`) what is asked for does not fit the key.
@@ -64,8 +63,7 @@ class TaskEncryption:
         if cipher is None:
             if encrypted or encryption is not None:
                 raise _no_key(call.kind, encryption)
-            yield Prepared(call, None, None, self._spool)
-            return
+            return Prepared(call, None, None, self._spool)
         if encryption is None and call.kind in {TaskKind.TRAIN, TaskKind.INIT}:
             raise TaskFailed(
                 "encryption_required",
@@ -73,20 +71,14 @@ class TaskEncryption:
                 fix="Choose the rule secagg in the plan, or start the client without encryption_key.",
             )
         if held is None or not encrypted:
-            yield Prepared(call, cipher, encryption, self._spool)
-            return
+            return Prepared(call, cipher, encryption, self._spool)
         limit = encryption.max_value if encryption is not None else math.inf
         plain = await asyncio.to_thread(_decrypted, cipher, held, limit)
         if len(plain) <= INLINE_BYTES:
-            yield Prepared(replace(call, model=bytearray(plain)), cipher, encryption, self._spool)
-            return
+            return Prepared(replace(call, model=bytearray(plain)), cipher, encryption, self._spool)
         slot = await _stored(self._spool, plain)
-        try:
-            model = HeldFile(slot.path, len(plain), slot)
-            del plain
-            yield Prepared(replace(call, model=model), cipher, encryption, self._spool)
-        finally:
-            self._spool.discard(slot)
+        model = HeldFile(slot.path, len(plain), slot)
+        return Prepared(replace(call, model=model), cipher, encryption, self._spool, slot)
 
 
 @dataclass(frozen=True)
@@ -97,6 +89,15 @@ class Prepared:
     _cipher: ModelCipher | None
     _encryption: Encryption | None
     _spool: Spool
+    _plain: Slot | None = None
+    """What holds the plain model, where it is large."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._plain is not None:
+            self._spool.discard(self._plain)
 
     async def encrypted(self, outcome: TaskOutcome, metadata_of: MetadataOf) -> TaskOutcome:
         """What the runtime made, as it may leave this client; tensors in another slot than the call's are the caller's.

@@ -88,7 +88,7 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     returned = learner.train(weights_from_bytes(model, spec, writable=True), told)
     train_ms = (time.perf_counter() - started) * 1e3
     result = _train_result(returned)
-    extras = _extras(result.extra, coding.extras)
+    extras = fitting_extras(result.extra, coding.extras)
     numbers |= {
         "train_ms": train_ms,
         "num_examples": whole(result.num_examples, "num_examples", at_least=1),
@@ -102,7 +102,7 @@ def _train(learner: Learner, context: TaskContext, model: Any, coding: TaskCodin
     return Execution(numbers=numbers, tensors=encoded.data, extras=extras)
 
 
-def _extras(given: Mapping[str, Any], wanted: Mapping[str, Tensors]) -> dict[str, Tensors]:
+def fitting_extras(given: Mapping[str, Any], wanted: Mapping[str, Tensors]) -> dict[str, Tensors]:
     """What goes behind an update: for each set that came, tensors that fit it. TaskFailed (`bad_result`)."""
     if set(given) != set(wanted):
         raise TaskFailed(

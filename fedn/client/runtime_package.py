@@ -3,6 +3,7 @@
 Commands get files: `train IN OUT`, `validate IN OUT.json`, `predict IN OUT`, `build OUT`, and once `startup`.
 FEDN_TASK_FILE names a JSON file with the task and its hyper-parameters; FEDN_RESULT_FILE a JSON file that `train` may
 write (FEDn's `OUT-metadata` is read too): num_examples, which is required, what else of TrainResult is known, metrics.
+What a rule carries beside the model is in files that the task names (fedn.client.step_extras).
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from fedn.client.isolation.places import Place
 from fedn.client.runtime_learner import LearnerRuntime
 from fedn.client.seeds import task_seed
 from fedn.client.slots import HeldFile
+from fedn.client.step_extras import ExtraFiles, check_known, extra_files, provide_extras, take_extras, told_of
 from fedn.client.step_files import provide_model, read_metrics, read_training, take_model
 from fedn.client.usage import children_ms
 from fedn.plan.package import EntryPointName, PackageManifest
@@ -114,13 +116,7 @@ class PackageRuntime:
                     fix="Give it such an entry point, or a learner, in fedn.yaml.",
                 )
             return await self._learner.run(call, progress)
-        if call.extras and call.kind is TaskKind.TRAIN:
-            raise TaskFailed(
-                "extra_needs_learner",
-                f"the plan's rule carries {', '.join(one.name for one in call.extras)} beside the model, and commands "
-                "of a compute package are given the model alone",
-                fix="Let the package name a learner in fedn.yaml, or choose a rule without extra state.",
-            )
+        check_known(call, self._manifest.extras)
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._running, self._cancelled = call.task_id, False
         try:
@@ -151,12 +147,14 @@ class PackageRuntime:
 
     async def _do(self, call: TaskCall, argv: list[str], folder: Path) -> TaskOutcome:
         suffix = f".{self._manifest.format}"
-        environment = self._describe(call, folder)
+        extras = extra_files(call, folder, suffix)
+        environment = self._describe(call, folder, extras)
         given = folder / f"in{suffix}"
         made = folder / f"out{suffix}"
         limits = replace(self._limits, timeout_s=call.timeout_s or self._limits.timeout_s)
         coding = TaskCoding(request_of(call), call.model, _OnlyRead())
         spec = await asyncio.to_thread(provide_model, coding, given)
+        await asyncio.to_thread(provide_extras, extras, coding)
         if call.kind is TaskKind.VALIDATE:
             started = time.perf_counter()
             metrics, num_examples = await self._validate(argv, given, environment, limits)
@@ -178,7 +176,8 @@ class PackageRuntime:
             outcome = replace(outcome, **read_training(Path(environment["FEDN_RESULT_FILE"]), made), train_ms=train_ms)
         elif call.kind is TaskKind.INIT and not made.exists():
             made = self._seed_elsewhere(made)
-        return await asyncio.to_thread(take_model, made, call, coding, spec, outcome)
+        changes = await asyncio.to_thread(take_extras, extras, coding)
+        return await asyncio.to_thread(take_model, made, call, coding, spec, outcome, changes)
 
     async def _validate(
         self, argv: list[str], given: Path, environment: Mapping[str, str], limits: Limits
@@ -217,7 +216,7 @@ class PackageRuntime:
         values = {"FEDN_CLIENT": self._client, "FEDN_WORK_DIR": str(self._work_dir)}
         return values if self._data_path is None else values | {"FEDN_DATA_PATH": str(self._data_path)}
 
-    def _describe(self, call: TaskCall, folder: Path) -> dict[str, str]:
+    def _describe(self, call: TaskCall, folder: Path, extras: Sequence[ExtraFiles]) -> dict[str, str]:
         plan_seed = call.parameters.get("seed", 0)
         task: dict[str, Any] = {
             "task_id": call.task_id,
@@ -229,6 +228,8 @@ class PackageRuntime:
             "step_budget": call.step_budget,
             "seed": task_seed(plan_seed if isinstance(plan_seed, int) else 0, call.client, call.round),
             "helper": call.helper or self._manifest.helper or "",
+            "extras": told_of(extras),
+            "last_counted": call.last_counted,
         }
         path = folder / "task.json"
         path.write_text(json.dumps(task), encoding="utf-8")

@@ -9,8 +9,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -46,14 +45,9 @@ class SpooledResult:
         """The same result as the answer to another attempt at its task."""
         return replace(self, metadata=self.metadata.model_copy(update={"round": round_name}))
 
-    @contextmanager
-    def open(self) -> Iterator[memoryview]:
-        """The tensors' bytes, mapped. OSError where the file has gone."""
-        view = self.slot.view(self.size_bytes)
-        try:
-            yield view
-        finally:
-            view.release()
+    def open(self) -> memoryview:
+        """The tensors' bytes, mapped; to be released. OSError where the file has gone."""
+        return self.slot.view(self.size_bytes)
 
 
 class Spool:

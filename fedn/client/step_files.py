@@ -17,7 +17,7 @@ from fedn.client.slots import Slot
 from fedn.client.worker_channel import INLINE_BYTES
 from fedn.models.digest import digest
 from fedn.models.files import read_tensors, write_tensors
-from fedn.models.wire import ModelSpec, decode, differences, encode, layout, read_spec
+from fedn.models.wire import ModelSpec, Tensors, decode, differences, encode, layout, read_spec
 from fedn.protocol.errors import FednError, TaskFailed
 from fedn.protocol.tasks import TaskKind
 
@@ -42,24 +42,36 @@ def provide_model(coding: TaskCoding, target: Path) -> ModelSpec | None:
     return read_spec(model)
 
 
+def read_output(made: Path, step: str) -> Tensors:
+    """The tensors of a file that a command wrote. TaskFailed (`bad_output`) where it wrote none."""
+    if not _is_plain(made):
+        raise _bad_output(f"the {step} step ended without writing {made.name}")
+    try:
+        return read_tensors(made)
+    except FednError as error:
+        raise _bad_output(f"what the {step} step wrote as {made.name} is no model: {error.message}") from error
+
+
 def take_model(
-    made: Path, call: TaskCall, coding: TaskCoding, spec: ModelSpec | None, outcome: TaskOutcome
+    made: Path,
+    call: TaskCall,
+    coding: TaskCoding,
+    spec: ModelSpec | None,
+    outcome: TaskOutcome,
+    extras: Mapping[str, Tensors],
 ) -> TaskOutcome:
     """The outcome with what a command wrote: the bytes, or `call.result`, which then has them.
 
     Args:
         spec: of the task's model.
+        extras: what follows the model, by name.
 
     Raises:
         TaskFailed: (`bad_output`) there is no such file, it holds no model, or one that is not like the task's.
         LimitExceeded: (`disk_full`, `write_failed`).
     """
-    if not _is_plain(made):
-        raise _bad_output(f"the {call.kind} step ended without writing {made.name}")
-    try:
-        tensors = read_tensors(made)
-    except FednError as error:
-        raise _bad_output(f"what the {call.kind} step wrote is no model: {error.message}") from error
+    tensors = read_output(made, call.kind)
+    sections: dict[str, bytearray] = {}
     coded, form, decoded_bytes = False, outcome.form, 0
     data: bytes | bytearray | memoryview | None = None
     if call.kind is TaskKind.TRAIN and spec is not None and call.update_chain:
@@ -70,7 +82,8 @@ def take_model(
         coded, form, decoded_bytes = encoded.coded, encoded.form, encoded.decoded_bytes
         data = None if isinstance(encoded.data, dict) else encoded.data
     if data is None:
-        data = encode(tensors)
+        sections = {name: encode(one) for name, one in extras.items()}
+        data = bytearray().join([encode(tensors), *sections.values()])
         decoded_bytes = len(data)
     return replace(
         outcome,
@@ -80,6 +93,7 @@ def take_model(
         tensors=_kept(data, call),
         coded=coded,
         decoded_bytes=decoded_bytes,
+        extras=[{"name": name, "size_bytes": len(part)} for name, part in sections.items()],
     )
 
 

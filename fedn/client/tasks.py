@@ -217,7 +217,7 @@ class Tasks:
             timeout_s=self._timeout_s,
         )
         try:
-            async with self._encryption.prepared(call, task.encryption) as prepared:
+            with await self._encryption.prepared(call, task.encryption) as prepared:
                 if job.cancelled:
                     raise _cancelled()
                 self._runtime = runtime

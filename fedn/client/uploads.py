@@ -1,7 +1,5 @@
 """Sends one spooled result, from the offset that a grant names."""
 
-from contextlib import ExitStack
-
 from fedn.client.spool import SpooledResult
 from fedn.network.frames import CHUNK_BYTES, encode_piece
 from fedn.network.generated import client_pb2 as wire
@@ -30,14 +28,13 @@ class Upload:
         self._result = result
         self._offset = offset
         self._chunk_bytes = chunk_bytes
-        self._open = ExitStack()
         self._view: memoryview | None = None
         self._ended = not says_end
 
     def next_message(self) -> bytes | None:
         if self._offset < self._result.size_bytes:
             if self._view is None:
-                self._view = self._open.enter_context(self._result.open())
+                self._view = self._result.open()
             with self._view[self._offset : self._offset + self._chunk_bytes] as data:
                 message = encode_piece(self._offset, data)
                 self._offset += len(data)
@@ -50,5 +47,6 @@ class Upload:
 
     def close(self) -> None:
         """Lets the file go; may be called twice."""
-        self._view = None
-        self._open.close()
+        if self._view is not None:
+            self._view.release()
+            self._view = None

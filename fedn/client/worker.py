@@ -48,7 +48,9 @@ class Worker:
 
     def __init__(self, channel: WorkerEnd) -> None:
         self._channel = channel
-        self._settings: Mapping[str, Any] = {}
+        self._client = ""
+        self._data_path: Path | None = None
+        self._work_dir = Path()
         self._cancelled: set[str] = set()
         self._memory = ModelMemory()
         self._results = ResultFiles()
@@ -70,13 +72,15 @@ class Worker:
 
     def _load(self, message: Message) -> Learner | None:
         """`load` {learner, folder, data_path, work_dir, memory_bytes, client} → `loaded` {kinds} or `failed`."""
-        self._settings = message.head
+        head = message.head
         try:
-            _limit_memory(message.head["memory_bytes"])
-            learner = _make_learner(message.head["learner"], message.head["folder"])
+            _limit_memory(head["memory_bytes"])
+            learner = _make_learner(head["learner"], head["folder"])
         except FednError as error:
             self._send_failed("", error)
             return None
+        self._client, self._work_dir = head["client"], Path(head["work_dir"])
+        self._data_path = None if head["data_path"] is None else Path(head["data_path"])
         self._channel.send({"op": "loaded", "kinds": kinds_of(learner)})
         return learner
 
@@ -123,19 +127,18 @@ class Worker:
             values = {str(name): float(value) for name, value in metrics.items()}
             self._channel.send({"op": "progress", "task_id": task_id, "fraction": float(fraction), "metrics": values})
 
-        data_path = self._settings["data_path"]
         return TaskContext(
             session=head["session"],
             round=head["round"],
-            client=self._settings["client"],
+            client=self._client,
             kind=head["kind"],
             task_id=task_id,
             parameters=head["parameters"],
             step_budget=head["step_budget"],
             seed=head["seed"],
             last_counted=head["last_counted"],
-            data_path=None if data_path is None else Path(data_path),
-            work_dir=Path(self._settings["work_dir"]),
+            data_path=self._data_path,
+            work_dir=self._work_dir,
             is_cancelled=lambda: self._is_cancelled(task_id),
             report=report,
         )

@@ -82,6 +82,8 @@ class PackageManifest(BaseModel):
     """Of the model files that commands read and write."""
     helper: str | None = Field(default=None, min_length=1)
     """Helper that the sessions of this package use, by its name."""
+    extras: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    """Sets of extra state that the `train` command reads and writes, as files that the task names."""
     python_env: Annotated[str, AfterValidator(_inner_path)] | None = None
     """File in the package that lists what must be installed."""
     parameters: dict[str, Any] = Field(default_factory=dict)

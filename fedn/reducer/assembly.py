@@ -44,6 +44,7 @@ class Core:
     catalog: Catalog
     registry: Registry
     engine: Engine
+    metrics: Metrics
     detours: Detours
 
 
@@ -87,10 +88,16 @@ def start_core(
     engine.start()
     exits.callback(engine.stop)
     exits.callback(registry.stop)  # before the engine, so that it tells no loop that has ended; again does no harm
-    detours = Detours(settings.max_relayed_workers, partial(tell_of_detour, events))
+    metrics = Metrics()
+    events.add_listener(metrics.note_event)
+    detours = Detours(
+        settings.max_relayed_workers, partial(tell_of_detour, events), on_passed=metrics.relayed_worker_bytes.inc
+    )
+    metrics.relayed_worker_streams.set_function(lambda: detours.streams)
+    metrics.relayed_worker_held_bytes.set_function(lambda: detours.held_bytes)
     detours.start()
     exits.callback(detours.stop)
-    return Core(settings, keys, state, models, epoch, events, trail, catalog, registry, engine, detours)
+    return Core(settings, keys, state, models, epoch, events, trail, catalog, registry, engine, metrics, detours)
 
 
 def make_services(
@@ -116,10 +123,7 @@ def make_services(
         dead_after_s=settings.combiner_dead_after_s,
     )
     worker_groups.start()
-    metrics = Metrics()
-    core.events.add_listener(metrics.note_event)
-    metrics.add_gauges(lambda: _gauges(core))
-    metrics.add_counters(lambda: _counters(core))
+    core.metrics.add_gauges(lambda: _gauges(core))
     return Services(
         settings=settings,
         enrolment=enrolment,
@@ -157,7 +161,7 @@ def make_services(
             session_runs=lambda: sessions.running() is not None,
         ),
         health=StoreHealth(core.state, core.models),
-        metrics=metrics,
+        metrics=core.metrics,
         spool=Spool(settings.data_dir / "spool"),
         watching=start_watching(core.events, sessions, core.trail),
         live=LiveViews(core.events, topics_of),
@@ -178,10 +182,4 @@ def _gauges(core: Core) -> dict[str, tuple[str, float]]:
         "fedn_trail_length": ("Entries of the trail", 0 if head is None else head.index + 1),
         "fedn_session_running": ("1 while a session runs", float(sessions.running() is not None)),
         "fedn_event_streams": ("Open event streams", core.events.subscriptions),
-        "fedn_relayed_worker_streams": ("Workers' streams that go through the reducer", core.detours.streams),
-        "fedn_relayed_worker_held_bytes": ("Of these, read and not yet handed on", core.detours.held_bytes),
     }
-
-
-def _counters(core: Core) -> dict[str, tuple[str, float]]:
-    return {"fedn_relayed_worker_bytes": ("Of workers' streams through the reducer", core.detours.passed_bytes)}

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from fedn.protocol.rest import EventView
@@ -39,13 +39,18 @@ class Metrics:
         )
         self._request_s = Histogram("fedn_http_request_duration_seconds", "Time to answer", registry=self.registry)
         self._bytes = Counter("fedn_http_bytes", "Bytes of bodies", ["direction"], registry=self.registry)
+        self.relayed_worker_streams = Gauge(
+            "fedn_relayed_worker_streams", "Workers' streams that go through the reducer", registry=self.registry
+        )
+        self.relayed_worker_held_bytes = Gauge(
+            "fedn_relayed_worker_held_bytes", "Of these, read and not yet handed on", registry=self.registry
+        )
+        self.relayed_worker_bytes = Counter(
+            "fedn_relayed_worker_bytes", "Handed on for workers, both ways", registry=self.registry
+        )
 
     def add_gauges(self, gauges: Gauges) -> None:
-        self.registry.register(_Measured(gauges, GaugeMetricFamily))
-
-    def add_counters(self, counters: Gauges) -> None:
-        """Of what others count; Prometheus adds `_total` to their names."""
-        self.registry.register(_Measured(counters, CounterMetricFamily))
+        self.registry.register(_Measured(gauges))
 
     def render(self) -> bytes:
         """In Prometheus' text format."""
@@ -75,13 +80,12 @@ class Metrics:
 
 
 class _Measured(Collector):
-    def __init__(self, measure: Gauges, family: type[GaugeMetricFamily] | type[CounterMetricFamily]) -> None:
-        self._measure = measure
-        self._family = family
+    def __init__(self, gauges: Gauges) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterable[Metric]:
-        for name, (text, value) in self._measure().items():
-            yield self._family(name, text, value=value)
+        for name, (text, value) in self._gauges().items():
+            yield GaugeMetricFamily(name, text, value=value)
 
     def describe(self) -> Iterable[Metric]:
         return ()

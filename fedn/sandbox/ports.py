@@ -10,9 +10,10 @@ USUAL_PORT = 8090
 
 
 class PortClaim:
-    """A port that no program listens on, and that no other sandbox on this machine takes until this is closed.
+    """A port that no program listens on, and that nobody else on this machine is given until this is closed.
 
-    The reducer binds the port itself, a second or two later; until then another sandbox would find it free.
+    The reducer binds the port itself, a second or more later; until then another sandbox would find it free, and the
+    system could give it to any program that asks for some port.
 
     Args:
         host: that the reducer will listen at.
@@ -24,10 +25,14 @@ class PortClaim:
 
     def __init__(self, host: str, wanted: int | None) -> None:
         for port in (wanted,) if wanted else (USUAL_PORT, 0, 0, 0):
-            found = _free(host, port)
-            self._claim = _claim(found) if found else None
+            self._place = _bound(host, port)
+            if self._place is None:
+                continue
+            self.port: int = self._place.getsockname()[1]
+            self._claim = _claim(self.port)
+            if sys.platform != "linux" or self._claim is None:
+                self._place.close()
             if self._claim is not None:
-                self.port = found
                 return
         taken = wanted or USUAL_PORT
         raise Conflict(
@@ -39,21 +44,24 @@ class PortClaim:
 
     def close(self) -> None:
         """Harmless when repeated."""
-        if self._claim is not None:
-            self._claim.close()
-            self._claim = None
+        for each in (self._claim, self._place):
+            if each is not None:
+                each.close()
 
 
-def _free(host: str, port: int) -> int:
-    """The port (any free one for 0), or 0 where it is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return 0
-        found: int = probe.getsockname()[1]
-        return found
+def _bound(host: str, port: int) -> socket.socket | None:
+    """A socket at the port (any free one for 0) that does not listen; None where it is taken.
+
+    On Linux the reducer may listen there meanwhile, since it sets SO_REUSEADDR too. Elsewhere it may not.
+    """
+    place = socket.socket()
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, port))
+    except OSError:
+        place.close()
+        return None
+    return place
 
 
 def _claim(port: int) -> socket.socket | None:

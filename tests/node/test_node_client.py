@@ -11,8 +11,10 @@ import pytest
 
 from fedn.models.files import write_tensors
 from fedn.network.join import JoinString
+from fedn.protocol.rest import SessionView
+from fedn.protocol.trail import ValidationRecord
 from tests.node.conftest import PROJECT, ROOT
-from tests.support.federation import Federation, wait_for
+from tests.support.federation import WITHIN_S, Federation, wait_for
 from tests.support.proxy import ProcessProxy
 
 SITES = {"python": 0, "node": 1}
@@ -37,7 +39,7 @@ class Node:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(WITHIN_S)
 
 
 def site_csv(index: int, path: Path) -> Path:
@@ -85,6 +87,16 @@ def seed(federation: Federation, **more: np.ndarray) -> None:
     federation.api.seed(path)
 
 
+def validated(federation: Federation, session: SessionView) -> dict[str, ValidationRecord]:
+    """What each of the two said of a session's last model, by its name."""
+
+    def found() -> dict[str, ValidationRecord]:
+        records = federation.api.validations(session.id)
+        return {one.client: one for one in records if one.model_id == session.model_id}
+
+    return wait_for(lambda: said if (said := found()).keys() == SITES.keys() else None, "both validate the last model")
+
+
 def descended(weight: np.ndarray, bias: np.ndarray, images: np.ndarray, labels: np.ndarray, rate: float, steps: int):
     for _ in range(steps):
         logits = images @ weight + bias
@@ -122,10 +134,9 @@ def test_the_global_model_is_the_mean_of_what_javascript_and_python_learned(part
     assert node.metadata is not None
     assert (node.metadata.num_steps, node.metadata.form) == (epochs, "model")
     # Both validate each model on examples of their own: what JavaScript says is what NumPy finds.
-    validations = federation.api.validations(session.id)
     images, labels = examples(sites[1], "held_out")
-    found = [v for v in validations if v.client == "node" and v.model_id == session.model_id]
-    assert found and found[0].metrics["accuracy"] == pytest.approx(
+    found = validated(federation, session)["node"]
+    assert found.metrics["accuracy"] == pytest.approx(
         np.mean((images @ weight + bias).argmax(axis=1) == labels), abs=0.01
     )
 
@@ -148,9 +159,8 @@ def test_it_learns_digits_and_comes_back_from_a_kill_and_from_a_cut(parts: Parts
         for index in range(12)
     ]
     assert contributions == [{"python", "node"}] * 12
-    final = [v for v in federation.api.validations(session.id) if v.model_id == ended.model_id]
-    assert {v.client for v in final} == {"python", "node"}
-    assert np.mean([v.metrics["accuracy"] for v in final]) > 0.9
+    final = validated(federation, ended)
+    assert np.mean([one.metrics["accuracy"] for one in final.values()]) > 0.9
 
 
 def test_a_model_of_many_pieces_is_granted_and_comes_back_whole(parts: Parts) -> None:
@@ -184,7 +194,7 @@ def test_a_bad_join_string_is_told(damage, says, parts: Parts, node_client: Path
     csv = federation.folder / "node.csv"
     join = damage(federation.api.join_string(federation.url).join)
     node = Node(node_client, tmp_path, csv, join)
-    assert node.process.wait(60) == 1
+    assert node.process.wait(WITHIN_S) == 1
     assert says in node.log.read_text()
 
 
@@ -198,7 +208,7 @@ def test_another_authority_and_a_name_that_is_taken_end_it(parts: Parts, node_cl
     ):
         (tmp_path / folder).mkdir()
         node = Node(node_client, tmp_path / folder, csv, join.encode())
-        assert node.process.wait(60) == 1
+        assert node.process.wait(WITHIN_S) == 1
         assert says in node.log.read_text()
 
 
@@ -207,5 +217,5 @@ def test_an_older_trail_than_the_one_that_was_seen_is_not_trained_for(parts: Par
     node.stop()
     (federation.folder / "node" / "trail.json").write_text('{"head": "of another trail", "length": 10000}')
     node.start()
-    assert node.process.wait(60) == 1
+    assert node.process.wait(WITHIN_S) == 1
     assert "has seen 10000" in node.log.read_text()

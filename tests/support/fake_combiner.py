@@ -13,6 +13,7 @@ from fedn.network.generated import client_pb2 as wire
 from fedn.network.generated import common_pb2 as common
 from fedn.network.tls import CertificateAuthority, grpc_server_credentials, make_csr, new_private_key
 from fedn.protocol.tasks import RoundName, TaskSpec
+from tests.support.servers import free_port
 
 PATIENCE_S = 60.0
 """How long a test waits for what must come."""
@@ -150,7 +151,7 @@ class FakeCombiner:
         self, ca: CertificateAuthority, name: str = "fake", *, progress_s: float = 30.0, port: int = 0
     ) -> None:
         self.name = name
-        self.port = port
+        self.port = port or free_port()  # kept for it while it is stopped
         self.refuse: grpc.StatusCode | None = None
         """Status that each stream gets instead of a welcome."""
         self.bye_at_once = ""

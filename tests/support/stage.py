@@ -57,8 +57,8 @@ class FlakyModelStore(MemoryModelStore):
 class Tier1:
     """The parts of a reducer that its engine needs, on stores that outlive it."""
 
-    def __init__(self, folder: Path, trust: Trust) -> None:
-        self.folder, self.trust = folder, trust
+    def __init__(self, folder: Path, trust: Trust, dead_after_s: float) -> None:
+        self.folder, self.trust, self.dead_after_s = folder, trust, dead_after_s
         self.models = FlakyModelStore()
         self.epoch = 0
         files = trust.tls("reducer", Role.COMBINER)
@@ -73,7 +73,7 @@ class Tier1:
         self.events = EventLog(self.state, clock=time.time)
         self.events.start()
         parts.callback(self.events.stop)
-        self.registry = Registry(self.state, self.events, dead_after_s=2.0)
+        self.registry = Registry(self.state, self.events, dead_after_s=self.dead_after_s)
         self.registry.start()
         parts.callback(self.registry.stop)
         self.trail = Trail(self.state, FEDERATION, Signer(self.folder / "trail.pem"), self.epoch)
@@ -96,7 +96,9 @@ class Tier1:
             tokens=self.trust.issuer,
             tls=self.tls,
             epoch=self.epoch,
-            settings=ReducerSettings(federation=FEDERATION, data_dir=self.folder, combiner_dead_after_s=2.0),
+            settings=ReducerSettings(
+                federation=FEDERATION, data_dir=self.folder, combiner_dead_after_s=self.dead_after_s
+            ),
         )
         self.engine.start()
         parts.callback(self.engine.stop)
@@ -183,10 +185,10 @@ class Site:
 class Stage:
     """Combiners and sites around a tier 1."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dead_after_s: float) -> None:
         self.folder = folder
         self.trust = Trust(folder)
-        self.tier1 = Tier1(folder, self.trust)
+        self.tier1 = Tier1(folder, self.trust, dead_after_s)
         self.combiners: dict[str, Combiner] = {}
         self.sites: dict[str, Site] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -253,9 +255,17 @@ class Stage:
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path, *, seeded: bool = True, plain: bool = False) -> AsyncIterator[Stage]:
-    """Args: plain: the model has float32 tensors only, so that a combiner's mean of it is a global model as it is."""
-    scene = Stage(folder)
+async def stage(
+    folder: Path, *, seeded: bool = True, plain: bool = False, dead_after_s: float = 60.0
+) -> AsyncIterator[Stage]:
+    """See the module.
+
+    Args:
+        plain: the model has float32 tensors only, so that a combiner's mean of it is a global model as it is.
+        dead_after_s: nobody sends heartbeats here: a combiner whose link is not open so long after it was cut, or after
+            the reducer's start, is given up. Short where a test waits for that.
+    """
+    scene = Stage(folder, dead_after_s)
     await asyncio.to_thread(scene.tier1.start)
     try:
         if seeded:

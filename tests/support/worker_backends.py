@@ -30,7 +30,8 @@ def local(size: int, stall_s: float) -> Sequence[Backend]:
 
 
 CONNECTS: dict[str, Connect] = {"in-process": in_process, "local": local}
-SERVED = {"grpc": "relayed", "mpi": "mpi"}
+THROUGH_REDUCER = "grpc, through the reducer"
+SERVED = {"grpc": "relayed", THROUGH_REDUCER: "apart", "mpi": "mpi"}
 """Back ends that need processes, and the fixtures that have them."""
 NAMES = (*CONNECTS, "grpc")
 """What a fixture that asks `connect_over` is parametrized with. An MPI job has few processes: its tests name it."""

@@ -95,7 +95,7 @@ class RelayDesk:
             far=self._endpoint(home, self._tokens.issue_relay(near.name, home.name, _OWN_TOKEN_TTL_S, key_id)),
             call=wanted.call,
         )
-        self._detours.begin(detour, wanted.reason)
+        self._detours.begin(detour, " ".join(wanted.reason.split()))  # one line, in logs too
 
     def _home(self, caller: Claims, group: str, text: str) -> CombinerRecord:
         ticket, view = self._tickets.verify(text), self._groups.get(group)

@@ -49,10 +49,10 @@ _CALL_ENDED = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 class Meter:
     """Of all streams. Written by their loop alone."""
 
+    on_passed: Callable[[int], None]
+    """Told of each message's bytes when it was handed on."""
     streams: int = 0
     """Under way now."""
-    passed_bytes: int = 0
-    """Handed on since the start, both ways."""
     held_bytes: int = 0
     """Read, and not yet taken by the other side."""
 
@@ -78,6 +78,7 @@ async def carry(detour: Detour, meter: Meter, on_open: Callable[[], None]) -> No
     Raises:
         Unavailable: (`detour_lost`) a combiner was not reached, or the home's stream broke. The near combiner was told
             of what concerns the home.
+        InvalidInput: (`bad_frame`) what the near combiner says is no frame.
     """
     async with open_channel(detour.near, *_OPTIONS) as near, open_channel(detour.far, *_OPTIONS) as far:
         worker, home = _call(near, _DETOUR, detour.near), _call(far, _RELAY, detour.far)
@@ -172,7 +173,7 @@ async def _pass_on(message: bytes, target: Any, meter: Meter) -> None:
     meter.held_bytes += len(message)
     try:
         await target.write(message)
-        meter.passed_bytes += len(message)
+        meter.on_passed(len(message))
     finally:
         meter.held_bytes -= len(message)
 

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from fedn.protocol.errors import LimitExceeded, Unavailable
+from fedn.protocol.errors import FednError, LimitExceeded, Unavailable
 from fedn.reducer.detours.stream import Detour, Meter, carry
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,10 @@ class Detours:
     Args:
         max_streams: under way at once; more are refused.
         on_open: called in the loop when a stream is open, and no other one between the same combiners was.
+        on_passed: called in the loop with the bytes of each message that was handed on.
     """
 
-    def __init__(self, max_streams: int, on_open: OnOpen) -> None:
+    def __init__(self, max_streams: int, on_open: OnOpen, *, on_passed: Callable[[int], None]) -> None:
         self._max_streams = max_streams
         self._on_open = on_open
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -35,17 +36,12 @@ class Detours:
         self._open: Counter[tuple[str, str]] = Counter()
         """Streams by combiner and home."""
         self._lock = threading.Lock()
-        self._meter = Meter()
+        self._meter = Meter(on_passed)
 
     @property
     def streams(self) -> int:
         """Under way now, or being opened."""
         return self._meter.streams
-
-    @property
-    def passed_bytes(self) -> int:
-        """Handed on since the start, both ways."""
-        return self._meter.passed_bytes
 
     @property
     def held_bytes(self) -> int:
@@ -120,7 +116,7 @@ class Detours:
 
         try:
             await carry(detour, self._meter, note_open)
-        except Unavailable as error:
+        except FednError as error:
             log.warning("a worker's stream from %s to %s has ended: %s", *between, error)
         finally:
             with self._lock:

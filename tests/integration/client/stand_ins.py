@@ -12,6 +12,7 @@ from typing import Any
 from fedn.network.join import JoinString
 from fedn.network.tls import CertificateAuthority, make_csr, new_private_key, public_key_id
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, assertion_subject, create_or_load_signing_key
+from tests.support.servers import free_port
 
 SECRET = "an enrolment secret for tests"
 
@@ -126,7 +127,7 @@ class FakeReducer:
         certificate = self.ca.sign(make_csr(key, "r"), name="r", role="reducer", hosts=["localhost"], valid_days=1)
         (self.folder / "r.key").write_bytes(key)
         (self.folder / "r.crt").write_bytes(certificate)
-        self.port = 0
+        self.port = free_port()  # kept for it while it is stopped
 
     def __enter__(self) -> "FakeReducer":
         self.start()
@@ -169,7 +170,6 @@ class FakeReducer:
         context.load_cert_chain(self.folder / "r.crt", self.folder / "r.key")
         self._server = _Server(("localhost", self.port), Handler)
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
 

@@ -245,7 +245,7 @@ def test_what_was_summed_before_a_restart_is_counted_once_after_it(tmp_path):
 
 def test_a_combiner_that_dies_takes_its_sums_along_and_nothing_else(tmp_path):
     async def scenario():
-        async with stage(tmp_path) as scene:
+        async with stage(tmp_path, dead_after_s=2.0) as scene:
             await scene.combiner("c1")
             await scene.combiner("c2")
             a = await scene.site("a", "c1", step=1.0)

@@ -45,7 +45,7 @@ def test_rounds_over_two_combiners_are_weighted_by_examples(tmp_path):
 
 def test_a_combiner_that_dies_is_left_out_of_the_round(tmp_path):
     async def scenario():
-        async with stage(tmp_path) as scene:
+        async with stage(tmp_path, dead_after_s=2.0) as scene:
             await scene.combiner("c1")
             dying = await scene.combiner("c2")
             await scene.site("a", "c1")
@@ -68,7 +68,7 @@ def test_a_combiner_that_dies_is_left_out_of_the_round(tmp_path):
 
 def test_a_round_without_quorum_is_tried_again_with_the_clients_that_are_left(tmp_path):
     async def scenario():
-        async with stage(tmp_path) as scene:
+        async with stage(tmp_path, dead_after_s=2.0) as scene:
             await scene.combiner("c1")
             await scene.combiner("c2")
             await scene.site("a", "c1")

@@ -55,7 +55,9 @@ async def asked(scene, session, index):
 
 
 def at_work(scene, session, index):
-    return [name for name, (state, _) in ledger_of(scene.tier1, session, index).items() if state == "training"]
+    """Those who train, once all do who were selected."""
+    states = {name: state for name, (state, _) in ledger_of(scene.tier1, session, index).items()}
+    return [name for name, state in states.items() if state == "training"] if "selected" not in states.values() else []
 
 
 async def committed(scene, index):

@@ -27,6 +27,7 @@ from fedn.swarm.options import Behaviour, SwarmOptions
 from fedn.swarm.shared import Shared
 from fedn.swarm.statistics import SwarmStatistics
 from fedn.swarm.stream import Connections
+from tests.support.servers import free_port
 from tests.support.wire import PATIENCE_S, Scene, Trust, WireReducer, make_combiner, round_spec, scenario
 
 BASE = bytes(encode({"w": np.arange(5000, dtype=np.float32), "n": np.arange(3)}))
@@ -245,12 +246,13 @@ async def test_a_validation_is_answered_with_metrics_alone(scene: Scene) -> None
 
 def test_clients_come_back_to_a_combiner_that_was_started_again(trust: Trust, tmp_path: Path) -> None:
     async def run() -> None:
-        async with make_combiner(trust, tmp_path) as first:
+        port = free_port()
+        async with make_combiner(trust, tmp_path, port=port) as first:
             scene = Scene(trust, first)
             joining = StandIn(scene)
             running_swarm = swarm(scene, [1, 2, 3], joining=joining)
             running = await running_swarm.__aenter__()
-        async with make_combiner(trust, tmp_path, port=first.port) as second:
+        async with make_combiner(trust, tmp_path, port=port) as second:
             scene.combiner = second
             await running.until(lambda: running.statistics.attached == 3 and second.attached_clients == 3)
             async with scene.reducer() as reducer:

@@ -11,7 +11,7 @@ from fedn.protocol.errors import InvalidInput
 from fedn.workers import PeerUnavailable, backends
 from fedn.workers.backends import Arrival, Backend, Departure, Local, load_backend
 from tests.support.mpi_job import MpiJob, mpi_job
-from tests.support.worker_backends import NAMES, connect_over
+from tests.support.worker_backends import NAMES, THROUGH_REDUCER, connect_over
 
 Connect = Callable[..., Sequence[Backend]]
 
@@ -22,7 +22,7 @@ def mpi() -> Iterator[MpiJob]:
         yield job
 
 
-@pytest.fixture(params=[*NAMES, "mpi"])
+@pytest.fixture(params=[*NAMES, THROUGH_REDUCER, "mpi"])
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     make = connect_over(request)
     made: list[Backend] = []
@@ -35,6 +35,12 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     yield connect
     for worker in made:
         worker.close()
+
+
+@pytest.fixture
+def large_bytes(request: pytest.FixtureRequest) -> int:
+    """Of a large frame. It passes three processes more on the way through the reducer, and is smaller there."""
+    return 40_000_000 if request.node.callspec.params["connect"] == THROUGH_REDUCER else 200_000_000
 
 
 def take(backend: Backend) -> Arrival:
@@ -83,9 +89,9 @@ def test_frames_of_each_pair_come_in_order_once_and_none_is_lost(connect: Connec
     assert workers[0].receive(0.01) is None
 
 
-def test_a_frame_of_200_mb_comes_whole_while_the_other_side_sends_one_too(connect: Connect) -> None:
+def test_a_large_frame_comes_whole_while_the_other_side_sends_one_too(connect: Connect, large_bytes: int) -> None:
     workers = connect(2)
-    frames = [np.random.default_rng(rank).bytes(200_000_000) for rank in range(2)]
+    frames = [np.random.default_rng(rank).bytes(large_bytes) for rank in range(2)]
     sending = threading.Thread(target=workers[1].send, args=(0, frames[1]))
     sending.start()
     workers[0].send(1, frames[0])
@@ -139,11 +145,12 @@ def test_a_sender_to_whom_nobody_listens_blocks_and_is_told(connect: Connect) ->
     assert caught.value.code == "peer_stalled"
 
 
-def test_a_blocked_sender_goes_on_when_there_is_room(connect: Connect) -> None:
+def test_a_blocked_sender_goes_on_when_there_is_room(connect: Connect, large_bytes: int) -> None:
     workers = connect(2)
-    sending = threading.Thread(target=lambda: [workers[0].send(1, bytes(10_000_000)) for _ in range(20)])
+    part = bytes(large_bytes // 20)
+    sending = threading.Thread(target=lambda: [workers[0].send(1, part) for _ in range(20)])
     sending.start()
-    assert sum(len(take(workers[1]).frame) for _ in range(20)) == 200_000_000
+    assert sum(len(take(workers[1]).frame) for _ in range(20)) == large_bytes
     sending.join(60)
     assert not sending.is_alive()
 

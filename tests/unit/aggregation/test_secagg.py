@@ -146,6 +146,17 @@ def test_a_sum_takes_no_more_than_the_plan_says(rule):
         list(rule.combine_models(models, BASE))
 
 
+def test_weights_that_are_no_whole_numbers_fill_a_sum_as_well():
+    rule = secagg(max_weight=0.7, min_weight=0.7, max_clients=6)
+    total = rule.start(rule.update_spec(BASE))
+    data = encrypted(rule, TENSORS, 0.7)
+    for _ in range(6):
+        total.add(data, read_spec(data), 0.7)
+    assert total.weight > 6 * 0.7  # as computers count
+    with pytest.raises(UpdateRefused, match="may have"):
+        total.add(data, read_spec(data), 0.7)
+
+
 def test_merged_sums_are_the_sum(rule, good):
     first, second, empty, both = (rule.start(rule.update_spec(BASE)) for _ in range(4))
     light = encrypted(rule, TENSORS, 1.0)

@@ -38,6 +38,8 @@ CALLS: dict[str, Callable[[APIClient, Path], Any]] = {
     "worker_group": lambda api, file: api.worker_group("g"),
     "delete_worker_group": lambda api, file: api.delete_worker_group("g"),
     "join_worker_group": lambda api, file: api.join_worker_group("g"),
+    "relay_token": lambda api, file: api.relay_token("g", "t"),
+    "ask_detour": lambda api, file: api.ask_detour("g", "t", call="c" * 16, reason="r"),
     "start_session": lambda api, file: api.start_session({}),
     "sessions": lambda api, file: api.sessions(),
     "session": lambda api, file: api.session("s"),

@@ -57,7 +57,7 @@ def do(encryption, call, spec, work):
     """Runs a task whose code is `work`: (tensors, form, examples) of plain tensors. What went out, and what it saw."""
 
     async def scenario():
-        async with encryption.prepared(call, spec) as prepared:
+        with await encryption.prepared(call, spec) as prepared:
             model = prepared.call.model
             seen = {} if model is None else {k: v.copy() for k, v in decode(bytes_of(model)).items()}
             tensors, form, examples = work(seen)
@@ -123,7 +123,7 @@ def test_without_a_key_other_tasks_are_as_they_were(spool):
     call = call_of(TaskKind.TRAIN, bytes(encode(SMALL)), model_chain=(CodecChoice(name="zstd"),))
 
     async def scenario():
-        async with TaskEncryption(spool, None).prepared(call, None) as prepared:
+        with await TaskEncryption(spool, None).prepared(call, None) as prepared:
             assert prepared.call is call
             made = TaskOutcome(object_id="x", tensors=b"x")
             assert await prepared.encrypted(made, metadata_of) is made

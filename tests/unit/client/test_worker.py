@@ -53,7 +53,7 @@ class Place:
     def __init__(self, folder: Path, size: int = LARGE, room_bytes: int = 0) -> None:
         self.said = Said()
         self.worker = Worker(self.said)  # type: ignore[arg-type]
-        self.worker._settings = {"data_path": None, "work_dir": str(folder), "client": "alice"}
+        self.worker._client, self.worker._work_dir = "alice", folder
         self.data = bytes(encode({"0": np.arange(size, dtype=np.float32)}))
         self.model = folder / "model"
         self.model.write_bytes(self.data)

@@ -105,6 +105,14 @@ def test_what_is_no_message_ends_the_channel(garbage: bytes) -> None:
     asyncio.run(scenario())
 
 
+def test_any_text_and_number_arrives() -> None:
+    head = {"text": "é \ud800", "\udc80": [1.5, float("inf"), 1 << 70], "none": None}
+    parser = Parser()
+    parser.feed(pack(head))
+    message = parser.next()
+    assert message is not None and message.head == head
+
+
 def test_head_is_json() -> None:
     message = pack({"text": "é", "number": 1.5})
     assert json.loads(message[12:]) == {"text": "é", "number": 1.5}

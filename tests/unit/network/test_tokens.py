@@ -12,6 +12,7 @@ from fedn.network import tls
 from fedn.network.tokens import (
     Claims,
     Role,
+    Scope,
     Signer,
     TokenIssuer,
     TokenVerifier,
@@ -62,10 +63,20 @@ def test_token_says_who_and_until_when(issuer: TokenIssuer, verifier: TokenVerif
     assert verifier.verify(issuer.issue("Ω 1", role, 60)).token_id != claims.token_id
 
 
-def test_token_for_links_is_told_from_one_of_the_same_role(key: bytes, clock: Clock, verifier: TokenVerifier) -> None:
-    for link in (False, True):
-        made = TokenIssuer(key, "f", clock=clock, link=link).issue("a", Role.ADMIN, 60)
-        assert verifier.verify(made).link is link
+def test_tokens_for_links_and_for_relaying_are_told_from_those_of_the_same_role(
+    key: bytes, clock: Clock, verifier: TokenVerifier
+) -> None:
+    issuer = TokenIssuer(key, "f", clock=clock)
+    assert verifier.verify(issuer.issue("a", Role.ADMIN, 60)).scope is Scope.ROLE
+    link = verifier.verify(issuer.issue_link("a", 60))
+    assert (link.subject, link.role, link.scope) == ("a", Role.ADMIN, Scope.LINK)
+    relay = issuer.issue_relay("a", "home", 60, "sha256:1")
+    claims = TokenVerifier(issuer.public_key_pem, "f", combiner="home", clock=clock).verify(relay)
+    assert (claims.subject, claims.role, claims.key_id, claims.scope) == ("a", Role.COMBINER, "sha256:1", Scope.RELAY)
+    another = TokenVerifier(issuer.public_key_pem, "f", combiner="another", clock=clock)
+    for other in (verifier, another):
+        with pytest.raises(Unauthenticated, match="token_bad"):
+            other.verify(relay)
 
 
 def test_token_expires_after_its_time_and_the_leeway(

@@ -240,7 +240,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
         relay_desk=RelayDesk(
             worker_groups,
             registry,
-            Detours(0, lambda detour, reason: None),
+            Detours(0, lambda detour, reason: None, on_passed=lambda size: None),
             TicketVerifier(keys.tokens.public_key_pem, settings.federation),
             keys.tokens,
             tls=keys.certificate,

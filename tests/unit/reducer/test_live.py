@@ -151,8 +151,8 @@ def test_a_page_that_cannot_be_rendered_says_why_and_recovers(views: LiveViews, 
     pages.error = StoreUnavailable("store_unavailable", "the store is away", fix="Wait.")
     log.publish("client_attached", client="c")
     assert told(watcher)[1:] == ({}, "the store is away. Wait.")
-    pages.error = None
     pages.regions["a"] = "two"
+    pages.error = None
     log.publish("client_attached", client="c")
     assert told(watcher)[1:] == ({"a": "two"}, "")
     watcher.close()

@@ -80,7 +80,7 @@ def test_the_token_is_for_this_combiner_at_that_home_and_for_relaying_alone(benc
 
 
 def test_a_detour_is_dialled_at_both_registered_addresses_with_tokens_of_their_own(bench: Bench) -> None:
-    bench.desk.detour(caller("other"), "g", DetourRequest(ticket=bench.ticket, call=CALL, reason="no route"))
+    bench.desk.detour(caller("other"), "g", DetourRequest(ticket=bench.ticket, call=CALL, reason="no\n route"))
     [(detour, reason)] = bench.begun
     assert (detour.near.address, detour.far.address) == ("other.example.org:2", "home.example.org:1")
     assert (detour.call, reason) == (CALL, "no route")

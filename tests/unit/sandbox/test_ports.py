@@ -26,6 +26,14 @@ def test_a_wanted_port_is_free_again_when_the_claim_is_closed() -> None:
         assert again.port == wanted
 
 
+def test_a_claimed_port_is_given_to_nobody_but_who_listens_on_it() -> None:
+    with closing(PortClaim(HOST, None)) as claim:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind((HOST, claim.port))
+        with socket.create_server((HOST, claim.port)), socket.create_connection((HOST, claim.port)):
+            pass
+
+
 def test_a_port_that_a_program_listens_on_is_refused() -> None:
     with socket.create_server((HOST, 0)) as busy:
         port = busy.getsockname()[1]

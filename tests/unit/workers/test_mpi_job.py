@@ -55,6 +55,6 @@ def test_a_rank_that_does_not_belong_to_its_launcher_says_why(tmp_path: Path, si
     script = tmp_path / "script.py"
     script.write_text("print('it ran')")
     rank = [sys.executable, "-m", "fedn.workers.mpi.rank", str(tmp_path / "no.sock"), str(size), str(script)]
-    done = subprocess.run(rank, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(rank, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1
     assert f"[{code}]" in done.stderr and "it ran" not in done.stdout
