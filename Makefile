@@ -59,7 +59,7 @@ docs: $(VENV)/.docs  ## builds the documentation into site/
 
 clean:  ## removes everything that the other targets made
 	rm -rf $(VENV) $(FRAMEWORKS) .venv-peers site build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
-	rm -rf .import_linter_cache fedn-sandbox artefacts
+	rm -rf .import_linter_cache fedn-sandbox fedn-sandbox-* artefacts
 	find fedn tests benchmarks proto test-projects -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # One stamp a set of extras: a target installs only what it needs, and again only when pyproject.toml has changed.

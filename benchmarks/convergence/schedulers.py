@@ -140,13 +140,15 @@ def _table_of(rows: Sequence[Row]) -> str:
     target = PACES[rows[0]["data"]].target
     columns = (
         *("scheduler", "rounds", "s a round", "idle %", "idle s a client and round", "steps/s of all clients"),
-        *(f"s to {target:.0%}", "reached", "accuracy at the end"),
+        *("length of a step ×", f"s to {target:.0%}", "reached", "accuracy at the end"),
     )
     lines = []
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
         times = [time_to(row["curve"], target) for row in own]
         reached = [found for found in times if found is not None]
+        # The first rows that were recorded do not have it.
+        stretches = [stretch(row) for row in own if "ms_per_step" in row]
         lines.append(
             [
                 name,
@@ -155,6 +157,7 @@ def _table_of(rows: Sequence[Row]) -> str:
                 mean_and_spread([100 * row["idle_share"] for row in own], digits=0),
                 statistics.fmean(_idle_each_s(row) for row in own),
                 statistics.fmean(row["steps"] / row["window_s"] for row in own),
+                mean_and_spread(stretches, digits=2) if stretches else None,
                 mean_and_spread(reached, digits=1) if reached else None,
                 f"{len(reached)} of {len(own)}",
                 mean_and_spread([100 * row["curve"][-1][2] for row in own], digits=1),

@@ -144,6 +144,7 @@ class APIClient(FednNames, WorkerGroupCalls):
         rounds: int = 0,
         rss_bytes: int = 0,
         cpu_s: float = 0.0,
+        worker_groups: Sequence[rest.WorkerGroupReport] = (),
     ) -> rest.RegistrationReply:
         """Says that a combiner lives. NotFound (`no_such_combiner`): it must register again."""
         request = payload_of(
@@ -153,6 +154,7 @@ class APIClient(FednNames, WorkerGroupCalls):
             rounds=rounds,
             rss_bytes=rss_bytes,
             cpu_s=cpu_s,
+            worker_groups=tuple(worker_groups),
         )
         path = api_path("combiners", name, "heartbeat")
         return call(self._http, "POST", path, rest.RegistrationReply, payload=request)

@@ -14,6 +14,14 @@ from fedn.cli.stopping import end_on_signals
 if TYPE_CHECKING:
     from fedn.sandbox.federation import Sandbox
 
+DATA_DIR = Path("fedn-sandbox")
+"""The default project's. Commands look for the reducer's address there by themselves."""
+
+
+def default_data_dir(project: Path | None) -> Path:
+    """Each project has a folder of its own: a federation has one chain of models, and projects have other tensors."""
+    return DATA_DIR if project is None else Path(f"{DATA_DIR}-{project.resolve().name}")
+
 
 @click.command()
 @click.option("--clients", type=click.IntRange(1, 200), default=5, help="Clients.  [default: 5]")
@@ -25,7 +33,9 @@ if TYPE_CHECKING:
     help="Folder of a project, as `fedn new` makes it.  [default: the digits project]",
 )
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), default=Path("fedn-sandbox"), help="[default: fedn-sandbox]"
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Where everything is kept.  [default: fedn-sandbox; with --project, fedn-sandbox-NAME]",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of every random choice.  [default: 0]")
 @click.option(
@@ -40,7 +50,7 @@ def sandbox(
     combiners: int,
     rounds: int | None,
     project: Path | None,
-    data_dir: Path,
+    data_dir: Path | None,
     seed: int,
     deterministic: bool,
     port: int | None,
@@ -60,6 +70,7 @@ def sandbox(
     started = time.monotonic()
     end_on_signals()
     opened = open_project(project)
+    data_dir = data_dir or default_data_dir(project)
     options = SandboxOptions(clients=clients, combiners=combiners, data_dir=data_dir, port=port, seed=seed)
     with Sandbox(opened, options) as federation:
         click.echo(f"Starting 1 reducer, {combiners} combiners and {clients} clients; logs in {data_dir / 'logs'} …")
@@ -91,7 +102,7 @@ def _train(federation: "Sandbox", *, rounds: int | None, deterministic: bool) ->
 
 
 def _say_how_to_go_on(url: str, data_dir: Path) -> None:
-    where = "" if data_dir == Path("fedn-sandbox") else f" --context {data_dir / 'admin.json'}"
+    where = "" if data_dir == DATA_DIR else f" --context {data_dir / 'admin.json'}"
     commands = {
         f"session show{where} --round 1": "who took part, with which weight",
         f"session start{where} --rounds 5": "train on",

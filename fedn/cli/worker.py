@@ -5,6 +5,7 @@ import click
 from fedn.api.client import APIClient
 from fedn.cli.connection import reducer_options
 from fedn.cli.output import Output, when
+from fedn.cli.output import size as in_units
 from fedn.cli.worker_run import run
 
 
@@ -50,8 +51,20 @@ def list_groups(api: APIClient, out: Output) -> None:
         out.data(found)
         return
     out.table(
-        ("name", "size", "given ranks", "home", "made"),
-        ((view.name, view.size, len(view.members), view.home, when(view.created_at)) for view in found),
+        ("name", "size", "given ranks", "attached", "home", "messages", "traffic", "made"),
+        (
+            (
+                view.name,
+                view.size,
+                len(view.members),
+                view.attached,
+                view.home,
+                view.traffic.sent_messages,
+                in_units(view.traffic.sent_bytes),
+                when(view.created_at),
+            )
+            for view in found
+        ),
         empty="There is no worker group. Make one: fedn worker group create NAME --size N",
     )
 
@@ -60,7 +73,7 @@ def list_groups(api: APIClient, out: Output) -> None:
 @click.argument("name")
 @reducer_options
 def show(name: str, api: APIClient, out: Output) -> None:
-    """One group: who is which rank, and where it meets."""
+    """One group: who is which rank, where it meets, and what was relayed."""
     view = api.worker_group(name)
     if out.json:
         out.data(view)
@@ -71,13 +84,28 @@ def show(name: str, api: APIClient, out: Output) -> None:
             "size": view.size,
             "opened by": ", ".join(view.clients) or "every client",
             "home": view.home,
+            "attached": view.attached,
+            "relayed": f"{view.traffic.sent_messages} messages, {in_units(view.traffic.sent_bytes)}",
+            "sent again": in_units(view.traffic.repeated_bytes),
+            "in the spool": in_units(view.traffic.spooled_bytes),
             "made": when(view.created_at),
         }
     )
     click.echo()
     out.table(
-        ("rank", "client"),
-        ((member.rank, member.client) for member in view.members),
+        ("rank", "client", "state", "sent", "received", "waiting", "last heard"),
+        (
+            (
+                member.rank,
+                member.client,
+                member.traffic.state,
+                f"{member.traffic.sent_messages} ({in_units(member.traffic.sent_bytes)})",
+                f"{member.traffic.received_messages} ({in_units(member.traffic.received_bytes)})",
+                in_units(member.traffic.spooled_bytes),
+                when(member.traffic.heard_at),
+            )
+            for member in view.members
+        ),
         empty="No rank is given yet.",
     )
 

@@ -157,6 +157,11 @@ class Combiner:
         return len(list(self._rounds))
 
     @property
+    def worker_groups(self) -> Groups:
+        """Those at home here."""
+        return self._groups
+
+    @property
     def turnover(self) -> Turnover:
         """Who came and went, and what is under way: what garbage there may be."""
         came = self._clients.came

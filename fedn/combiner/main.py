@@ -14,7 +14,7 @@ from fedn.api.trust import wait_for_authority
 from fedn.combiner.combiner import Combiner
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import CombinerOptions, TlsFiles, WorkerLimits
-from fedn.combiner.registration import Announcement, Registration
+from fedn.combiner.registration import Announcement, Load, Registration
 from fedn.combiner.workers.peers import RelayDesk
 from fedn.network.identity import Identity
 from fedn.network.join import JoinString, join_of
@@ -93,7 +93,9 @@ async def serve(settings: CombinerSettings, identity: Identity, join: JoinString
                         settings.public_port or combiner.port,
                         settings.max_clients,
                     )
-                    await registration.run(announcement, lambda: (combiner.attached_clients, combiner.rounds))
+                    await registration.run(
+                        announcement, lambda: Load(combiner.attached_clients, combiner.rounds), combiner.worker_groups
+                    )
         finally:
             registration.close()
 

@@ -31,6 +31,11 @@ class CombinerMetrics:
             "fedn_combiner_worker_messages", "Messages handed from worker to worker", registry=self.registry
         )
         self.worker_bytes = Counter("fedn_combiner_worker_bytes", "Bytes of these", registry=self.registry)
+        self.worker_repeated_bytes = Counter(
+            "fedn_combiner_worker_repeated_bytes",
+            "Bytes between workers that came or went again after a break",
+            registry=self.registry,
+        )
         self.worker_spooled_bytes = Gauge(
             "fedn_combiner_worker_spooled_bytes", "Not acknowledged by their receivers", registry=self.registry
         )

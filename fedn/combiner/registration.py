@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import psutil
 
@@ -19,10 +19,12 @@ from fedn.network.identity import Identity
 from fedn.network.join import JoinString
 from fedn.plan.logs import bind
 from fedn.protocol.errors import FednError, NotFound, Unauthenticated, Unavailable
+from fedn.protocol.rest import WorkerGroupReport
+
+T = TypeVar("T")
 
 _log = bind(__name__)
 
-T = TypeVar("T")
 _TIMEOUT_S = 5.0
 _MAX_PAUSE_S = 2.0
 
@@ -35,6 +37,29 @@ class Announcement:
     host: str
     port: int
     max_clients: int
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a heartbeat tells of the combiner's work."""
+
+    clients: int
+    """That are attached."""
+    rounds: int
+    """That it holds."""
+
+
+class Reports(Protocol):
+    """What the reducer is told once, of things that change."""
+
+    def news(self) -> tuple[WorkerGroupReport, ...]:
+        """What it has not been told."""
+
+    def put_back(self, reports: tuple[WorkerGroupReport, ...]) -> None:
+        """It did not hear them."""
+
+    def tell_all_again(self) -> None:
+        """It was started anew, and knows nothing."""
 
 
 class Registration:
@@ -55,6 +80,8 @@ class Registration:
         self._membership = Membership(identity, join, "combiner", hosts=hosts, timeout_s=_TIMEOUT_S)
         self._executor = executor
         self._heartbeat_s = heartbeat_s
+        self._epoch: int | None = None
+        """Of the reducer that has the reports."""
 
     async def enrol(self) -> None:
         """Enrols, unless this site is enrolled and its certificate lasts; waits for a reducer that is away.
@@ -72,18 +99,13 @@ class Registration:
                 _log.warning(f"cannot enrol yet: {error}")
                 await asyncio.sleep(_pause_s(failures))
 
-    async def run(self, announcement: Announcement, load: Callable[[], tuple[int, int]]) -> None:
-        """Registers and sends heartbeats until it is cancelled.
-
-        Args:
-            load: numbers of attached clients and of rounds that are held.
-        """
+    async def run(self, announcement: Announcement, load: Callable[[], Load], reports: Reports) -> None:
+        """Registers and sends heartbeats until it is cancelled; `load` and `reports` are asked in the loop."""
         registered, failures = False, 0
         while True:
             try:
                 if registered:
-                    clients, rounds = load()
-                    await self._in_thread(self._beat, announcement.instance, clients, rounds)
+                    await self._beat(announcement.instance, load(), reports)
                 else:
                     await self._in_thread(self._register, announcement)
                     _log.info("registered with the reducer", extra={"url": self._url})
@@ -111,6 +133,18 @@ class Registration:
     def close(self) -> None:
         self._membership.close()
 
+    async def _beat(self, instance: str, load: Load, reports: Reports) -> None:
+        told = reports.news()
+        try:
+            epoch = await self._in_thread(self._send_heartbeat, instance, load, told)
+        except FednError:
+            reports.put_back(told)
+            raise
+        if epoch != self._epoch:
+            if self._epoch is not None:
+                reports.tell_all_again()
+            self._epoch = epoch
+
     async def _in_thread(self, call: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
 
@@ -123,17 +157,20 @@ class Registration:
             instance=announcement.instance,
         )
 
-    def _beat(self, instance: str, clients: int, rounds: int) -> None:
+    def _send_heartbeat(self, instance: str, load: Load, told: tuple[WorkerGroupReport, ...]) -> int:
+        """The reducer's epoch."""
         process = psutil.Process()
         times = process.cpu_times()
-        self._membership.api.heartbeat(
+        reply = self._membership.api.heartbeat(
             self._name,
             instance=instance,
-            attached_clients=clients,
-            rounds=rounds,
+            attached_clients=load.clients,
+            rounds=load.rounds,
             rss_bytes=process.memory_info().rss,
             cpu_s=times.user + times.system,
+            worker_groups=told,
         )
+        return reply.epoch
 
 
 def _pause_s(failures: int) -> float:

@@ -136,6 +136,8 @@ _PAGES_AND_OLD_NAMES: dict[tuple[str, str], Access] = {
     ("GET", "/clients/<name>"): READERS,
     ("POST", "/clients/<name>/forget"): ADMIN,
     ("GET", "/network"): READERS,
+    ("GET", "/workers"): READERS,
+    ("GET", "/workers/<name>"): READERS,
     ("GET", "/models"): READERS,
     ("GET", "/models/<model_id>"): READERS,
     ("GET", "/trail/verify"): READERS,

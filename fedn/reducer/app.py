@@ -22,6 +22,7 @@ from fedn.reducer.pages import (
 )
 from fedn.reducer.pages import models as model_pages
 from fedn.reducer.pages import packages as package_pages
+from fedn.reducer.pages import workers as worker_pages
 from fedn.reducer.pages.render import install_templates
 from fedn.reducer.pages.serve import live_renderer
 from fedn.reducer.rest import joining, models, openapi, packages, sessions, status, workers
@@ -61,6 +62,7 @@ def create_app(parts: Services) -> Flask:
         session,
         clients,
         network,
+        worker_pages,
         model_pages,
         metrics,
         accounting,

@@ -124,6 +124,7 @@ def make_services(
     )
     worker_groups.start()
     core.metrics.add_gauges(lambda: _gauges(core))
+    core.metrics.add_worker_groups(worker_groups.list)
     return Services(
         settings=settings,
         enrolment=enrolment,

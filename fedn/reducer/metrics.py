@@ -1,12 +1,12 @@
 """Metrics for Prometheus: counted from events and requests, measured when asked. Nothing is decided by them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedn.protocol.rest import EventView
+from fedn.protocol.rest import EventView, WorkerGroupView
 
 _CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _ROUND_BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
@@ -52,6 +52,9 @@ class Metrics:
     def add_gauges(self, gauges: Gauges) -> None:
         self.registry.register(_Measured(gauges))
 
+    def add_worker_groups(self, groups: Callable[[], Sequence[WorkerGroupView]]) -> None:
+        self.registry.register(_WorkerGroups(groups))
+
     def render(self) -> bytes:
         """In Prometheus' text format."""
         return generate_latest(self.registry)
@@ -86,6 +89,30 @@ class _Measured(Collector):
     def collect(self) -> Iterable[Metric]:
         for name, (text, value) in self._gauges().items():
             yield GaugeMetricFamily(name, text, value=value)
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+class _WorkerGroups(Collector):
+    """Counted where groups are at home, and summed up here over homes."""
+
+    def __init__(self, groups: Callable[[], Sequence[WorkerGroupView]]) -> None:
+        self._groups = groups
+
+    def collect(self) -> Iterable[Metric]:
+        attached = GaugeMetricFamily("fedn_worker_group_attached", "Workers with a stream", labels=["group"])
+        spooled = GaugeMetricFamily("fedn_worker_group_spooled_bytes", "Not acknowledged", labels=["group"])
+        messages = CounterMetricFamily("fedn_worker_group_messages", "Relayed between workers", labels=["group"])
+        sent = CounterMetricFamily("fedn_worker_group_bytes", "Bytes of these", labels=["group"])
+        again = CounterMetricFamily("fedn_worker_group_repeated_bytes", "Sent again after breaks", labels=["group"])
+        for group in self._groups():
+            attached.add_metric([group.name], group.attached)
+            spooled.add_metric([group.name], group.traffic.spooled_bytes)
+            messages.add_metric([group.name], group.traffic.sent_messages)
+            sent.add_metric([group.name], group.traffic.sent_bytes)
+            again.add_metric([group.name], group.traffic.repeated_bytes)
+        return attached, spooled, messages, sent, again
 
     def describe(self) -> Iterable[Metric]:
         return ()

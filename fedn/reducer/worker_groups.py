@@ -1,13 +1,13 @@
 """Worker groups: their names, sizes and scopes, which client is which rank, and the combiner where each group meets.
 
-They are kept in the state store, so that ranks and homes outlive the reducer's process. Who is attached now, the home
-alone knows.
+They are kept in the state store, so that ranks and homes outlive the reducer's process. Who is attached now, and what
+was relayed, the home alone knows: it reports that with its heartbeats, and again to a reducer that was started anew.
 """
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,9 +15,10 @@ from typing import Any
 from fedn.network.tickets import TicketIssuer, WorkerTicket
 from fedn.protocol.errors import Conflict, Forbidden, InvalidInput, LimitExceeded, NotFound
 from fedn.protocol.names import check_name
-from fedn.protocol.rest import WorkerGroupRequest, WorkerGroupView, WorkerMember
+from fedn.protocol.rest import WorkerGroupReport, WorkerGroupRequest, WorkerGroupView, WorkerMember, WorkerTraffic
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.registry import CombinerRecord, Registry
+from fedn.reducer.worker_traffic import GroupTraffic
 from fedn.stores.base import StateStore
 
 WORKER_GROUPS = "worker_groups"
@@ -37,8 +38,11 @@ class WorkerGroup:
     members: Mapping[int, str] = field(default_factory=dict)
     """Rank to client."""
 
-    def view(self) -> WorkerGroupView:
-        members = tuple(WorkerMember(rank=rank, client=client) for rank, client in sorted(self.members.items()))
+    def view(self, traffic: GroupTraffic, *, home_alive: bool) -> WorkerGroupView:
+        members = tuple(
+            WorkerMember(rank=rank, client=client, traffic=_now(traffic.of(rank), home_alive=home_alive))
+            for rank, client in sorted(self.members.items())
+        )
         return WorkerGroupView(
             name=self.name,
             size=self.size,
@@ -46,6 +50,22 @@ class WorkerGroup:
             members=members,
             home=self.home,
             created_at=self.created_at,
+            attached=sum(member.traffic.state == "attached" for member in members),
+            traffic=traffic.total,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """As it is stored."""
+        return self.view(GroupTraffic(), home_alive=False).model_dump(
+            mode="json",
+            include={
+                "name": True,
+                "size": True,
+                "clients": True,
+                "members": {"__all__": {"rank", "client"}},
+                "home": True,
+                "created_at": True,
+            },
         )
 
     @classmethod
@@ -98,6 +118,7 @@ class WorkerGroups:
         self._started_at = clock()
         self._lock = threading.Lock()
         self._groups: dict[str, WorkerGroup] = {}
+        self._traffic: defaultdict[str, GroupTraffic] = defaultdict(GroupTraffic)
 
     def start(self) -> None:
         for document in self._state.find(WORKER_GROUPS, order_by="name"):
@@ -136,17 +157,17 @@ class WorkerGroups:
                 )
             group = WorkerGroup(wanted.name, wanted.size, wanted.clients, self._clock())
             self._keep(group)
-            return group.view()
+            return self._views([group])[0]
 
     def list(self) -> list[WorkerGroupView]:
         """By name."""
         with self._lock:
-            return [group.view() for _, group in sorted(self._groups.items())]
+            return list(self._views(group for _, group in sorted(self._groups.items())))
 
     def get(self, name: str) -> WorkerGroupView:
         """NotFound (`no_such_worker_group`)."""
         with self._lock:
-            return self._find(name).view()
+            return self._views([self._find(name)])[0]
 
     def delete(self, name: str) -> None:
         """Forgets a group; workers that are attached go on. NotFound (`no_such_worker_group`)."""
@@ -154,6 +175,15 @@ class WorkerGroups:
             self._find(name)
             self._state.delete(WORKER_GROUPS, name)
             del self._groups[name]
+            self._traffic.pop(name, None)
+
+    def note(self, combiner: str, reports: Iterable[WorkerGroupReport]) -> None:
+        """What a combiner says of groups; of those that are not at home there, nothing is kept."""
+        with self._lock:
+            for report in reports:
+                group = self._groups.get(report.group)
+                if group is not None and group.home == combiner:
+                    self._traffic[group.name].note(report, group.size)
 
     def free_ranks_of(self, client: str) -> None:
         """A client is no longer of the federation."""
@@ -200,6 +230,10 @@ class WorkerGroups:
             expires_at=self._clock() + self._ttl_s,
         )
         return WorkerPlace(group, mine, entrance, self._tickets.issue(ticket))
+
+    def _views(self, groups: Iterable[WorkerGroup]) -> Sequence[WorkerGroupView]:
+        alive = {record.name for record in self._registry.combiners() if record.alive}
+        return [group.view(self._traffic[group.name], home_alive=group.home in alive) for group in groups]
 
     def _with_member(self, group: WorkerGroup, client: str, rank: int | None) -> WorkerGroup:
         if group.clients and not any(fnmatchcase(client, pattern) for pattern in group.clients):
@@ -265,7 +299,7 @@ class WorkerGroups:
 
     def _keep(self, group: WorkerGroup) -> None:
         if self._groups.get(group.name) != group:
-            self._state.put(WORKER_GROUPS, group.name, group.view().model_dump(mode="json"))
+            self._state.put(WORKER_GROUPS, group.name, group.document())
             self._groups[group.name] = group
 
 
@@ -279,3 +313,10 @@ def _next_free(group: WorkerGroup) -> int:
         fix="Make a larger group, or remove clients that are gone (fedn client remove).",
         where={"group": group.name},
     )
+
+
+def _now(traffic: WorkerTraffic, *, home_alive: bool) -> WorkerTraffic:
+    """Nobody is attached to a home that is gone, whatever it said last."""
+    if home_alive or traffic.state != "attached":
+        return traffic
+    return traffic.model_copy(update={"state": "away"})

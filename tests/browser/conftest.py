@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,15 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "-
 _FLAGS += ["--disable-sync", "--no-first-run"]
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATIENCE_MS = 120_000
+RING = """
+from fedn.workers import Message, WorkerManager
+
+worker = WorkerManager()
+worker.collect_by_round("value")
+worker.send_message(Message("value", worker.rank, (worker.rank + 1) % worker.size, round_index=0))
+worker.wait_for([(worker.rank - 1) % worker.size], 0, timeout=120)
+worker.finish()
+"""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -151,6 +161,20 @@ def train(federation: Sandbox, rounds: int) -> str:
     ).id
     wait_for(lambda: federation.api.session(session).state != "running", "the session ends")
     return session
+
+
+@pytest.fixture(scope="session")
+def worker_group(federation: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three workers, relayed by a combiner, that have spoken to each other and ended; their group's name."""
+    folder = tmp_path_factory.mktemp("workers")
+    script = folder / "ring.py"
+    script.write_text(RING)
+    federation.api.create_worker_group("ring", 3)
+    run = [sys.executable, "-m", "fedn.cli.main", "worker", "run", str(script), "-n", "3", "--backend", "grpc"]
+    run += ["--group", "ring", "--context", str(federation.context_file), "--logs", "logs"]
+    subprocess.run(run, cwd=folder, check=True, timeout=180)
+    wait_for(lambda: federation.api.worker_group("ring").traffic.received_messages == 3, "the home has reported")
+    return "ring"
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ PAGES = {
     "accounting": "/accounting",
     "times": "/times",
     "network": "/network",
+    "workers": "/workers",
+    "worker-group": "/workers/ring",
     "models": "/models",
     "metrics": "/plot",
     "metrics-training": "/plot?source=training",
@@ -40,6 +42,7 @@ def settled(page, path: str) -> None:
         expect(page.locator(".live")).to_have_attribute("data-state", "live")
 
 
+@pytest.mark.usefixtures("worker_group")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_serious_fault_of_accessibility(trained: Sandbox, log_in, scheme: str) -> None:
     page, axe, found = log_in(color_scheme=scheme), Axe(), {}
@@ -67,6 +70,7 @@ def test_the_login_page_has_no_serious_fault_either(federation: Sandbox, context
     assert [one["id"] for one in violations if one["impact"] in {"serious", "critical"}] == []
 
 
+@pytest.mark.usefixtures("worker_group")
 def test_no_page_is_wider_than_a_phone(trained: Sandbox, log_in) -> None:
     page, wide = log_in(viewport=PHONE), {}
     for name, path in PAGES.items():
@@ -125,6 +129,16 @@ def test_a_viewer_sees_everything_and_is_offered_nothing_to_change(trained: Sand
         page.goto(f"{trained.url}{path}")
         expect(page.locator("main")).to_be_visible()
         assert page.locator("main form[method=post]").count() == 0, path
+
+
+def test_a_worker_group_is_shown_rank_by_rank(federation: Sandbox, admin, worker_group: str) -> None:
+    admin.goto(f"{federation.url}/workers")
+    admin.get_by_role("link", name=worker_group, exact=True).click()
+    rows = admin.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    for rank in range(3):
+        expect(rows.nth(rank)).to_contain_text("finished")
+        expect(rows.nth(rank).locator("td[data-label=Sent]")).to_contain_text("1")
 
 
 def test_metrics_are_chosen_and_the_choice_is_an_address(trained: Sandbox, admin) -> None:

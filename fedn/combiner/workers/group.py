@@ -11,12 +11,14 @@ from typing import Protocol
 
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import WorkerLimits
-from fedn.combiner.workers.pair import BASE_BYTES, Pair, Pool
+from fedn.combiner.workers.pair import BASE_BYTES, Pair, Pool, Spooled
+from fedn.combiner.workers.tally import Tally
 from fedn.network.generated import worker_pb2 as wire
 from fedn.network.tickets import WorkerTicket
 from fedn.network.worker_chunks import Chunk
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Conflict, FednError, InvalidInput, LimitExceeded
+from fedn.protocol.rest import MAX_REASON, WorkerGroupReport, WorkerTraffic
 
 _log = bind(__name__)
 
@@ -67,6 +69,7 @@ class Group:
         self._on_over = on_over
         self._pool = Pool(limits.spool_bytes)
         self._members: dict[int, Member] = {}
+        self.tally = Tally()
         self._memory: asyncio.TimerHandle | None = None
         """Ends the memory of workers that are gone, for those that have not come yet."""
         self._ended = False
@@ -87,6 +90,7 @@ class Group:
         if member.stream is not None:
             member.stream.end(_replaced(rank))
         member.stream = stream
+        self.tally.heard(rank)
         self._stop_forgetting()
         self._learn(hello)
         for ack in hello.expected:
@@ -102,7 +106,7 @@ class Group:
                 known.stream.send(present)
             self._tell_of(other, rank)
             for spooled in known.outgoing.get(rank, ()):
-                stream.send(spooled.message)
+                self._hand(known.outgoing[rank], spooled, stream)
 
     def detach(self, stream: Stream) -> None:
         """Its stream is gone; it is waited for. Nothing where a newer one took its place, or it has left."""
@@ -110,6 +114,7 @@ class Group:
         if member is None or member.stream is not stream:
             return
         member.stream = None
+        self.tally.changed(stream.ticket.rank)
         if not self._ended:
             self._wait_for(stream.ticket.rank, member)
 
@@ -140,18 +145,22 @@ class Group:
         receiver = self._members.get(chunk.receiver)
         if receiver is not None and receiver.state != PRESENT:
             return  # the sender is told of that, or was
-        self._metrics.worker_bytes.inc(len(chunk.data))
-        if chunk.is_last:
-            self._metrics.worker_messages.inc()
+        self.tally.heard(rank)
         spooled = pair.add(chunk, message)
         if spooled is None:
+            self._repeated(rank, len(chunk.data))
             self._tell_credit(pair)
-        elif receiver is not None and receiver.stream is not None:
-            receiver.stream.send(message)
+            return
+        self._metrics.worker_bytes.inc(spooled.data_bytes)
+        self._metrics.worker_messages.inc(spooled.is_last)
+        self.tally.spooled(rank, chunk.receiver, spooled)
+        if receiver is not None and receiver.stream is not None:
+            self._hand(pair, spooled, receiver.stream)
 
     def acknowledge(self, stream: Stream, sender: int, sequence: int) -> None:
         """A receiver has all chunks of `sender` before this one. InvalidInput (`no_such_worker`)."""
         self._check_rank(sender)
+        self.tally.heard(stream.ticket.rank)
         self._acknowledged(sender, stream.ticket.rank, sequence)
 
     def want(self, stream: Stream, receiver: int, stream_bytes: int) -> None:
@@ -169,6 +178,10 @@ class Group:
                 member.timer.cancel()
             if member.stream is not None:
                 member.stream.end(error)
+
+    def report(self, limit: int) -> WorkerGroupReport | None:
+        """News of at most so many workers; None: the reducer has been told all."""
+        return self.tally.report(self.name, limit, self._state_of)
 
     @property
     def is_empty(self) -> bool:
@@ -241,6 +254,7 @@ class Group:
         if member.state != PRESENT:
             return
         member.state, member.reason, member.stream = state, reason, None
+        self.tally.changed(rank)
         if member.timer is not None:
             member.timer.cancel()
             member.timer = None
@@ -249,6 +263,7 @@ class Group:
             if other != rank:
                 if rank in known.outgoing:
                     known.outgoing[rank].drop()
+                    self.tally.dropped(rank)
                 self._tell_of(rank, other)
         self._feed_hungry()
         if not self._alive():
@@ -268,8 +283,10 @@ class Group:
 
     def _acknowledged(self, sender: int, receiver: int, sequence: int) -> None:
         pair = self._pair(sender, receiver)
-        if not pair.acknowledge(sequence):
+        taken = pair.acknowledge(sequence)
+        if taken is None:
             return
+        self.tally.taken(receiver, taken)
         self._tell_credit(pair)
         if pair.farewell and not pair.is_spooling:
             pair.farewell = False
@@ -280,6 +297,23 @@ class Group:
         for pair in self._pool.waiting():
             if pair.promise_more():
                 self._tell_credit(pair)
+
+    def _hand(self, pair: Pair, spooled: Spooled, stream: Stream) -> None:
+        if pair.hand(spooled):
+            self._repeated(pair.receiver, spooled.data_bytes)
+        stream.send(spooled.message)
+
+    def _repeated(self, rank: int, size_bytes: int) -> None:
+        self.tally.repeated(rank, size_bytes)
+        self._metrics.worker_repeated_bytes.inc(size_bytes)
+
+    def _state_of(self, rank: int) -> WorkerTraffic:
+        member = self._members.get(rank)
+        if member is None or member.state == PRESENT:
+            return WorkerTraffic(state="away" if member is None or member.stream is None else "attached")
+        if member.state == FINISHED:
+            return WorkerTraffic(state="finished")
+        return WorkerTraffic(state="failed", reason=member.reason[:MAX_REASON])
 
     def _tell_credit(self, pair: Pair) -> None:
         sender = self._members.get(pair.sender)
@@ -323,6 +357,7 @@ class Group:
         self._stop_forgetting()
         self._members.clear()
         self._pool = Pool(self._limits.spool_bytes)
+        self.tally = Tally()
 
     def _check_hello(self, rank: int, hello: wire.WorkerHello) -> None:
         for number in self._ranks_in(hello):

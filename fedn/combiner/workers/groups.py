@@ -1,13 +1,20 @@
 """The worker groups that are at home at this combiner, by name."""
 
+from collections import deque
+from collections.abc import Iterable
+
 from fedn.combiner.metrics import CombinerMetrics
 from fedn.combiner.options import WorkerLimits
 from fedn.combiner.workers.group import Group
 from fedn.network.tickets import WorkerTicket
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Conflict, FednError, LimitExceeded, NotFound
+from fedn.protocol.rest import WorkerGroupReport
 
 _log = bind(__name__)
+
+_MAX_REPORTED = 2000
+"""Workers in one report; the others come with the next."""
 
 
 class Groups:
@@ -18,6 +25,8 @@ class Groups:
         self._limits = limits
         self._metrics = metrics
         self._groups: dict[str, Group] = {}
+        self._last_words: deque[WorkerGroupReport] = deque(maxlen=limits.max_groups)
+        """Of groups that are over."""
         metrics.workers.set_function(lambda: sum(group.attached for group in self._groups.values()))
         metrics.worker_spooled_bytes.set_function(lambda: sum(group.held_bytes for group in self._groups.values()))
 
@@ -68,7 +77,39 @@ class Groups:
             group.end(error)
         self._groups.clear()
 
+    # What the reducer is told
+
+    def news(self) -> tuple[WorkerGroupReport, ...]:
+        """What it has not been told, of a bounded number of workers."""
+        reports: list[WorkerGroupReport] = []
+        left = _MAX_REPORTED
+        while self._last_words and len(self._last_words[0].workers) <= left:
+            reports.append(self._last_words.popleft())
+            left -= len(reports[-1].workers)
+        for group in self._groups.values():
+            report = group.report(left)
+            if report is not None:
+                reports.append(report)
+                left -= len(report.workers)
+        return tuple(reports)
+
+    def put_back(self, reports: Iterable[WorkerGroupReport]) -> None:
+        """It did not hear them."""
+        for report in reports:
+            group = self._groups.get(report.group)
+            if group is not None and group.tally.run == report.run:
+                group.tally.put_back(worker.rank for worker in report.workers)
+            else:
+                self._last_words.append(report)
+
+    def tell_all_again(self) -> None:
+        """It was started anew, and knows nothing."""
+        for group in self._groups.values():
+            group.tally.put_back()
+
     def _forget(self, name: str) -> None:
         group = self._groups.pop(name, None)
         if group is not None:
+            while (report := group.report(_MAX_REPORTED)) is not None:
+                self._last_words.append(report)
             _log.info("a worker group is over", extra={"group": name})

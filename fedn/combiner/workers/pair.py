@@ -23,6 +23,8 @@ class Spooled(NamedTuple):
     message: bytes
     """As it came, and as it goes out."""
     data_bytes: int
+    is_last: bool
+    """Of its message."""
 
 
 class Pool:
@@ -66,6 +68,8 @@ class Pair:
         """Sequence that comes next; None: the sender begins where it has to."""
         self.acknowledged = 0
         """The receiver has all chunks before this one."""
+        self._handed = 0
+        """All chunks before this one have been on a stream to the receiver."""
         self.held_bytes = 0
         """Spooled."""
         self._received = 0
@@ -110,22 +114,30 @@ class Pair:
         if self._next is not None and chunk.sequence > self._next:
             raise self._refused("chunk_missing", "a chunk between two workers is missing")
         self._next = chunk.sequence + 1
-        spooled = Spooled(chunk.sequence, message, size)
+        spooled = Spooled(chunk.sequence, message, size, chunk.is_last)
         self._queue.append(spooled)
         self.held_bytes += size
         return spooled
 
-    def acknowledge(self, sequence: int) -> bool:
-        """The receiver has all chunks before this one; whether that is news."""
+    def hand(self, spooled: Spooled) -> bool:
+        """A chunk goes on a stream to the receiver; whether it has been on an earlier one."""
+        again = spooled.sequence < self._handed
+        self._handed = max(self._handed, spooled.sequence + 1)
+        return again
+
+    def acknowledge(self, sequence: int) -> list[Spooled] | None:
+        """The receiver has all chunks before this one: those that were kept for it. None where that is no news."""
         if sequence <= self.acknowledged:
-            return False
+            return None
         self.acknowledged = sequence
         if self._next is not None:
             self._next = max(self._next, sequence)
+        taken = []
         while self._queue and self._queue[0].sequence < sequence:
-            self.held_bytes -= self._queue.popleft().data_bytes
+            taken.append(self._queue.popleft())
+        self.held_bytes -= sum(spooled.data_bytes for spooled in taken)
         self._promise()
-        return True
+        return taken
 
     def want(self, stream_bytes: int) -> bool:
         """The sender waits with so much; whether it gets more credit now."""

@@ -7,6 +7,9 @@ from pydantic import Field
 from fedn.protocol.rest.base import Page
 from fedn.protocol.tasks import Frozen
 
+MAX_REASON = 4096
+"""Characters of why a worker failed."""
+
 
 class WorkerGroupRequest(Frozen):
     """POST worker-groups."""
@@ -18,9 +21,51 @@ class WorkerGroupRequest(Frozen):
     """Whose tokens open it: names of clients, with `*` for any characters; empty: every client of the federation."""
 
 
+class Relayed(Frozen):
+    """What combiners relayed for one worker, or for all of a group."""
+
+    sent_messages: int = Field(default=0, ge=0)
+    """That the group's home took in, as the next one."""
+    sent_bytes: int = Field(default=0, ge=0)
+    received_messages: int = Field(default=0, ge=0)
+    """That their receivers have acknowledged, as the next one."""
+    received_bytes: int = Field(default=0, ge=0)
+    repeated_bytes: int = Field(default=0, ge=0)
+    """That came or went again, after a stream or a home had broken; in none of the others."""
+    spooled_bytes: int = Field(default=0, ge=0)
+    """In the home's spool now, not acknowledged by their receivers."""
+
+
+class WorkerTraffic(Relayed):
+    """One worker, as its home knows it."""
+
+    state: Literal["attached", "away", "finished", "failed"] = "away"
+    """`away`: it has no stream, or has never come."""
+    reason: str = Field(default="", max_length=MAX_REASON)
+    """For `failed`."""
+    heard_at: float = Field(default=0.0, ge=0)
+    """Its last message, Unix time in seconds; 0: none has come."""
+
+
+class WorkerReport(WorkerTraffic):
+    rank: int = Field(ge=0)
+
+
+class WorkerGroupReport(Frozen):
+    """What a combiner says, with its heartbeat, of a group that is at home there."""
+
+    group: str = Field(max_length=64)
+    run: str = Field(max_length=64)
+    """Counts of another run begin again at 0."""
+    workers: tuple[WorkerReport, ...] = Field(max_length=4096)
+    """Those of which something changed."""
+
+
 class WorkerMember(Frozen):
     rank: int
     client: str
+    traffic: WorkerTraffic = WorkerTraffic()
+    """Since the group was made, or the reducer started."""
 
 
 class WorkerGroupView(Frozen):
@@ -32,6 +77,10 @@ class WorkerGroupView(Frozen):
     home: str = ""
     """The combiner where its workers meet; empty: none has come yet."""
     created_at: float
+    attached: int = 0
+    """Workers that have a stream now."""
+    traffic: Relayed = Relayed()
+    """Of all its workers: the sum of theirs."""
 
 
 class WorkerJoin(Frozen):

@@ -1,6 +1,6 @@
 """What pages are about, and which events change it."""
 
-SESSIONS, ROUNDS, CLIENTS, COMBINERS, MODELS, PACKAGES, EVENTS, STORES, VITALS = (
+SESSIONS, ROUNDS, CLIENTS, COMBINERS, MODELS, PACKAGES, EVENTS, STORES, VITALS, WORKERS = (
     "sessions",
     "rounds",
     "clients",
@@ -10,6 +10,7 @@ SESSIONS, ROUNDS, CLIENTS, COMBINERS, MODELS, PACKAGES, EVENTS, STORES, VITALS =
     "events",
     "stores",
     "vitals",
+    "workers",
 )
 
 _OF_KIND = {

@@ -218,9 +218,24 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         name="ring",
         size=2,
         clients=("hospital-*",),
-        members=(rest.WorkerMember(rank=0, client="hospital-1"),),
+        members=(
+            rest.WorkerMember(
+                rank=0,
+                client="hospital-1",
+                traffic=rest.WorkerTraffic(
+                    state="attached",
+                    heard_at=_TIME - 1,
+                    sent_messages=12,
+                    sent_bytes=96_000,
+                    received_messages=11,
+                    received_bytes=88_000,
+                ),
+            ),
+        ),
         home="combiner-1",
         created_at=_TIME - 100,
+        attached=1,
+        traffic=rest.Relayed(sent_messages=12, sent_bytes=96_000, received_messages=11, received_bytes=88_000),
     )
     event = rest.EventView(number=41, kind="round_committed", time=_TIME + 2, fields={"session": _SESSION, "round": 0})
     token = rest.TokenReply(token=_TOKEN, expires_at=_TIME + 3600, role="admin", name="admin", token_key=_PUBLIC_KEY)
@@ -249,7 +264,19 @@ def _examples() -> dict[type[BaseModel], BaseModel]:
         rest.CombinerRegistration(
             name="combiner-1", host="combiner-1.example.org", port=12080, max_clients=1000, instance="5d41402abc4b2a76"
         ),
-        rest.CombinerHeartbeat(instance="5d41402abc4b2a76", attached_clients=2, rounds=1, rss_bytes=180_000_000),
+        rest.CombinerHeartbeat(
+            instance="5d41402abc4b2a76",
+            attached_clients=2,
+            rounds=1,
+            rss_bytes=180_000_000,
+            worker_groups=(
+                rest.WorkerGroupReport(
+                    group="ring",
+                    run="8c7dd922ad47494f",
+                    workers=(rest.WorkerReport(rank=0, state="attached", sent_messages=12, sent_bytes=96_000),),
+                ),
+            ),
+        ),
         rest.RegistrationReply(federation="fedn-network", epoch=1),
         rest.AssignmentRequest(preferred="combiner-1"),
         rest.Assignment(

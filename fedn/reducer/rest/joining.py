@@ -25,7 +25,7 @@ from fedn.protocol.rest import (
 from fedn.protocol.trail import GENESIS
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.enrolment import Site
-from fedn.reducer.pages.topics import CLIENTS, VITALS
+from fedn.reducer.pages.topics import CLIENTS, VITALS, WORKERS
 from fedn.reducer.rest.answers import MAX_STRANGERS_BYTES, body, nothing, reply
 from fedn.reducer.rest.describe import describe
 from fedn.reducer.rest.gate import address, bearer, claims
@@ -105,6 +105,9 @@ def heartbeat(name: str) -> Response:
     vitals.note(name, said.instance, said.cpu_s, said.rss_bytes)
     vitals.measure()
     parts.live.change(VITALS)
+    if said.worker_groups:
+        parts.worker_groups.note(name, said.worker_groups)
+        parts.live.change(WORKERS)
     return reply(_registered())
 
 

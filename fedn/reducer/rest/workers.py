@@ -13,6 +13,7 @@ from fedn.protocol.rest import (
     WorkerJoin,
 )
 from fedn.reducer.assignment import Refusal
+from fedn.reducer.pages.topics import WORKERS
 from fedn.reducer.rest.answers import body, created, nothing, reply
 from fedn.reducer.rest.describe import describe
 from fedn.reducer.rest.gate import claims
@@ -27,7 +28,9 @@ _GROUPS = Listing(("name", "size", "created_at"), "name", {"home": str})
 @blueprint.post("/worker-groups")
 @describe("Make a worker group", request=WorkerGroupRequest, reply=WorkerGroupView, status=201, errors=(409,))
 def create() -> Response:
-    view = services().worker_groups.create(body(WorkerGroupRequest))
+    parts = services()
+    view = parts.worker_groups.create(body(WorkerGroupRequest))
+    parts.live.change(WORKERS)
     return created(view, f"{request.path}/{view.name}")
 
 
@@ -48,7 +51,9 @@ def group(name: str) -> Response:
 @blueprint.delete("/worker-groups/<name>")
 @describe("Delete a worker group", status=204)
 def delete(name: str) -> Response:
-    services().worker_groups.delete(name)
+    parts = services()
+    parts.worker_groups.delete(name)
+    parts.live.change(WORKERS)
     return nothing()
 
 
@@ -57,6 +62,7 @@ def delete(name: str) -> Response:
 def join(name: str) -> Response:
     wanted, parts, caller = body(WorkerJoin), services(), claims()
     found = parts.worker_groups.join(caller.subject, name, wanted.rank, combiner=wanted.combiner, avoid=wanted.avoid)
+    parts.live.change(WORKERS)
     if isinstance(found, Refusal):
         return reply(
             WorkerAssignment(

@@ -137,6 +137,41 @@ def test_large_messages_pass_with_little_memory_of_the_combiner(
     assert peak_kb < 300_000
 
 
+def test_the_reducer_knows_who_is_there_and_what_was_relayed(
+    relayed: RelayedWorkers, closing: Callable[[Backend], Backend]
+) -> None:
+    group, api = relayed.group(2), relayed.federation.api
+    workers = [closing(relayed.worker(group, rank)) for rank in range(2)]
+    sending(workers[0], 1).join(60)
+    assert [take_number(workers[1]) for _ in range(COUNT)] == list(range(COUNT))
+    wait_for(lambda: api.worker_group(group).traffic.received_messages == COUNT, "all is reported")
+    view = api.worker_group(group)
+    assert view.attached == 2 and view.traffic.spooled_bytes == 0
+    sent, received = view.members[0].traffic, view.members[1].traffic
+    assert (sent.sent_messages, received.received_messages, received.sent_messages) == (COUNT, COUNT, 0)
+    assert sent.sent_bytes == received.received_bytes >= COUNT * FRAME_BYTES
+    for worker in workers:
+        worker.close()
+    wait_for(
+        lambda: {member.traffic.state for member in api.worker_group(group).members} == {"finished"},
+        "their end is reported",
+    )
+
+
+def test_a_reducer_that_was_started_anew_is_told_again_what_was_relayed(
+    cut: Cut, closing: Callable[[Backend], Backend]
+) -> None:
+    group, api = cut.group(2), cut.federation.api
+    workers = [closing(cut.worker(group, rank)) for rank in range(2)]
+    workers[0].send(1, b"once")
+    assert isinstance(workers[1].receive(60), Arrival)
+    wait_for(lambda: api.worker_group(group).traffic.received_messages == 1, "it is reported")
+    process = cut.federation.processes["reducer"]
+    process.kill()
+    process.start()
+    wait_for(lambda: api.worker_group(group).traffic.received_messages == 1, "it is reported again")
+
+
 def test_who_never_comes_is_told_to_the_sender(relayed: RelayedWorkers, closing: Callable[[Backend], Backend]) -> None:
     early = closing(relayed.worker(relayed.group(2), 0, stall_s=0.5))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedn.cli.sandbox import _say_how_to_go_on, _this_program
+from fedn.cli.sandbox import _say_how_to_go_on, _this_program, default_data_dir
 
 
 @pytest.fixture
@@ -35,3 +35,11 @@ def test_the_last_lines_say_how_to_log_in_and_why_the_browser_warns(capsys: pyte
     text = capsys.readouterr().out
     assert "https://127.0.0.1:8090" in text and "certificate" in text and "elsewhere/admin.json" in text
     assert "fedn token create --context elsewhere/admin.json --role viewer" in text
+
+
+def test_projects_do_not_share_a_federation_unless_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert default_data_dir(None) == Path("fedn-sandbox")
+    assert default_data_dir(Path("../test-projects/digits-forest/")) == Path("fedn-sandbox-digits-forest")
+    assert default_data_dir(Path()) == Path("fedn-sandbox-mine")

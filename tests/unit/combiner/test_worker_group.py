@@ -15,6 +15,7 @@ from fedn.network.generated import worker_pb2 as wire
 from fedn.network.tickets import WorkerTicket
 from fedn.network.worker_chunks import Chunk, decode_chunk, encode_chunk
 from fedn.protocol.errors import FednError
+from fedn.protocol.rest import WorkerGroupReport, WorkerReport
 
 
 def ticket_of(rank: int, size: int = 3, group: str = "g", home: str = "c1") -> WorkerTicket:
@@ -262,3 +263,68 @@ async def test_a_combiner_is_home_to_so_many_groups_and_to_no_others() -> None:
     assert code_of(lambda: groups.of(ticket_of(0, home="c2"))) == "not_home"
     groups.leave_out_empty("g")
     assert groups.of(ticket_of(0, group="h")).name == "h"
+
+
+def counts_of(reports: tuple[WorkerGroupReport, ...]) -> dict[int, WorkerReport]:
+    return {worker.rank: worker for report in reports for worker in report.workers}
+
+
+@in_loop
+async def test_what_was_relayed_is_counted_once_by_rank_and_what_comes_or_goes_again_apart() -> None:
+    home = Home()
+    sender, receiver = home.attach(0), home.attach(1)
+    for sequence in range(3):
+        home.send(sender, 1, sequence)
+    home.group.acknowledge(receiver, 0, 2)
+    report = home.group.report(9)
+    assert report is not None and home.group.report(9) is None
+    counts = counts_of((report,))
+    assert (counts[0].sent_messages, counts[0].sent_bytes, counts[0].received_bytes) == (3, 30, 0)
+    assert (counts[1].received_messages, counts[1].received_bytes, counts[1].spooled_bytes) == (2, 20, 10)
+    assert counts[1].sent_messages == counts[0].repeated_bytes == counts[1].repeated_bytes == 0
+    assert [counts[rank].state for rank in (0, 1)] == ["attached", "attached"] and counts[0].heard_at > 0
+    home.group.detach(receiver)
+    home.attach(1, known={0: ("i0", PRESENT)}, expected={0: 2})  # the third chunk goes to it again
+    home.group.detach(sender)
+    home.send(home.attach(0, known={1: ("i1", PRESENT)}), 1, 2)  # and comes again
+    report = home.group.report(9)
+    assert report is not None
+    counts = counts_of((report,))
+    assert (counts[0].repeated_bytes, counts[1].repeated_bytes) == (10, 10)
+    assert (counts[0].sent_messages, counts[1].received_messages) == (3, 2)
+
+
+@in_loop
+async def test_a_worker_that_is_gone_is_reported_with_the_reason_and_nothing_waits_for_it() -> None:
+    home = Home()
+    sender, receiver = home.attach(0), home.attach(1)
+    home.send(sender, 1, 0)
+    home.group.leave(receiver, "out of memory")
+    home.group.leave(sender, None)
+    home.send(home.attach(2), 0, 0)  # dropped: its receiver has finished
+    report = home.group.report(9)
+    assert report is not None
+    counts = counts_of((report,))
+    assert (counts[1].state, counts[1].reason, counts[1].spooled_bytes) == ("failed", "out of memory", 0)
+    assert (counts[0].state, counts[2].state, counts[2].sent_messages) == ("finished", "attached", 0)
+
+
+@in_loop
+async def test_news_are_told_once_and_again_where_they_were_not_heard_or_the_reducer_is_another() -> None:
+    groups = Groups("c1", WorkerLimits(), CombinerMetrics())
+    streams = [FakeStream(ticket_of(rank, size=2), f"i{rank}") for rank in range(2)]
+    group = groups.of(streams[0].ticket)
+    for stream in streams:
+        group.attach(stream, wire.WorkerHello(instance=stream.instance))
+    news = groups.news()
+    assert set(counts_of(news)) == {0, 1} and groups.news() == ()
+    groups.put_back(news)
+    assert counts_of(groups.news()) == counts_of(news)
+    groups.tell_all_again()
+    assert counts_of(groups.news()) == counts_of(news)
+    for stream in streams:
+        group.leave(stream, None)  # the group is over, and forgotten
+    last = groups.news()
+    assert {worker.state for worker in counts_of(last).values()} == {"finished"} and groups.news() == ()
+    groups.put_back(last)
+    assert groups.news() == last

@@ -228,6 +228,7 @@ def make_parts(folder: Path, **changes: object) -> Parts:
     sessions = FakeSessions()
     metrics = Metrics()
     events.add_listener(metrics.note_event)
+    metrics.add_worker_groups(worker_groups.list)
     services = Services(
         settings=settings,
         enrolment=enrolment,

@@ -242,7 +242,20 @@ def test_a_stream_shows_no_form_token_and_no_admins_buttons_to_a_viewer(parts: P
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/dashboard", "/network", "/accounting", "/times", "/models", "/plot", "/start", "/seed", "/context"]
+    "path",
+    [
+        "/",
+        "/dashboard",
+        "/network",
+        "/workers",
+        "/accounting",
+        "/times",
+        "/models",
+        "/plot",
+        "/start",
+        "/seed",
+        "/context",
+    ],
 )
 def test_every_live_page_can_be_watched(parts: Parts, client: FlaskClient, path: str) -> None:
     page = client.get(path, headers={**parts.headers(Role.ADMIN), **HTML}).text

@@ -12,7 +12,13 @@ from flask.testing import FlaskClient
 from fedn.models.wire import encode
 from fedn.network.tokens import Role
 from fedn.plan.session import SessionPlan
-from fedn.protocol.rest import CombinerHeartbeat, CombinerRegistration
+from fedn.protocol.rest import (
+    CombinerHeartbeat,
+    CombinerRegistration,
+    WorkerGroupReport,
+    WorkerGroupRequest,
+    WorkerReport,
+)
 from fedn.reducer.guard import MAX_WRONG
 from tests.unit.reducer.parts import ADMIN_SECRET, ENROLMENT_SECRET, Parts
 
@@ -63,6 +69,35 @@ def test_who_was_not_let_in_is_named_with_the_reason(parts: Parts, browser: Flas
     assert waiting.json["status"] == "retry"
     assert "No combiner is alive now." in page(browser, "/clients?state=out")
     assert "zwei" not in page(browser, "/clients?state=in")
+
+
+def test_worker_groups_are_shown_rank_by_rank_with_what_was_relayed(parts: Parts, browser: FlaskClient) -> None:
+    assert "There is no worker group" in page(browser, "/workers")
+    groups = parts.services.worker_groups
+    registration = CombinerRegistration(name="c1", host="h", port=1, max_clients=1, instance="i")
+    parts.services.registry.register(registration)
+    groups.create(WorkerGroupRequest(name="ring", size=2))
+    assert "No rank is given yet" in page(browser, "/workers/ring")
+    groups.join(FUNNY, "ring", 0)
+    heartbeat = CombinerHeartbeat(
+        instance="i",
+        worker_groups=(
+            WorkerGroupReport(
+                group="ring",
+                run="r",
+                workers=(WorkerReport(rank=0, state="failed", reason="no data", sent_messages=7, sent_bytes=2048),),
+            ),
+        ),
+    )
+    said = heartbeat.model_dump(mode="json")
+    answer = browser.post("/api/v1/combiners/c1/heartbeat", json=said, headers=parts.headers(Role.COMBINER, "c1"))
+    assert answer.status_code == 200
+    listed, shown = page(browser, "/workers"), page(browser, "/workers/ring")
+    assert "0 of 2" in listed and ">7<" in listed
+    assert "No data." in shown and FUNNY not in shown and "&lt;script&gt;alert(1)" in shown
+    text = page(browser, "/metrics")
+    assert 'fedn_worker_group_messages_total{group="ring"} 7.0' in text
+    assert browser.get("/workers/none", headers=HTML, base_url=SECURE).status_code == 404
 
 
 def _csr(name: str) -> str:

@@ -8,7 +8,13 @@ import pytest
 from fedn.network.tickets import TicketIssuer, TicketVerifier
 from fedn.network.tokens import Role, TokenIssuer, TokenVerifier, create_or_load_signing_key
 from fedn.protocol.errors import FednError
-from fedn.protocol.rest import CombinerHeartbeat, CombinerRegistration, WorkerGroupRequest
+from fedn.protocol.rest import (
+    CombinerHeartbeat,
+    CombinerRegistration,
+    WorkerGroupReport,
+    WorkerGroupRequest,
+    WorkerReport,
+)
 from fedn.reducer.assignment import Refusal
 from fedn.reducer.events import EventLog
 from fedn.reducer.registry import Registry
@@ -201,3 +207,53 @@ def test_homes_are_spread_over_combiners(bench: Bench) -> None:
     bench.groups.create(WorkerGroupRequest(name="h", size=1))
     assert bench.join("a", "h").group.home == "c2"
     assert bench.join("b", combiner="c2").combiner.name == "c2"
+
+
+def report(run: str, **counts: int) -> WorkerGroupReport:
+    return WorkerGroupReport(group="g", run=run, workers=(WorkerReport(rank=0, state="attached", **counts),))
+
+
+def test_what_homes_report_is_summed_up_over_runs_and_a_repeated_report_counts_once(bench: Bench) -> None:
+    bench.join("a")
+    for said in (
+        report("first", sent_messages=2, sent_bytes=20, spooled_bytes=5),
+        report("first", sent_messages=3, sent_bytes=30),
+        report("first", sent_messages=3, sent_bytes=30),
+        report("second", sent_messages=1, sent_bytes=7, spooled_bytes=7),
+        report("first", sent_messages=4, sent_bytes=40),
+    ):
+        bench.groups.note("c1", [said])
+    view = bench.groups.get("g")
+    (member,) = view.members
+    assert (member.traffic.sent_messages, member.traffic.sent_bytes, member.traffic.state) == (5, 47, "attached")
+    assert (view.traffic.sent_messages, view.traffic.sent_bytes, view.attached) == (5, 47, 1)
+    assert view.traffic.spooled_bytes == 0  # what there is now, as it was said last
+
+
+def test_only_the_home_speaks_for_a_group_and_only_of_ranks_that_it_has(bench: Bench) -> None:
+    bench.combiner("c2", 2)
+    bench.join("a")
+    away = "c2" if bench.groups.get("g").home == "c1" else "c1"
+    bench.groups.note(away, [report("x", sent_messages=9)])
+    unknown = WorkerGroupReport(group="g", run="y", workers=(WorkerReport(rank=3, sent_messages=9),))
+    stranger = WorkerGroupReport(group="nowhere", run="y", workers=(WorkerReport(rank=0, sent_messages=9),))
+    bench.groups.note(bench.groups.get("g").home, [unknown, stranger])
+    assert bench.groups.get("g").traffic.sent_messages == 0
+
+
+def test_nobody_is_attached_to_a_home_that_is_dead(bench: Bench) -> None:
+    bench.join("a")
+    bench.groups.note("c1", [report("x", sent_messages=1)])
+    assert bench.groups.get("g").attached == 1
+    bench.registry.remove("c1")
+    view = bench.groups.get("g")
+    assert view.attached == 0 and view.members[0].traffic.state == "away" and view.traffic.sent_messages == 1
+
+
+def test_what_is_kept_of_a_group_is_who_it_is_and_no_counts(bench: Bench) -> None:
+    bench.join("a")
+    bench.groups.note("c1", [report("x", sent_messages=1)])
+    bench.join("b")
+    (document,) = bench.state.find("worker_groups", order_by="name")
+    assert document["members"] == [{"rank": 0, "client": "a"}, {"rank": 1, "client": "b"}]
+    assert "traffic" not in document and "attached" not in document
