@@ -311,8 +311,9 @@ class Group:
         member = self._members.get(rank)
         if member is None or member.state == PRESENT:
             return WorkerTraffic(state="away" if member is None or member.stream is None else "attached")
-        ended = "finished" if member.state == FINISHED else "failed"
-        return WorkerTraffic(state=ended, reason=member.reason[:MAX_REASON])
+        if member.state == FINISHED:
+            return WorkerTraffic(state="finished")
+        return WorkerTraffic(state="failed", reason=member.reason[:MAX_REASON])
 
     def _tell_credit(self, pair: Pair) -> None:
         sender = self._members.get(pair.sender)
