@@ -16,9 +16,8 @@ LARGE_BUFFERS = {
 }
 """Environment of any process that handles models."""
 
-SERVER = {**LARGE_BUFFERS, "MALLOC_ARENA_MAX": "2", "MALLOC_TOP_PAD_": str(64 << 20)}
-"""And of those whose threads mostly wait: each arena keeps freed memory of its own. Of a thread's arena, empty heaps of
-64 MiB are given back all the time, unless so much shall be kept."""
+SERVER = {**LARGE_BUFFERS, "MALLOC_ARENA_MAX": "2"}
+"""And of those whose threads mostly wait: each arena keeps freed memory of its own."""
 
 
 def restart_with_allocator() -> None:
