@@ -1,5 +1,6 @@
 """How every plot looks, and what they are put together from. SVG, and the same bytes for the same content."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,10 +23,15 @@ _LEGEND_COLUMN_IN = 1.8
 """Inches that a name takes, with its line."""
 
 
-def panels_of(count: int, width: float = 3.2) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels side by side, each `width` inches wide."""
-    figure = Figure(figsize=(width * count, 3.2), layout="constrained")
-    return figure, list(figure.subplots(1, count, squeeze=False)[0])
+def panels_of(count: int, width: float = 3.2, *, columns: int | None = None) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, each `width` inches wide: in one row, or in rows of `columns`."""
+    columns = min(count, columns or count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width * columns, 3.2 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in panels[count:]:
+        unused.remove()
+    return figure, panels[:count]
 
 
 def legend_of(figure: Figure, panels: Sequence[Axes]) -> None:

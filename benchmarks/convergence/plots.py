@@ -13,6 +13,8 @@ from benchmarks.results import Row
 _ROUND, _SECONDS = 0, 1
 _FLOOR = 0.4
 """Below it, all curves are alike: steep."""
+_IN_A_ROW = len(methods.SETTINGS)
+"""Panels of the algorithms: a row for each data set."""
 _STEPS = 200
 """Places along an axis at which curves of several seeds are averaged."""
 
@@ -67,12 +69,13 @@ def methods_plot(rows: Sequence[Row]) -> Figure | None:
     places = list(dict.fromkeys((row["data"], row["setting"]) for row in own))
     if not places:
         return None
-    figure, panels = panels_of(len(places), width=3.8)
+    figure, panels = panels_of(len(places), width=3.8, columns=_IN_A_ROW)
     for panel, (data, setting) in zip(panels, places, strict=True):
         _curves(panel, [row for row in own if (row["data"], row["setting"]) == (data, setting)], _ROUND)
         panel.set_title(f"{data}: {setting}")
         panel.set_xlabel("rounds")
-    panels[0].set_ylabel("accuracy")
+    for panel in panels[::_IN_A_ROW]:
+        panel.set_ylabel("accuracy")
     legend_of(figure, panels)
     return figure
 

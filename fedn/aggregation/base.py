@@ -14,6 +14,7 @@ from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.options import load_option
+from fedn.protocol.rounds import HandsUp
 from fedn.protocol.tasks import Encryption, UpdateMetadata
 
 
@@ -117,9 +118,10 @@ class Rule(Protocol):
     """What it carries beside the model; empty for most."""
     is_numeric: bool
     """Whether models and updates are numbers to calculate with: to round, subtract, or step along."""
-    takes_stale: bool
-    """Whether updates of several base models may be summed apart, and each sum be applied to a later model: then its
-    aggregates are of `SummedAggregate`."""
+    hands_up: HandsUp | None
+    """What combiners hand up while clients work on, so that updates from several base models meet in one commit (the
+    scheduler asynchronous): with `DIFFERENCE` its aggregates are of `SummedAggregate`; with `MEAN` it is a
+    `fedn.aggregation.lineage.LineageRule`. None: updates of different base models do not go together."""
     weighted_only: bool
     """Whether combiner models must not count the same, whatever they stand for (`reducer_mean: plain`)."""
     encrypts: bool

@@ -9,13 +9,14 @@ from fedn.models.digest import Buffer
 from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.option_values import NoValues, read_values
+from fedn.protocol.rounds import HandsUp
 
 
 class Linear(Additive, PlainModels):
     """What rules have in common that add up models which servers can read."""
 
     takes_sparse = True
-    takes_stale = True
+    hands_up: HandsUp | None = HandsUp.DIFFERENCE
     weighted_only = False
 
 

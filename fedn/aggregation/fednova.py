@@ -26,7 +26,7 @@ class FedNova(Linear):
     name = "fednova"
     required = frozenset({"num_steps"})
     needs_base = True
-    takes_stale = False  # the clients' τ of one sum do not go with another's base
+    hands_up = None  # the clients' τ of one sum do not go with another's base
     weighted_only = True
 
     class Options(OptionValues):

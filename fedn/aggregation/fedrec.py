@@ -14,6 +14,7 @@ from fedn.models.pieces import Pieces
 from fedn.models.wire import ModelSpec
 from fedn.plan.option_values import NoValues, read_values
 from fedn.protocol.errors import InvalidInput
+from fedn.protocol.rounds import HandsUp
 
 _UNIT = 2.0**-53
 """Half the distance from 1 to the next float64: what rounding one sum costs, relative to it."""
@@ -27,12 +28,14 @@ class FedRec(Linear):
 
     An update replaces its client's one before: wc ← wc − s_old·W_old + s_new·W_new and z ← z − s_old + s_new, two
     models to add however many clients there are. A client that leaves is taken out. For plans whose rounds ask a part
-    of the clients. Combiners keep each client's latest update (their setting `updates`).
+    of the clients, and for the scheduler asynchronous, of which each commit is that mean: an update from an old model
+    counts in full until its client's next one replaces it. Combiners keep each client's latest update (their setting
+    `updates`).
     """
 
     name = "fedrec"
     lineage = 1
-    takes_stale = False
+    hands_up = HandsUp.MEAN
     needs = frozenset({Check.VALUES})
     Options = NoValues
 

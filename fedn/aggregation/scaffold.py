@@ -51,7 +51,7 @@ class Scaffold(Linear):
     """
 
     name = "scaffold"
-    takes_stale = False
+    hands_up = None
     """Its extra state is of one base model."""
 
     class Options(OptionValues):

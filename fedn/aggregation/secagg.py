@@ -50,7 +50,7 @@ class SecAgg(Additive):
 
     name = "secagg"
     takes_sparse = False
-    takes_stale = False
+    hands_up = None
     weighted_only = True
     encrypts = True
 

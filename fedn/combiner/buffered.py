@@ -1,8 +1,9 @@
 """A round of which the sums are handed up while it goes on, and to which tasks are added: of an asynchronous session.
 
 It holds all tasks that start from one global model. Updates are summed as differences to it, so that the reducer can
-apply them to a later one (FedBuff, Nguyen et al. 2022). It ends when the reducer closes, cancels or releases it: a task
-that takes too long is late by itself.
+apply them to a later one (FedBuff, Nguyen et al. 2022); with a rule that goes by clients' latest updates they replace
+earlier ones, and what is handed up is the mean of all that count at this combiner. It ends when the reducer closes,
+cancels or releases it: a task that takes too long is late by itself.
 """
 
 import asyncio
@@ -27,11 +28,16 @@ class BufferedRound(Round):
         """Number of each hand-up that is not durable yet, to its model."""
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
 
+    def start(self) -> None:
+        """Also without tasks: they may come, and what is there already may be asked for."""
+        self._set_out()
+
     def grow(self, spec: RoundSpec) -> dict[str, OpenTask]:
         """Adds the tasks that are new, and starts them; by their ids."""
         added = {task.task_id: OpenTask(task) for task in spec.tasks if task.task_id not in self.tasks}
         if not added or self.stage is not Stage.RUNNING:
             return {}
+        self._results.grow(spec)
         self.tasks |= added
         self._open += len(added)
         for task in added.values():
@@ -43,11 +49,15 @@ class BufferedRound(Round):
         self._begin(tuple(added.values()))
         return added
 
-    def hand_up(self, number: int) -> None:
-        """Tells of the sum of what is in, as an event with this number; nothing where it was asked for before."""
+    def hand_up(self, number: int, members: frozenset[str]) -> None:
+        """Tells of the sum of what is in, as an event with this number; nothing where it was asked for before.
+
+        Args:
+            members: as for `Results.hand_up`.
+        """
         if number > self._asked and self.takes_answers:
             self._asked = number
-            self._jobs.start(self._hand_up(number))
+            self._jobs.start(self._hand_up(number, members))
 
     def forget(self, number: int) -> None:
         """What was handed up under this number is durable."""
@@ -60,10 +70,10 @@ class BufferedRound(Round):
     def remaining_s(self) -> float:
         return self.spec.deadline_s
 
-    async def _hand_up(self, number: int) -> None:
+    async def _hand_up(self, number: int, members: frozenset[str]) -> None:
         async with self._handing:
             try:
-                result = await self._results.hand_up()
+                result = await self._results.hand_up(members)
             except FednError as error:
                 self._abort(f"failed: {error.message}", error.message)
                 return

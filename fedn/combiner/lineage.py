@@ -74,17 +74,22 @@ class Lineage:
         """Client to what counts of it, old to new."""
         self._sound = False
         """Whether the aggregate is that of what is counted."""
+        self._is_open = False
+        """Whether what the store had at the beginning was looked at."""
+        self._new: set[str] = set()
+        """Clients whose updates came after the last seal: the reducer may not have heard of them."""
+
+    def open(self) -> None:
+        """At the beginning: what the store has of the session counts, of all clients, until `sealed` says of whom."""
+        with self._lock:
+            if not self._is_open:
+                self._make_anew(None)
 
     def keep_only(self, members: frozenset[str]) -> None:
         """Forgets all clients but these; what the store has of them counts."""
         with self._lock:
-            if not self._is_good():
-                self._make_anew(members)
-                return
-            gone = [client for client in self._counted if client not in members]
-            for client in gone:
-                self._change(client, [])
-            self._store.erase(self.session, [name for name in self._store.clients(self.session) if name not in members])
+            self._new.clear()
+            self._count_only(members)
 
     def put(self, facts: UpdateFacts, data: Pieces) -> None:
         """Lets an update count, as the latest of its client.
@@ -111,20 +116,46 @@ class Lineage:
             counts = [*self._counted.get(facts.client, []), kept][-self._rule.lineage :]
             rows = [*before, Row(data, kept.weight)][-self._rule.lineage :]
             self._replace(facts.client, before, rows, counts)
+            self._new.add(facts.client)
 
     @contextmanager
-    def sealed(self) -> Iterator[tuple[LineageAggregate | None, list[KeptUpdate]]]:
-        """(Aggregate, latest update of each client that counts in it); they do not change meanwhile. None: of none."""
+    def sealed(
+        self, members: frozenset[str] | None = None
+    ) -> Iterator[tuple[LineageAggregate | None, list[KeptUpdate]]]:
+        """(Aggregate, latest update of each client that counts in it); they do not change meanwhile. None: of none.
+
+        Args:
+            members: clients that count; others are forgotten. But what came of them since the last seal stays until the
+                next one: a client that moved here may be a member then. None: whoever counts.
+        """
         with self._lock:
+            if members is not None:
+                self._count_only(members)
             if not self._is_good():
                 self._make_anew(frozenset(self._counted))
             counted = [self._counted[client][-1] for client in sorted(self._counted)]
             yield (self._aggregate if counted else None), counted
+            self._new.clear()
 
     def make_anew(self) -> None:
         """From the store, in the order of client names: then it is the same to the bit, however it came about."""
         with self._lock:
             self._make_anew(frozenset(self._counted))
+
+    def _count_only(self, members: frozenset[str]) -> None:
+        if not self._is_good():
+            self._make_anew(members)
+            return
+        gone = [client for client in self._counted if client not in members]
+        for client in gone:
+            self._change(client, [])
+        self._erase_but(members)
+        back = [client for client in self._store.clients(self.session) if client in members - self._counted.keys()]
+        wanted = dict.fromkeys(back, self._rule.lineage)
+        for client, lineage in self._store.select(self.session, dict(wanted)).items():
+            self._sound = False
+            self._admit(client, lineage, self._counted)
+            self._sound = True
 
     def _is_good(self) -> bool:
         return self._sound and not (self._aggregate is not None and self._aggregate.drifted)
@@ -155,28 +186,40 @@ class Lineage:
             del self._counted[client]
         self._sound = True
 
-    def _make_anew(self, members: frozenset[str]) -> None:
+    def _make_anew(self, members: frozenset[str] | None) -> None:
+        """None: of all clients that the store has updates of."""
         store, session = self._store, self.session
         for other in store.sessions():
             if other != session:
                 store.reset(other)
-        store.erase(session, [client for client in store.clients(session) if client not in members])
+        if members is not None:
+            self._erase_but(members)
         self._sound, self._aggregate, self._rows = False, None, None
         counted: dict[str, list[KeptUpdate]] = {}
-        wanted = dict.fromkeys(store.clients(session), self._rule.lineage)
+        there = [client for client in store.clients(session) if members is None or client in members]
+        wanted = dict.fromkeys(there, self._rule.lineage)
         for client, lineage in store.select(session, dict(wanted)).items():
-            try:
-                rows = self._read(lineage)
-            except NotFound as error:
-                _log.warning(f"an update counts no longer: {error}", extra={"session": session})
-                continue
-            spec = _spec_of(rows[-1].model)
-            if self._aggregate is None:
-                self._rows, self._aggregate = spec, self._rule.start_lineage(spec)
-            if spec == self._rows:
-                self._aggregate.replace([], rows)
-                counted[client] = lineage
-        self._counted, self._sound = counted, True
+            self._admit(client, lineage, counted)
+        self._counted, self._sound, self._is_open = counted, True, True
+
+    def _erase_but(self, members: frozenset[str]) -> None:
+        """Forgets all clients but these, and those who are new."""
+        spared = members | self._new
+        self._store.erase(self.session, [name for name in self._store.clients(self.session) if name not in spared])
+
+    def _admit(self, client: str, lineage: list[KeptUpdate], counted: dict[str, list[KeptUpdate]]) -> None:
+        """What the store has of a client, of which nothing counts, goes to `counted`, where it is whole and fits."""
+        try:
+            rows = self._read(lineage)
+        except NotFound as error:
+            _log.warning(f"an update counts no longer: {error}", extra={"session": self.session})
+            return
+        spec = _spec_of(rows[-1].model)
+        if self._aggregate is None:
+            self._rows, self._aggregate = spec, self._rule.start_lineage(spec)
+        if spec == self._rows:
+            self._aggregate.replace([], rows)
+            counted[client] = lineage
 
     def _read(self, lineage: Sequence[KeptUpdate]) -> list[Row]:
         return [Row(self._store.read(update), update.weight) for update in lineage]

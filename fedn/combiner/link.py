@@ -255,7 +255,7 @@ class ReducerLink:
             case "cancel":
                 steered.cancel(frame.cancel.reason)
             case "hand_up" if isinstance(steered, BufferedRound):
-                steered.hand_up(frame.hand_up.number)
+                steered.hand_up(frame.hand_up.number, frozenset(frame.hand_up.members.clients))
             case "hand_up_ack" if isinstance(steered, BufferedRound):
                 steered.forget(frame.hand_up_ack.number)
             case "commit_ack":

@@ -119,6 +119,8 @@ class Results:
         self._lineage: Lineage | None = None
         if spec.members is not None:
             self._lineage = services.lineages.of(spec.name.session, cast(LineageRule, self._rule))
+        self._standing: LineageTotal | None = None
+        """What the fold adds to, where the rule goes by earlier updates."""
         self._fold: Fold | None = None
         self._order: InOrder | None = None
         if spec.deterministic:
@@ -134,6 +136,11 @@ class Results:
         """The updates that are forwarded, as one object."""
         self._closed = False
         self._jobs = Jobs(owner.results_lost)
+
+    def grow(self, spec: RoundSpec) -> None:
+        """More tasks: the first of a round that began without any say which base model is meant."""
+        if not self.base_id:
+            self.base_id, self._brought_by, self._sections = _base_of(spec)
 
     def take_base(self) -> None:
         """Reads what updates must be like, if the base model is here.
@@ -159,7 +166,8 @@ class Results:
 
     def _total(self, stored: StoredObject, base: ModelSpec) -> Total:
         if self._lineage is not None:
-            return self._lineage_total(self._lineage, stored, base)
+            self._standing = self._lineage_total(self._lineage, stored, base)
+            return self._standing
         total = total_of(self._rule, self._spec, stored, base, self._services.spool.folder)
         if self._spec.combiner_optimizer:
             total = self._optimized = OptimizedTotal(total, self._spec, stored, base)
@@ -170,7 +178,7 @@ class Results:
     ) -> LineageTotal:
         return LineageTotal(
             lineage,
-            frozenset(self._spec.members or ()),
+            None if self._spec.buffered else frozenset(self._spec.members or ()),
             repeats=self._spec.deterministic,
             algorithm=check_digest(self.base_id)[0] if self.base_id else ALGORITHM,
             base=stored,
@@ -223,8 +231,8 @@ class Results:
         """
         stored, fold_ms = self._first, 0.0
         weight = sum(part.weight for part in self._contributions.values())
-        if self._lineage is not None and self._fold is None and not self._closed:
-            self._fold = self._new_fold(self._lineage_total(self._lineage), 0)
+        if self._lineage is not None and not self._closed:
+            self._standing_fold(self._lineage)
         if stored is None and self._fold is not None and (self._contributions or self._lineage is not None):
             # Nothing is dispatched any more: the base model makes room for the one that comes of the sum.
             await self._fold.settled()
@@ -241,21 +249,45 @@ class Results:
             stored, weight, fold_ms = await self._fold.seal()
             if self._lineage is not None:
                 self._contributions = {(kept.client, ""): _contribution(kept) for kept in self._fold.counted}
-        result = self._told(stored, weight, fold_ms)
+        parts = [self._contributions[place] for place in sorted(self._contributions)]
+        result = self._told(stored, weight, fold_ms, parts)
         result.reason = reason
         if stored is not None and self._rule.gathers and cast(GatheringRule, self._rule).scope == "global":
             self._bundle_id = stored.object_id
         return result
 
-    async def hand_up(self) -> link.RoundDone:
-        """What is in by now, as `seal`; what comes later is of the next one."""
+    async def hand_up(self, members: frozenset[str]) -> link.RoundDone:
+        """What is in by now, as `seal`; what comes later is of the next one.
+
+        Args:
+            members: whose updates count, where the rule goes by earlier ones: those of all rounds that are in by now.
+        """
+        if self._lineage is not None and not self._closed:
+            return await self._hand_up_standing(self._lineage, members)
         if self._fold is None:
             return link.RoundDone()
-        result = self._told(*await self._fold.hand_up())
+        stored, weight, fold_ms = await self._fold.hand_up()
+        parts = [self._contributions[place] for place in sorted(self._contributions)]
+        result = self._told(stored, weight, fold_ms, parts)
         self._contributions.clear()
         return result
 
-    def _told(self, stored: StoredObject | None, weight: float, fold_ms: float) -> link.RoundDone:
+    async def _hand_up_standing(self, lineage: Lineage, members: frozenset[str]) -> link.RoundDone:
+        fold, total = self._standing_fold(lineage)
+        total.expect(members)
+        stored, weight, fold_ms = await fold.hand_up()
+        return self._told(stored, weight, fold_ms, [_contribution(kept) for kept in fold.counted])
+
+    def _standing_fold(self, lineage: Lineage) -> tuple[Fold, LineageTotal]:
+        """Of what counts already, where this round has no base model, or not yet."""
+        if self._fold is None or self._standing is None:
+            self._standing = self._lineage_total(lineage)
+            self._fold = self._new_fold(self._standing, 0)
+        return self._fold, self._standing
+
+    def _told(
+        self, stored: StoredObject | None, weight: float, fold_ms: float, contributions: list[link.Contribution]
+    ) -> link.RoundDone:
         if stored is None or self._closed:
             return link.RoundDone()
         self._hold(stored)
@@ -265,7 +297,7 @@ class Results:
             model_id=stored.object_id,
             size_bytes=stored.size_bytes,
             weight=weight,
-            contributions=[self._contributions[place] for place in sorted(self._contributions)],
+            contributions=contributions,
             fold_ms=fold_ms,
             memory_bytes=psutil.Process().memory_info().rss,
         )
@@ -342,7 +374,11 @@ class Results:
 
 def _contribution(kept: KeptUpdate) -> link.Contribution:
     return link.Contribution(
-        client=kept.client, update_id=kept.update_id, num_examples=kept.num_examples, weight=kept.weight
+        client=kept.client,
+        update_id=kept.update_id,
+        num_examples=kept.num_examples,
+        weight=kept.weight,
+        base_index=kept.round_index,
     )
 
 

@@ -76,11 +76,14 @@ class Round:
     # What the reducer asks for.
 
     def start(self) -> None:
+        if self.tasks:
+            self._set_out()
+        else:
+            self._finish()
+
+    def _set_out(self) -> None:
         for object_id in self._needs:
             self._services.objects.pin(object_id, self.name)
-        if not self.tasks:
-            self._finish()
-            return
         self._arm()
         self._begin(tuple(self.tasks.values()))
 

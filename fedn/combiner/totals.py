@@ -246,7 +246,7 @@ class LineageTotal:
     """What counts of all clients' updates, this round's and earlier ones; it outlives the round.
 
     Args:
-        members: the clients whose earlier updates count; others are forgotten.
+        members: the clients whose updates count; others are forgotten. None: `expect` says it, before each `seal`.
         repeats: whether the model must be the same to the bit, however often a client's update was replaced.
         base, spec: of the updates; None where no client was asked for one.
     """
@@ -257,7 +257,7 @@ class LineageTotal:
     def __init__(
         self,
         lineage: Lineage,
-        members: frozenset[str],
+        members: frozenset[str] | None,
         *,
         repeats: bool,
         algorithm: str,
@@ -266,6 +266,7 @@ class LineageTotal:
     ) -> None:
         self._lineage = lineage
         self._members = members
+        self._expected: frozenset[str] | None = None
         self._repeats = repeats
         self._algorithm = algorithm
         self._base = base
@@ -273,6 +274,10 @@ class LineageTotal:
         self._maker: RowMaker | None = None
         self._begun = False
         self.counted: Sequence[KeptUpdate] = ()
+
+    def expect(self, members: frozenset[str]) -> None:
+        """Whose updates the next sealed model counts."""
+        self._expected = members
 
     def add(self, arrived: Arrived, weight: float) -> None:
         self._begin()
@@ -296,7 +301,7 @@ class LineageTotal:
         self._begin()
         if self._repeats:
             self._lineage.make_anew()
-        with self._lineage.sealed() as (aggregate, counted):
+        with self._lineage.sealed(self._expected) as (aggregate, counted):
             self.counted = counted
             if aggregate is None:
                 return None, 0.0
@@ -308,9 +313,13 @@ class LineageTotal:
 
     def _begin(self) -> None:
         """Once, and not on the event loop: it may take as long as the store takes."""
-        if not self._begun:
+        if self._begun:
+            return
+        if self._members is None:
+            self._lineage.open()
+        else:
             self._lineage.keep_only(self._members)
-            self._begun = True
+        self._begun = True
 
     def _row_of(self, arrived: Arrived) -> memoryview:
         assert self._base is not None and self._spec is not None  # there is no update of a round without a base

@@ -17,6 +17,8 @@ ALL_ROUNDS: Final = 1_000_000
 _LEARNERS: Final = "Learners"
 _OURS: Final = frozenset({"name", "project", "local", "attach", "plan", "seed_model", "statistics", "tensors", "model"})
 _SMALL_IS_GOOD: Final = ("loss", "error", "mse", "mae")
+_NEVER_TOO_OLD: Final = 1000
+"""Commits: the most that the scheduler asynchronous takes. Their controller throws no work away."""
 _PAGE: Final = "docs/reference/metisfl.md lists every key."
 
 
@@ -168,7 +170,7 @@ def _required(draft: Draft) -> int | None:
 
 def _scheduler_options(draft: Draft) -> dict[str, Any]:
     if draft.scheduler == "asynchronous":
-        return {"arrivals": 1}
+        return {"arrivals": 1, "max_staleness": _NEVER_TOO_OLD}
     options = {"lambda": draft.semi_sync_lambda, "recompute": draft.semi_sync_recompute}
     return {name: value for name, value in options.items() if value is not None}
 

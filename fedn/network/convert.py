@@ -315,7 +315,11 @@ def result_to_wire(model: CombinerModel, reason: str) -> link.RoundDone:
         weight=model.weight,
         contributions=[
             link.Contribution(
-                client=part.client, update_id=part.update_id, num_examples=part.num_examples, weight=part.weight
+                client=part.client,
+                update_id=part.update_id,
+                num_examples=part.num_examples,
+                weight=part.weight,
+                base_index=part.base_index,
             )
             for part in model.contributions
         ],
@@ -332,7 +336,11 @@ def result_from_wire(message: link.RoundDone, combiner: str) -> CombinerModel:
         weight=message.weight,
         contributions=tuple(
             Contribution(
-                client=part.client, update_id=part.update_id, num_examples=part.num_examples, weight=part.weight
+                client=part.client,
+                update_id=part.update_id,
+                num_examples=part.num_examples,
+                weight=part.weight,
+                base_index=part.base_index if part.HasField("base_index") else None,
             )
             for part in message.contributions
         ),

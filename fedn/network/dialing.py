@@ -52,9 +52,9 @@ class Endpoint:
 
 
 def open_channel(endpoint: Endpoint, *more: tuple[str, int]) -> grpc.aio.Channel:
-    """A channel to a combiner, not connected yet; `more` are options of gRPC."""
+    """A channel to a combiner, not connected yet; `more` are options of gRPC, which replace ours of the same name."""
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    target, options = f"{host}:{endpoint.port}", _OPTIONS + more
+    target, options = f"{host}:{endpoint.port}", tuple((dict(_OPTIONS) | dict(more)).items())
     if not endpoint.ca:
         return grpc.aio.insecure_channel(target, options=options)
     credentials = grpc_channel_credentials(endpoint.ca, endpoint.key, endpoint.certificate)

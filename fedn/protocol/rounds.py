@@ -135,6 +135,15 @@ class StepBudgets(Frozen):
         return {client: budget.steps for client, budget in self.clients.items()}
 
 
+class HandsUp(StrEnum):
+    """What a combiner hands up of a rule's aggregate while its clients work on, in buffered rounds."""
+
+    DIFFERENCE = "difference"
+    """The mean difference of the updates since the last hand-up to their base model, apart for each base model."""
+    MEAN = "mean"
+    """The whole mean of all that counts there, whatever models it started from."""
+
+
 class RoundSpec(Frozen):
     """What one combiner executes: an explicit list of tasks, and when to stop waiting."""
 
@@ -150,16 +159,16 @@ class RoundSpec(Frozen):
     sum_dtype: str = Field(default="float64", pattern="^float(32|64)$")
     deterministic: bool = False
     members: tuple[str, ...] | None = None
-    """Clients whose earlier updates count at this combiner, where the rule goes by such. None: it does not, or the
-    round makes no model."""
+    """Clients whose earlier updates count at this combiner, where the rule goes by such; empty in a buffered round,
+    whose hand-ups say it. None: the rule does not, or the round makes no model."""
     combiner_optimizer: str = ""
     """What steps from the base model towards the mean of this combiner's clients; empty: the mean is its model."""
     combiner_optimizer_options: dict[str, Any] = Field(default_factory=dict)
     optimizer_state_id: str = ""
     """Digest of its state after its last step at this combiner; empty: there is none."""
     buffered: bool = False
-    """Updates are summed as differences to their base model, which are handed up whenever the reducer asks; tasks may
-    be added, and the round ends only when it is closed. `deadline_s` is each task's then, from when it came."""
+    """What is in is handed up whenever the reducer asks, as the rule's `HandsUp` says; tasks may be added, and the
+    round ends only when it is closed. `deadline_s` is each task's then, from when it came."""
     required_metadata: dict[str, str] = Field(default_factory=dict)
     """Fields of an update's metadata that must be above 0, besides those that the rule and the scaling factor need;
     each with who needs it."""
@@ -175,6 +184,8 @@ class Contribution(Frozen):
     update_id: str
     num_examples: int
     weight: float
+    base_index: int | None = None
+    """With such a rule: index of the round whose model the update was made from."""
 
 
 class CombinerModel(Frozen):

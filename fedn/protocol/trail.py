@@ -8,7 +8,7 @@ signs the hash with its Ed25519 key.
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -74,16 +74,24 @@ def digest_json(value: Any) -> str:
 
 _LATER_FIELDS = {"base_index": None, "memory_bytes": 0}
 """Of a combiner model, with what stands for none: entries from before there were such fields keep their hashes."""
+_LATER_OF_PARTS = {"base_index": None}
+"""Of a contribution, likewise."""
 
 
 def entry_hash(entry: TrailEntry) -> str:
     """What `entry.hash` must be."""
     value = entry.model_dump(mode="json", exclude={"hash", "signature"})
     for model in value["combiner_models"]:
-        for name, nothing in _LATER_FIELDS.items():
-            if model[name] == nothing:
-                del model[name]
+        _leave_out(_LATER_FIELDS, model)
+        for part in model["contributions"]:
+            _leave_out(_LATER_OF_PARTS, part)
     return digest_json(value)
+
+
+def _leave_out(later: Mapping[str, object], value: dict[str, Any]) -> None:
+    for name, nothing in later.items():
+        if value[name] == nothing:
+            del value[name]
 
 
 def seal(entry: TrailEntry, key_id: str, sign: Callable[[bytes], bytes]) -> TrailEntry:

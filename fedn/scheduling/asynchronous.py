@@ -8,7 +8,7 @@ from pydantic import Field
 from fedn.plan.option_values import OptionValues, read_values
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import FednError, InvalidInput
-from fedn.protocol.rounds import StepBudgets
+from fedn.protocol.rounds import HandsUp, StepBudgets
 from fedn.protocol.tasks import UpdateMetadata
 from fedn.scheduling.base import Progress, Verdict
 from fedn.scheduling.staleness import Polynomial, Staleness
@@ -19,7 +19,8 @@ class Asynchronous:
 
     With x the global model, Δₖ the difference of an update to the model that client k started from, nₖ its scaling
     factor and τₖ the commits since that model, a commit makes x + η · Σ nₖ·s(τₖ)·Δₖ / Σ nₖ. With the scaling factor
-    NumParticipants that is Algorithm 1 of FedBuff, whose sum is divided by K.
+    NumParticipants that is Algorithm 1 of FedBuff, whose sum is divided by K. With the rule fedrec a commit is the mean
+    of each client's latest model, and K counts the new ones.
     """
 
     name = "asynchronous"
@@ -73,12 +74,8 @@ class Asynchronous:
             )
         if plan.selection.options.keys() & {"count", "fraction"}:
             yield _fault("selection", "there are no cohorts of a size", "Limit how many work at once: concurrency.")
-        if rule is not None and not getattr(rule, "takes_stale", False):
-            yield _fault(
-                "rule",
-                f"the rule {rule.name} makes nothing of updates that started from different models",
-                "Choose fedavg, fedstride or norm_clipping.",
-            )
+        if rule is not None:
+            yield from self._rule_faults(rule)
         if plan.combiner_optimizer is not None:
             yield _fault(
                 "combiner_optimizer",
@@ -87,6 +84,22 @@ class Asynchronous:
             )
         if plan.server_optimizer is not None and self._options.learning_rate != 1.0:
             yield _fault("server_optimizer", "there would be two learning rates", "Leave its option learning_rate out.")
+
+    def _rule_faults(self, rule: Any) -> Iterator[FednError]:
+        hands_up = getattr(rule, "hands_up", None)
+        if hands_up is None:
+            yield _fault(
+                "rule",
+                f"the rule {rule.name} makes nothing of updates that started from different models",
+                "Choose fedavg, fedstride, norm_clipping or fedrec.",
+            )
+        if hands_up is HandsUp.MEAN:
+            for name in sorted(self._options.model_fields_set & {"staleness", "learning_rate"}):
+                yield _fault(
+                    f"scheduler.options.{name}",
+                    f"a commit of the rule {rule.name} is the mean of each client's latest model, and takes no step",
+                    f"Leave {name} out: a client's next update replaces its old one.",
+                )
 
     def budgets(
         self, cohort: Sequence[str], history: Mapping[str, UpdateMetadata], kept: StepBudgets | None

@@ -146,7 +146,7 @@ class Gathering(PlainModels, ABC):
     lineage = 0
     takes_sparse = True
     extras: Sequence[Extra] = ()
-    takes_stale = False
+    hands_up = None
     weighs = False
     over_needs_base = False
     is_numeric = True

@@ -13,8 +13,8 @@ from fedn.protocol.rest import WorkerGroupReport
 
 _log = bind(__name__)
 
-_MAX_REPORTED = 2000
-"""Workers in one report; the others come with the next."""
+_MAX_REPORTED = 500
+"""Workers in one report, so that it takes the loop some milliseconds; the others come with the next."""
 
 
 class Groups:
@@ -86,8 +86,8 @@ class Groups:
         while self._last_words and len(self._last_words[0].workers) <= left:
             reports.append(self._last_words.popleft())
             left -= len(reports[-1].workers)
-        for group in self._groups.values():
-            report = group.report(left)
+        for others, group in zip(reversed(range(len(self._groups))), self._groups.values(), strict=True):
+            report = group.report(-(-left // (others + 1)))  # a share, so that no busy group keeps another from its own
             if report is not None:
                 reports.append(report)
                 left -= len(report.workers)

@@ -220,12 +220,14 @@ class Members(_message.Message):
     def __init__(self, clients: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class HandUp(_message.Message):
-    __slots__ = ("round", "number")
+    __slots__ = ("round", "number", "members")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     round: _common_pb2.RoundName
     number: int
-    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ...) -> None: ...
+    members: Members
+    def __init__(self, round: _Optional[_Union[_common_pb2.RoundName, _Mapping]] = ..., number: _Optional[int] = ..., members: _Optional[_Union[Members, _Mapping]] = ...) -> None: ...
 
 class HandUpAck(_message.Message):
     __slots__ = ("round", "number")
@@ -364,16 +366,18 @@ class LedgerChange(_message.Message):
     def __init__(self, client: _Optional[str] = ..., task_id: _Optional[str] = ..., state: _Optional[_Union[LedgerState, str]] = ..., problem: _Optional[_Union[_common_pb2.Problem, _Mapping]] = ..., metadata: _Optional[_Union[_common_pb2.UpdateMetadata, _Mapping]] = ..., object_id: _Optional[str] = ..., size_bytes: _Optional[int] = ..., down_bytes: _Optional[int] = ..., up_bytes: _Optional[int] = ..., busy_ms: _Optional[float] = ..., sent_unix_s: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
-    __slots__ = ("client", "update_id", "num_examples", "weight")
+    __slots__ = ("client", "update_id", "num_examples", "weight", "base_index")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     UPDATE_ID_FIELD_NUMBER: _ClassVar[int]
     NUM_EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    BASE_INDEX_FIELD_NUMBER: _ClassVar[int]
     client: str
     update_id: str
     num_examples: int
     weight: float
-    def __init__(self, client: _Optional[str] = ..., update_id: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ...) -> None: ...
+    base_index: int
+    def __init__(self, client: _Optional[str] = ..., update_id: _Optional[str] = ..., num_examples: _Optional[int] = ..., weight: _Optional[float] = ..., base_index: _Optional[int] = ...) -> None: ...
 
 class RoundDone(_message.Message):
     __slots__ = ("reason", "model_id", "size_bytes", "weight", "contributions", "fold_ms", "memory_bytes")

@@ -51,8 +51,6 @@ class Meter:
 
     on_passed: Callable[[int], None]
     """Told of each message's bytes when it was handed on."""
-    streams: int = 0
-    """Under way now."""
     held_bytes: int = 0
     """Read, and not yet taken by the other side."""
 

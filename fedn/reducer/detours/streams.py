@@ -36,12 +36,13 @@ class Detours:
         self._open: Counter[tuple[str, str]] = Counter()
         """Streams by combiner and home."""
         self._lock = threading.Lock()
+        self._streams = 0
         self._meter = Meter(on_passed)
 
     @property
     def streams(self) -> int:
         """Under way now, or being opened."""
-        return self._meter.streams
+        return self._streams
 
     @property
     def held_bytes(self) -> int:
@@ -71,7 +72,7 @@ class Detours:
             Unavailable: (`reducer_ending`).
         """
         with self._lock:
-            if self._meter.streams >= self._max_streams:
+            if self._streams >= self._max_streams:
                 raise LimitExceeded(
                     "too_many_detours",
                     f"{self._max_streams} workers' streams go through the reducer, and no more may",
@@ -80,7 +81,7 @@ class Detours:
                 )
             if self._loop is None:
                 raise Unavailable("reducer_ending", "the reducer is ending", fix="Try again when it is back.")
-            self._meter.streams += 1
+            self._streams += 1
             self._loop.call_soon_threadsafe(self._spawn, detour, reason)
 
     def _main(self) -> None:
@@ -120,6 +121,6 @@ class Detours:
             log.warning("a worker's stream from %s to %s has ended: %s", *between, error)
         finally:
             with self._lock:
-                self._meter.streams -= 1
+                self._streams -= 1
             if opened:
                 self._open[between] -= 1

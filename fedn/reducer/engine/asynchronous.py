@@ -1,4 +1,7 @@
-"""The rounds of an asynchronous session: a commit whenever enough updates are in, while clients work on (FedBuff).
+"""The rounds of an asynchronous session: a commit whenever enough updates are in, while clients work on.
+
+What a commit makes of them is the rule's: a step by their differences (FedBuff), or the mean of all clients' latest
+models; see `HandsUp`.
 
 A round of index r is what happens from commit r − 1 to commit r. Tasks that begin in it start from the model of commit
 r − 1, and their updates count in commit r or a later one, with the staleness that this makes.
@@ -7,19 +10,23 @@ r − 1, and their updates count in commit r or a later one, with the staleness 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import partial
 
 from fedn.plan.session import SessionPlan
 from fedn.protocol.errors import FednError, NotFound
-from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundKind, RoundState
+from fedn.protocol.rounds import HandsUp, LedgerEntry, LedgerState, Reason, RoundKind, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.attempt import AttemptResult
 from fedn.reducer.engine.buffer_part import BufferPart
 from fedn.reducer.engine.commit import Finished, RoundSpoiled, bytes_of, commit_round, finish_with
 from fedn.reducer.engine.context import EngineContext
+from fedn.reducer.engine.difference_flights import DifferenceFlights
+from fedn.reducer.engine.earlier import check_kept, note_earlier
 from fedn.reducer.engine.flights import Base, Flight, Flights
-from fedn.reducer.engine.global_model import GlobalModel, aggregate, check_overlap
+from fedn.reducer.engine.global_model import GlobalModel, aggregate, check_overlap, rule_of
+from fedn.reducer.engine.mean_flights import MeanFlights
 from fedn.reducer.engine.open_round import TOO_STALE, Closed, OpenRound
 from fedn.reducer.engine.part import PartResult
 from fedn.reducer.engine.past import Past
@@ -30,6 +37,10 @@ from fedn.reducer.engine.tasks import assign_tasks, round_spec
 from fedn.scheduling.base import CarryingScheduler, Progress, Verdict
 from fedn.scheduling.selection.base import Draw, Selector
 
+_FLIGHTS: Mapping[HandsUp | None, type[Flights]] = {
+    HandsUp.DIFFERENCE: DifferenceFlights,
+    HandsUp.MEAN: MeanFlights,
+}
 _UNDER_WAY = {RoundState.WAITING, RoundState.RUNNING, RoundState.AGGREGATING}
 
 
@@ -67,7 +78,8 @@ class AsynchronousTraining:
         self._rounds = plan.rounds
         """Fewer than the plan's once the model is good enough."""
         self._changed = asyncio.Event()
-        self._flights = Flights(self._make_part, self._changed)
+        kind = _FLIGHTS[rule_of(plan).hands_up]
+        self._flights = kind(self._make_part, self._changed, scheduler, context)
         self._setbacks = Setbacks(plan.max_attempts)
         self._why_idle: Mapping[str, str] = {}
 
@@ -84,6 +96,8 @@ class AsynchronousTraining:
         """
         unsubscribe = self._context.roster.on_attach(lambda client, combiner: self._changed.set())
         try:
+            if head.session == self._session:
+                self._flights.remember(head.combiner_models)
             await self._take_up(first, head)
             index = first
             while index < self._rounds:
@@ -119,30 +133,30 @@ class AsynchronousTraining:
         while True:
             await self._until_enough(run, base)
             collecting = time.monotonic()
-            await self._flights.collect()
-            if self._verdict() is Verdict.COMMIT:
+            await self._flights.collect(base)
+            taken = self._flights.results
+            if self._verdict() is Verdict.COMMIT and (self._flights.handed or not taken):
                 break
-        if not self._flights.taken:
+        if not taken:
             raise RoundSpoiled(
                 "sums_missing", "combiners told of updates, and handed up no sums", fix="See their logs."
             )
         run.change(state=RoundState.AGGREGATING)
-        closed = self._close(run)
+        closed = self._close(run, taken)
         run.end(closed, self._flights.models)
         result = AttemptResult(
-            parts=tuple(PartResult(taken.model, taken.tensors, {}) for taken in self._flights.taken),
+            parts=taken,
             ledger=closed.ledger,
             retry_because=None,
             training_ms=(collecting - started) * 1e3,
             collecting_ms=(time.monotonic() - collecting) * 1e3,
         )
-        shares = [self._scheduler.share(base.index - taken.base.index) for taken in self._flights.taken]
+        shares, form = self._flights.shares(base.index), self._flights.form
         try:
             check_overlap(result.parts)
-            data = await bytes_of(model, self._context)
-            work = partial(
-                aggregate, result.parts, model, self._plan, self._context.algorithm, data, shares, form="delta"
-            )
+            from_base = form == "delta" or self._plan.server_optimizer is not None
+            data = await bytes_of(model, self._context) if from_base else None
+            work = partial(aggregate, taken, model, self._plan, self._context.algorithm, data, shares, form=form)
             return await finish_with(run, result, model, self._plan, self._context, work), closed
         except FednError as error:
             spoiled = RoundSpoiled.by(error)
@@ -188,6 +202,7 @@ class AsynchronousTraining:
             and client.combiner in linked
             and self._flights.takes(base, client.combiner)
         ]
+        check_kept(rule_of(self._plan), sorted({client.combiner for client in free}), self._context)
         chosen = self._choose([client for client in free if TaskKind.TRAIN in client.kinds], base.index)
         asked = [client for client in free if client.client in chosen or TaskKind.TRAIN not in client.kinds]
         assignments, ledger = assign_tasks(
@@ -223,9 +238,11 @@ class AsynchronousTraining:
         accounted: frozenset[str] = frozenset(),
     ) -> BufferPart:
         plan = self._plan
-        spec = round_spec(plan, base.name, tuple(tasks), plan.round_timeout_s, self._scheduler.required)
+        # Whose earlier updates count, each hand-up says.
+        members = () if rule_of(plan).lineage else None
+        spec = round_spec(plan, base.name, tuple(tasks), plan.round_timeout_s, self._scheduler.required, members)
         run = self._flights.round
-        return BufferPart(
+        return self._flights.part_kind(
             self._context.link(combiner),
             spec.model_copy(update={"buffered": True}),
             self._context.objects,
@@ -239,23 +256,25 @@ class AsynchronousTraining:
 
     # What becomes of a round
 
-    def _close(self, run: OpenRound) -> Closed:
+    def _close(self, run: OpenRound, taken: Sequence[PartResult]) -> Closed:
         """The round's ledger when what was taken is committed."""
         index = run.record.name.index
         self._rounds = index + 1 if self._was_good(run) else self._plan.rounds
         last = index + 1 >= self._rounds
-        counted: dict[str, tuple[int, float]] = {}
-        for taken in self._flights.taken:
-            staleness = index - taken.base.index
-            discount = self._scheduler.discount(staleness)
-            counted |= {part.client: (staleness, part.weight * discount) for part in taken.model.contributions}
-        given_up = {
-            client: _session_over() if last else self._too_stale(base_index)
-            for base_index in self._flights.models
-            if last or self._is_stale(base_index, index + 1)
-            for client in self._flights.clients_of(base_index)
-        }
-        return run.closed(counted, given_up, self._context.roster.snapshot(), self._why_idle)
+        if last:
+            given_up = dict.fromkeys(self._flights.clients, _session_over())
+        else:
+            stale = [base_index for base_index in self._flights.models if self._is_stale(base_index, index + 1)]
+            given_up = {client: self._too_stale(at) for at in stale for client in self._flights.outdated(at)}
+        closed = run.closed(self._flights.counted(index), given_up, self._context.roster.snapshot(), self._why_idle)
+        return self._with_earlier(closed, taken)
+
+    def _with_earlier(self, closed: Closed, taken: Sequence[PartResult]) -> Closed:
+        """Says of whom an earlier update counts, where the rule goes by such."""
+        if not rule_of(self._plan).lineage:
+            return closed
+        changed = {entry.client: entry for entry in note_earlier(closed.ledger, taken, self._past.latest)}
+        return replace(closed, ledger=tuple(changed.get(entry.client, entry) for entry in closed.ledger))
 
     def _was_good(self, run: OpenRound) -> bool:
         """Whether the latest model of which clients in the round say how good it is, is good enough to end with."""
@@ -282,7 +301,7 @@ class AsynchronousTraining:
         self._flights.settle()
         for base_index in list(self._flights.models):
             if self._is_stale(base_index, index):
-                self._flights.give_up(base_index, self._too_stale(base_index).message)
+                self._flights.expire(base_index, self._too_stale(base_index).message)
         self._flights.release(index)
         entries, kinds = run.leave(closed.ended)
         if index < self._rounds:

@@ -1,7 +1,8 @@
-"""One combiner's part in an asynchronous session: the tasks there that start from one global model, and the sums of
-their updates that it hands up when it is asked.
+"""One combiner's part in an asynchronous session: the tasks there that start from one global model, and what it hands
+up when it is asked.
 
-Not here: when to ask, and what becomes of the sums (fedn.reducer.engine.flights, fedn.reducer.engine.asynchronous).
+Not here: what that is (fedn.reducer.engine.difference_part, fedn.reducer.engine.mean_part), when to ask, and what
+becomes of it (fedn.reducer.engine.flights, fedn.reducer.engine.asynchronous).
 """
 
 import asyncio
@@ -11,11 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from fedn.models.pieces import Pieces
-from fedn.network.convert import result_from_wire, spec_to_wire
+from fedn.network.convert import spec_to_wire
 from fedn.network.generated import combiner_pb2 as link
-from fedn.protocol.errors import InvalidInput
-from fedn.protocol.rounds import CombinerModel, LedgerEntry, RoundSpec
-from fedn.protocol.tasks import TaskKind, TaskSpec
+from fedn.protocol.rounds import CombinerModel, HandsUp, LedgerEntry, RoundSpec
+from fedn.protocol.tasks import TaskSpec
 from fedn.reducer.engine.connection import Connection
 from fedn.reducer.engine.link import CombinerLink
 from fedn.reducer.engine.objects import ObjectCache
@@ -26,7 +26,7 @@ OnOver = Callable[["BufferPart", BaseException | None], None]
 
 @dataclass(frozen=True)
 class HandedUp:
-    """The mean difference of some updates to the base model of their tasks."""
+    """What a combiner told of under a number: the model is still there."""
 
     number: int
     """0: the last one, which came with the round's end."""
@@ -38,13 +38,16 @@ class HandedUp:
 
 
 class BufferPart(RoundPart):
-    """See the module, and `RoundPart`. `start` once; then `add`, `hand_up`; in the end `cancel` or `acknowledge`.
+    """See the module, and `RoundPart`. `start` once; then `add`, and what asks for a hand-up; in the end `cancel` or
+    `acknowledge`.
 
     Args:
         on_over: told when nothing more will come, and why where that is an error.
         instance: the combiner process that an earlier reducer process started the round at.
         accounted: clients whose updates are in the trail already: the combiner may tell of them again.
     """
+
+    hands_up: HandsUp
 
     def __init__(
         self,
@@ -76,10 +79,10 @@ class BufferPart(RoundPart):
         self._told = asyncio.Event()
         self._wanted = self._last = 0
         """Number of the hand-up that was asked for last, and of the one that was told of last."""
-        self._handed: list[HandedUp] = []
-        """Told of, and not taken yet."""
-        self._counted: set[str] = set()
-        """Clients whose updates are in what was handed up."""
+        self._order: Callable[[Connection], None] = _nothing
+        """What asks for that hand-up."""
+        self._replayed: int | None = None
+        """Number of the last event that was told before this part first looked; None: it did not look yet."""
         self._pushed: set[str] = set()
         """Objects that were sent on this link."""
         self._alive_at = time.monotonic()
@@ -95,22 +98,6 @@ class BufferPart(RoundPart):
         """Whether nothing more will come, and no task can be added."""
         return self._watching is not None and self._watching.done()
 
-    @property
-    def counted(self) -> frozenset[str]:
-        """Clients whose updates are in what was handed up."""
-        return frozenset(self._counted)
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there is something that `hand_up` would take."""
-        return bool(self._handed or self._summed)
-
-    @property
-    def _summed(self) -> set[str]:
-        """Clients whose updates are in the sum that is to be handed up next, as far as is known."""
-        trained = {task.client for task in self._spec.tasks if task.kind is TaskKind.TRAIN}
-        return (self._updates.keys() & trained) - self._counted - self._accounted
-
     def add(self, tasks: Sequence[TaskSpec]) -> None:
         """More tasks from the same base model."""
         self._spec = self._spec.model_copy(update={"tasks": (*self._spec.tasks, *tasks)})
@@ -118,29 +105,36 @@ class BufferPart(RoundPart):
         self._closes_at = time.monotonic() + self._spec.deadline_s
         self._grown.set()
 
-    async def hand_up(self) -> list[tuple[HandedUp, Pieces]]:
-        """All that is in and was not taken before, with its bytes. PartLost where it cannot be had any more."""
-        if self._summed and not self.over:
-            self._wanted = self._last + 1
-            self._tell(lambda connection: connection.hand_up(self._spec.name, self._wanted))
-            await self._until_told()
-        taken = []
-        while self._handed:
-            handed = self._handed[0]
-            self._alive_at = time.monotonic()
-            tensors = await self._over_cuts(partial(self._fetch_model, model=handed.model))
-            self._handed.pop(0)
-            taken.append((handed, tensors))
-        self._downloads.clear()
-        return taken
+    async def _ask_up(self, order: Callable[[Connection, int], None]) -> None:
+        """Asks for what is in, and waits until the combiner has told of it, or nothing more will come.
 
-    async def _until_told(self) -> None:
-        """Until the combiner has told of what was asked for, or nothing more will come."""
-        while self._last < self._wanted and not self.over:
+        Args:
+            order: asks a connection, given the hand-up's number.
+
+        Raises:
+            PartLost: it cannot be had any more.
+        """
+        number = self._wanted = self._last + 1
+        self._order = lambda connection: order(connection, number)
+        self._tell(self._order)
+        await self._until(lambda: self._last >= number)
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        """Until it is so, or nothing more will come. PartLost where it will not."""
+        while not ready() and not self.over:
             self._told.clear()
             await self._told.wait()
-        if self._last < self._wanted and self._watching is not None:
+        if not ready() and self._watching is not None:
             self._watching.result()
+
+    @property
+    def _caught_up(self) -> bool:
+        """Whether all was heard that was told before this part first looked: to another reducer process."""
+        return self._replayed is not None and self._next_event > self._replayed
+
+    async def _take_model(self, model: CombinerModel) -> Pieces:
+        self._alive_at = time.monotonic()
+        return await self._over_cuts(partial(self._fetch_model, model=model))
 
     async def _fetch_model(self, connection: Connection, model: CombinerModel) -> Pieces:
         return await self._fetch(connection, model.model_id, model.size_bytes)
@@ -173,7 +167,7 @@ class BufferPart(RoundPart):
             await self._begin(connection)
             self._sent = 0 if held else count
             if self._wanted > self._last:
-                connection.hand_up(self._spec.name, self._wanted)  # it may have been lost with the last link
+                self._order(connection)  # it may have been lost with the last link
             sending = asyncio.create_task(self._send_more(connection))
             following = asyncio.create_task(self._follow(connection))
             try:
@@ -202,38 +196,35 @@ class BufferPart(RoundPart):
             await self._grown.wait()
 
     async def _push_needed(self, connection: Connection, status: link.RoundStatus) -> None:
+        if self._replayed is None:
+            self._replayed = status.last_event
+            self._told.set()
         new = [object_id for object_id in status.needed_objects if object_id not in self._pushed]
         self._pushed.update(new)
         await super()._push_needed(connection, link.RoundStatus(needed_objects=new))
 
     def _take(self, event: link.RoundEvent) -> None:
-        if not event.HasField("handed_up"):
+        if event.HasField("handed_up"):
+            self._last = max(self._last, event.handed_up.number)
+            self._keep(event.handed_up.number, event.handed_up.result)
+        else:
             super()._take(event)
-            return
-        self._last = max(self._last, event.handed_up.number)
-        self._keep(event.handed_up.number, event.handed_up.result)
         self._told.set()
 
     def _keep(self, number: int, result: link.RoundDone) -> None:
-        handed = HandedUp(number, result_from_wire(result, self._link.name))
-        if not handed.model.model_id:
-            return
-        self._check(handed.model)
-        if handed.clients & self._counted or not handed.clients <= self._updates.keys():
-            raise InvalidInput(
-                "foreign_contribution", "a combiner counts updates twice, or some that it never reported"
-            )
-        self._counted |= handed.clients
-        if handed.clients <= self._accounted:
-            self.acknowledge_hand_up(handed)
-        else:
-            self._handed.append(handed)
+        """What was told of under that number, perhaps again; 0: with the round's end."""
+        raise NotImplementedError
 
     @property
     def _gives_up_at(self) -> float:
         """A part without a task under way has no deadline, but for a link that stays broken."""
-        return max(self._closes_at + self._spec.upload_grace_s, self._alive_at) + SILENCE_S
+        closes_at = self._closes_at + self._spec.upload_grace_s if self._spec.tasks else 0.0
+        return max(closes_at, self._alive_at) + SILENCE_S
 
     @property
     def _missing(self) -> str:
         return f"send what it has for {SILENCE_S:g} s"
+
+
+def _nothing(connection: Connection) -> None:
+    """Nothing was asked for yet."""

@@ -6,7 +6,7 @@ for the next one.
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import grpc
@@ -285,9 +285,14 @@ class Connection:
     def close_round(self, name: RoundName, reason: str) -> None:
         self._send(link.ReducerFrame(close=link.CloseRound(round=round_to_wire(name), reason=reason)))
 
-    def hand_up(self, name: RoundName, number: int) -> None:
-        """Asks a buffered round for what is in; the answer is an event."""
-        self._send(link.ReducerFrame(hand_up=link.HandUp(round=round_to_wire(name), number=number)))
+    def hand_up(self, name: RoundName, number: int, members: Collection[str] = ()) -> None:
+        """Asks a buffered round for what is in; the answer is an event.
+
+        Args:
+            members: whose updates count, where the rule goes by earlier ones.
+        """
+        asked = link.HandUp(round=round_to_wire(name), number=number, members=link.Members(clients=sorted(members)))
+        self._send(link.ReducerFrame(hand_up=asked))
 
     def acknowledge_hand_up(self, name: RoundName, number: int) -> None:
         self._send(link.ReducerFrame(hand_up_ack=link.HandUpAck(round=round_to_wire(name), number=number)))

@@ -28,7 +28,13 @@ def members_of(rule: Rule, context: EngineContext) -> dict[str, tuple[str, ...]]
         return None
     found = context.roster.members(TaskKind.TRAIN)
     members = {combiner: tuple(found[combiner]) for combiner in context.linked() if combiner in found}
-    for combiner in members:
+    check_kept(rule, members, context)
+    return members
+
+
+def check_kept(rule: Rule, combiners: Iterable[str], context: EngineContext) -> None:
+    """InvalidInput (`updates_not_kept`) where one of them keeps less of clients' updates than the rule goes by."""
+    for combiner in combiners if rule.lineage else ():
         connection = context.link(combiner).connection
         if connection is not None and connection.updates_kept < rule.lineage:
             raise InvalidInput(
@@ -39,7 +45,6 @@ def members_of(rule: Rule, context: EngineContext) -> dict[str, tuple[str, ...]]
                 "choose another rule.",
                 where={"combiner": combiner},
             )
-    return members
 
 
 def note_earlier(

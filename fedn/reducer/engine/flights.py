@@ -1,20 +1,25 @@
 """The tasks of an asynchronous session that are under way, whichever model they started from, and the updates that no
 commit has taken yet.
 
-Not here: who is asked, when a commit is made, and what it makes of the updates (fedn.reducer.engine.asynchronous).
+Not here: who is asked, and when a commit is made (fedn.reducer.engine.asynchronous); what combiners hand up, which
+differs between rules (fedn.reducer.engine.difference_flights, fedn.reducer.engine.mean_flights).
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from fedn.models.pieces import Pieces
+from fedn.protocol.errors import FednError
 from fedn.protocol.rounds import CombinerModel, LedgerEntry, LedgerState, Reason
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.buffer_part import BufferPart, HandedUp
+from fedn.reducer.engine.context import EngineContext
 from fedn.reducer.engine.open_round import OpenRound
-from fedn.reducer.engine.part import PartLost
+from fedn.reducer.engine.part import PartLost, PartResult
+from fedn.scheduling.base import CarryingScheduler
 
 
 @dataclass(eq=False)
@@ -32,7 +37,7 @@ class Base:
 
 @dataclass(frozen=True)
 class Flight:
-    """One task under way, or its update that is in a combiner's sum."""
+    """One task under way, or its update that is at a combiner."""
 
     base: Base
     combiner: str
@@ -41,35 +46,43 @@ class Flight:
 
 @dataclass(frozen=True)
 class Taken:
-    """A sum that was handed up, and that the next commit applies."""
+    """What a combiner handed up, and the next commit is made of."""
 
     base: Base
+    """Of the part that it came with."""
     part: BufferPart
     handed: HandedUp
     tensors: Pieces
 
-    @property
-    def model(self) -> CombinerModel:
-        return self.handed.model.model_copy(update={"base_index": self.base.index})
+
+MakePart = Callable[[Base, str, Sequence[TaskSpec]], BufferPart]
 
 
 class Flights:
     """See the module. Belongs to the engine's loop.
 
     Args:
-        make_part: the part of a combiner in the tasks of a base, not started yet.
+        make_part: the part of a combiner in the tasks of a base, not started yet; of this class's kind.
         changed: set whenever a task ends or a part is over.
     """
 
+    part_kind: type[BufferPart]
+    form: Literal["model", "delta"]
+    """Of what combiners hand up, as in `FromBase`."""
+
     def __init__(
-        self, make_part: Callable[[Base, str, Sequence[TaskSpec]], BufferPart], changed: asyncio.Event
+        self, make_part: MakePart, changed: asyncio.Event, scheduler: CarryingScheduler, context: EngineContext
     ) -> None:
         self._make_part = make_part
         self._changed = changed
+        self._scheduler = scheduler
+        self._context = context
         self._bases: dict[int, Base] = {}
         self._flying: dict[str, Flight] = {}
         self._summed: dict[str, Flight] = {}
-        """Clients whose updates are in a combiner's sum, as far as is known."""
+        """Clients whose updates are at a combiner, as far as is known, and were not handed up."""
+        self._handed: dict[str, Flight] = {}
+        """Clients whose updates are in what was taken, and in no commit yet."""
         self._taken: list[Taken] = []
         self._failure: BaseException | None = None
         self.round: OpenRound
@@ -88,12 +101,22 @@ class Flights:
     @property
     def arrived(self) -> int:
         """Updates that the next commit could take."""
-        return len(self._summed) + sum(len(taken.handed.clients) for taken in self._taken)
+        return len(self._summed) + len(self._handed)
+
+    @property
+    def handed(self) -> int:
+        """Of these, the updates that are in what was taken."""
+        return len(self._handed)
 
     @property
     def taken(self) -> Sequence[Taken]:
         """What was handed up and is not committed, in a fixed order."""
         return sorted(self._taken, key=lambda one: (one.base.index, one.part.combiner, one.handed.number))
+
+    @property
+    def results(self) -> tuple[PartResult, ...]:
+        """The same, as a commit takes it."""
+        return tuple(PartResult(self._model_of(taken), taken.tensors, {}) for taken in self.taken)
 
     @property
     def models(self) -> dict[int, TrailEntry]:
@@ -146,6 +169,7 @@ class Flights:
             del self._flying[entry.client]
             if entry.state is LedgerState.UPDATED and flight.kind is TaskKind.TRAIN:
                 self._summed[entry.client] = flight
+                self._note_update(flight, entry)
             self._changed.set()
         self.round.enter(entry.model_copy(update={"base_index": base.index}))
 
@@ -158,32 +182,35 @@ class Flights:
         elif error is not None:
             self._failure = error
         else:
-            self._drop_uncounted(base, part)
+            self._drop_unanswered(base, part)
         self._changed.set()
 
-    def _lose(self, base: Base, part: BufferPart, error: PartLost) -> None:
+    def _lose(self, base: Base, part: BufferPart, error: FednError) -> None:
         """Its tasks, and the updates that it did not hand over, are gone."""
         if base.parts.get(part.combiner) is part:
             del base.parts[part.combiner]
         part.cancel(error.message)
-        reason = Reason(code=error.code, message=error.message, fix=error.fix)
         for client in self._of(base, part.combiner):
-            self._flying.pop(client, None)
-            self._summed.pop(client, None)
-            self.round.override(client, LedgerState.DISCONNECTED, reason)
+            self._drop_lost(client, error)
 
-    def _drop_uncounted(self, base: Base, part: BufferPart) -> None:
-        """The combiner ended its round: what it did not count will not come."""
+    def _drop_lost(self, client: str, error: FednError) -> None:
+        for flights in (self._flying, self._summed, self._handed):
+            flights.pop(client, None)
+        reason = Reason(code=error.code, message=error.message, fix=error.fix)
+        self.round.override(client, LedgerState.DISCONNECTED, reason)
+
+    def _drop_unanswered(self, base: Base, part: BufferPart) -> None:
+        """The combiner ended its round: what it did not tell will not come."""
         for client in self._of(base, part.combiner):
             if client in self._flying:
                 del self._flying[client]
                 reason = Reason(code="no_answer", message="the combiner's round ended before the client answered")
                 self.round.override(client, LedgerState.LATE, reason)
-            elif client not in part.counted:
-                del self._summed[client]
-                why = "the combiner's round ended without a sum that counts this update"
-                reason = Reason(code="not_counted", message=why, fix="See the combiner's log.")
-                self.round.override(client, LedgerState.REFUSED, reason)
+
+    def _refuse_uncounted(self, client: str, why: str) -> None:
+        """An update that was reported is in nothing that was handed up."""
+        reason = Reason(code="not_counted", message=why, fix="See the combiner's log.")
+        self.round.override(client, LedgerState.REFUSED, reason)
 
     def _of(self, base: Base, combiner: str) -> list[str]:
         """Clients that work, or whose updates are summed, there."""
@@ -196,33 +223,49 @@ class Flights:
 
     # What a commit does
 
-    async def collect(self) -> None:
-        """Takes all that the combiners have summed; what is lost on the way is not there any more."""
-        found = [(base, part) for base in self._bases.values() for part in base.parts.values() if part.has_more]
-        results = await asyncio.gather(*(part.hand_up() for _, part in found), return_exceptions=True)
-        for (base, part), result in zip(found, results, strict=True):
-            if isinstance(result, PartLost):
-                self._lose(base, part, result)
-                continue
-            if isinstance(result, BaseException):
-                raise result
-            for handed, tensors in result:
-                self._taken.append(Taken(base, part, handed, tensors))
-                for client in handed.clients:
-                    self._summed.pop(client, None)
+    async def collect(self, base: Base) -> None:
+        """Takes what the combiners have; what is lost on the way is not there any more.
+
+        Args:
+            base: the model that the commit will change.
+        """
+        raise NotImplementedError
+
+    def shares(self, index: int) -> Sequence[float] | None:
+        """What of each result's difference to its base model a commit of that index applies; None: all."""
+        raise NotImplementedError
+
+    def counted(self, index: int) -> dict[str, tuple[int, float]]:
+        """Client to the staleness and the weight, in a commit of that index, of each update that is new in it."""
+        raise NotImplementedError
+
+    def remember(self, models: Sequence[CombinerModel]) -> None:
+        """Of these the session's last commit was made, when this process began."""
+
+    def _model_of(self, taken: Taken) -> CombinerModel:
+        """As the trail tells it."""
+        return taken.handed.model
+
+    def _note_update(self, flight: Flight, entry: LedgerEntry) -> None:
+        """A client's update is at a combiner."""
 
     def settle(self) -> None:
         """What was taken is durable."""
         for taken in self._taken:
             taken.part.acknowledge_hand_up(taken.handed)
         self._taken.clear()
+        self._handed.clear()
 
     def spoil(self, reason: Reason) -> None:
         """No model can come of what was taken."""
-        for taken in self._taken:
-            for client in taken.handed.clients:
-                self.round.override(client, LedgerState.REFUSED, reason)
+        for client in self._handed:
+            self.round.override(client, LedgerState.REFUSED, reason)
         self.settle()
+
+    @property
+    def clients(self) -> list[str]:
+        """Clients that work, or whose updates no commit takes."""
+        return [*self._flying, *self._summed]
 
     def clients_of(self, index: int) -> list[str]:
         """Clients that started from that base's model and that no commit has counted; not those that were taken."""
@@ -233,10 +276,21 @@ class Flights:
             if flight.base.index == index
         ]
 
+    def outdated(self, index: int) -> list[str]:
+        """Of these, the clients whose work is for nothing if that model is too old to count."""
+        return self.clients_of(index)
+
     def give_up(self, index: int, reason: str) -> None:
         """Nobody shall work on that base's model any more. What of the ledger is to be said, the caller says."""
+        self._give_up(index, self.clients_of(index), reason)
+
+    def expire(self, index: int, reason: str) -> None:
+        """That base's model is too old: as `give_up`, for those whom it costs their work."""
+        self._give_up(index, self.outdated(index), reason)
+
+    def _give_up(self, index: int, clients: Sequence[str], reason: str) -> None:
         base = self._bases.pop(index)
-        for client in self.clients_of(index):
+        for client in clients:
             self._flying.pop(client, None)
             self._summed.pop(client, None)
         for part in base.parts.values():

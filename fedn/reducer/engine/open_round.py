@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from fedn.protocol.rounds import LedgerEntry, LedgerState, Reason, RoundState
+from fedn.protocol.rounds import CombinerModel, Contribution, LedgerEntry, LedgerState, Reason, RoundState
 from fedn.protocol.tasks import RoundName, TaskKind, TaskSpec
 from fedn.protocol.trail import TrailEntry
 from fedn.reducer.engine.records import RoundRecord, spent_so_far
@@ -202,26 +202,13 @@ class OpenRound(RoundRun):
 
     def settle(self, entry: TrailEntry) -> None:
         """As `RoundRun.settle`: what did not end in the round passes on."""
-        scheduler, ledger = cast(CarryingScheduler, self._scheduler), []
-        parts = {
-            part.client: (model, part)
-            for model in entry.combiner_models
-            for part in model.contributions
-            if model.base_index is not None
-        }
+        ledger = []
+        parts = {part.client: (model, part) for model in entry.combiner_models for part in model.contributions}
         for before in self.ledger:
-            if before.client in parts:
-                model, part = parts[before.client]
-                staleness = self.record.name.index - (model.base_index or 0)
-                change = {
-                    "state": LedgerState.UPDATED,
-                    "update_id": part.update_id,
-                    "reason": None,
-                    "base_index": model.base_index,
-                    "staleness": staleness,
-                    "weight": part.weight * scheduler.discount(staleness),
-                }
-                ledger.append(before.model_copy(update=change))
+            model, part = parts.get(before.client, (None, None))
+            # With a rule that goes by earlier updates, what counts may be one from before the task.
+            if model is not None and part is not None and before.base_index == _base_of(model, part):
+                ledger.append(before.model_copy(update=self._counted(model, part)))
             elif not before.state.final or (before.state is LedgerState.UPDATED and before.base_index is not None):
                 ledger.append(self._passes_on(before))
             else:
@@ -229,6 +216,26 @@ class OpenRound(RoundRun):
         self._entries = {}
         self.change(ledger=tuple(ledger))
         super().settle(entry)
+
+    def _counted(self, model: CombinerModel, part: Contribution) -> dict[str, object]:
+        """What the ledger says of an update that is in that combiner model."""
+        base_index = _base_of(model, part)
+        staleness = self.record.name.index - (base_index or 0)
+        discounts = model.base_index is not None
+        discount = cast(CarryingScheduler, self._scheduler).discount(staleness) if discounts else 1.0
+        return {
+            "state": LedgerState.UPDATED,
+            "update_id": part.update_id,
+            "reason": None,
+            "base_index": base_index,
+            "staleness": staleness,
+            "weight": part.weight * discount,
+        }
+
+
+def _base_of(model: CombinerModel, part: Contribution) -> int | None:
+    """Index of the round whose model an update in that combiner model was made from."""
+    return part.base_index if model.base_index is None else model.base_index
 
 
 def _idle(client: AttachedClient, why: Mapping[str, str]) -> LedgerEntry:

@@ -254,13 +254,17 @@ class RoundPart:
 
     def _check(self, model: CombinerModel) -> None:
         """A combiner model may count only clients that this combiner was given, each once, with honest weights."""
-        given = {task.client for task in self._spec.tasks}.union(self._spec.members or ())
         counted = [part.client for part in model.contributions]
-        if len(set(counted)) != len(counted) or not given.issuperset(counted):
+        if len(set(counted)) != len(counted) or not self._given.issuperset(counted):
             raise InvalidInput("foreign_contribution", "a combiner model counts clients that it was not given")
         total = sum(part.weight for part in model.contributions)
         if not abs(total - model.weight) <= 1e-9 * max(1.0, abs(total)):
             raise InvalidInput("wrong_weight", f"weight {model.weight} is not the sum {total} of its contributions")
+
+    @property
+    def _given(self) -> frozenset[str]:
+        """Clients whose updates a model of this combiner may count."""
+        return frozenset(task.client for task in self._spec.tasks).union(self._spec.members or ())
 
     def _lost(self, code: str, message: str) -> PartLost:
         where = {"combiner": self._link.name, "round": self._spec.name}

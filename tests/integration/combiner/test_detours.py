@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from fedn.network.tls import grpc_server_credentials
 from fedn.network.tokens import Role
 from fedn.network.worker_chunks import CHUNK_BYTES, Chunk, encode_chunk
 from fedn.protocol.errors import FednError, LimitExceeded
-from fedn.reducer.detours.stream import HELD_BYTES, Detour
+from fedn.reducer.detours.stream import HELD_BYTES, MAX_MESSAGE_BYTES, Detour
 from fedn.reducer.detours.streams import Detours
 from fedn.workers.backends import Arrival, Backend, Departure
 from fedn.workers.relay.backend import Grpc
@@ -211,7 +211,11 @@ class Ends:
     """Both combiners of one detour, as servers of a few lines: the near one sends all the time, the far one reads only
     when it may."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: bytes = b"") -> None:
+        self.last = last
+        """What the near one says at the end."""
+        self.beyond: object = None
+        """What of that has come to the far one."""
         self.sent = 0
         self.arrived = 0
         self.may_read = asyncio.Event()
@@ -228,6 +232,8 @@ class Ends:
                 self.stopped.set()
             await writing
             self.sent += CHUNK_BYTES
+        if self.last:
+            await context.write(self.last)
         while isinstance(await context.read(), bytes):
             continue
 
@@ -239,6 +245,8 @@ class Ends:
             message = await context.read()
             assert isinstance(message, bytes)
             self.arrived += len(message)
+        if self.last:
+            self.beyond = await context.read()
 
 
 async def serving(trust: Trust, name: str, method: str, handler: Callable[[Any], Any]) -> tuple[grpc.aio.Server, int]:
@@ -257,25 +265,49 @@ async def serving(trust: Trust, name: str, method: str, handler: Callable[[Any],
     return server, port
 
 
+async def run_between(trust: Trust, ends: Ends, check: Callable[[], Awaitable[None]]) -> None:
+    """One detour between these two, until it ends; `check` is awaited meanwhile."""
+    reducer = Reducer(trust)
+    near, reducer.other_port = await serving(trust, "other", "Detour", ends.detour)
+    far, reducer.port = await serving(trust, "home", "Relay", ends.relay)
+    reducer.detours.start()
+    try:
+        reducer.detours.begin(reducer.between("x" * 16), "for a test")
+        await check()
+        assert reducer.detours.held_bytes <= 2 * CHUNK_BYTES
+        ends.may_read.set()
+        await ended(reducer)
+    finally:
+        await near.stop(None)
+        await far.stop(None)
+        await asyncio.to_thread(reducer.detours.stop)
+
+
 def test_a_home_that_does_not_read_stops_the_sender_within_the_stated_bound(trust: Trust) -> None:
     async def run() -> None:
-        ends, reducer = Ends(), Reducer(trust)
-        near, reducer.other_port = await serving(trust, "other", "Detour", ends.detour)
-        far, reducer.port = await serving(trust, "home", "Relay", ends.relay)
-        reducer.detours.start()
-        try:
-            reducer.detours.begin(reducer.between("x" * 16), "for a test")
+        ends = Ends()
+
+        async def check() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 await ends.stopped.wait()
             # Besides what the reducer holds, the far end has read ahead up to 4 MiB, and the sockets hold something.
             assert ends.sent <= HELD_BYTES + (8 << 20) < _COUNT * CHUNK_BYTES
-            assert reducer.detours.held_bytes <= 2 * CHUNK_BYTES
-            ends.may_read.set()
-            await ended(reducer)
-            assert ends.arrived >= ends.sent == _COUNT * CHUNK_BYTES
-        finally:
-            await near.stop(None)
-            await far.stop(None)
-            await asyncio.to_thread(reducer.detours.stop)
+
+        await run_between(trust, ends, check)
+        assert ends.arrived >= ends.sent == _COUNT * CHUNK_BYTES
+
+    asyncio.run(run())
+
+
+def test_a_message_beyond_the_bound_ends_the_stream(trust: Trust) -> None:
+    async def run() -> None:
+        ends = Ends(last=bytes(MAX_MESSAGE_BYTES + 1))
+        ends.may_read.set()
+
+        async def check() -> None:
+            """Nothing: the far one reads on and on."""
+
+        await run_between(trust, ends, check)
+        assert ends.sent == _COUNT * CHUNK_BYTES and not isinstance(ends.beyond, bytes)
 
     asyncio.run(run())

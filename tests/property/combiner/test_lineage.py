@@ -68,6 +68,13 @@ class LineageMachine(RuleBasedStateMachine):
         self.lineage.keep_only(members)
         self.latest = {client: known for client, known in self.latest.items() if client in members}
 
+    @precondition(lambda self: not self.shelf.away and not self.lost)
+    @rule(members=st.frozensets(CLIENTS))
+    def hand_up(self, members):
+        with self.lineage.sealed(members) as (_, counted):
+            assert [kept.client for kept in counted] == sorted(members & self.latest.keys())
+        self.latest = {client: known for client, known in self.latest.items() if client in members}
+
     @precondition(lambda self: not self.shelf.away)
     @rule()
     def make_anew(self):

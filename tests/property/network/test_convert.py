@@ -160,7 +160,14 @@ def test_ledger_entries(entry):
         size_bytes=st.integers(0, 2**63),
         weight=numbers,
         contributions=st.lists(
-            st.builds(Contribution, client=text, update_id=text, num_examples=st.integers(0, 2**63), weight=numbers),
+            st.builds(
+                Contribution,
+                client=text,
+                update_id=text,
+                num_examples=st.integers(0, 2**63),
+                weight=numbers,
+                base_index=st.none() | st.integers(0, 2**32 - 1),
+            ),
             max_size=3,
         ).map(tuple),
         fold_ms=numbers,

@@ -6,7 +6,16 @@ from hypothesis import strategies as st
 
 from fedn.protocol.errors import IntegrityError
 from fedn.protocol.rounds import CombinerModel, Contribution
-from fedn.protocol.trail import GENESIS, EntryKind, TrailEntry, canonical_json, entry_hash, seal, verify_chain
+from fedn.protocol.trail import (
+    GENESIS,
+    EntryKind,
+    TrailEntry,
+    canonical_json,
+    digest_json,
+    entry_hash,
+    seal,
+    verify_chain,
+)
 
 
 def sign(data: bytes) -> bytes:
@@ -36,7 +45,15 @@ def chain(length: int) -> list[TrailEntry]:
                     model_id="m",
                     weight=2.5,
                     memory_bytes=index,
-                    contributions=(Contribution(client="a", update_id="u", num_examples=2, weight=2.5),),
+                    contributions=(
+                        Contribution(
+                            client="a",
+                            update_id="u",
+                            num_examples=2,
+                            weight=2.5,
+                            base_index=index - 1 if index else None,
+                        ),
+                    ),
                 ),
             ),
             metrics={"loss": 0.1 * index},
@@ -49,6 +66,17 @@ def chain(length: int) -> list[TrailEntry]:
 
 def check(entries, head=None):
     return verify_chain(entries, check_signature, federation="f", expected_head=head)
+
+
+def test_what_a_field_of_later_says_is_hashed_and_its_absence_is_not():
+    first, later = chain(2)[:2]
+    for entry, there in ((first, False), (later, True)):
+        value = entry.model_dump(mode="json", exclude={"hash", "signature"})
+        (model,) = value["combiner_models"]
+        del model["base_index"]
+        if not there:
+            del model["memory_bytes"], model["contributions"][0]["base_index"]
+        assert entry.hash == digest_json(value)
 
 
 @given(st.integers(0, 6))

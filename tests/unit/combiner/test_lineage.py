@@ -217,3 +217,31 @@ def test_without_a_store_that_keeps_enough_the_rule_is_refused() -> None:
 
     with pytest.raises(InvalidInput, match=r"updates\.lineage_length"):
         Lineages(store_on(Shelf())).of("s", Longer())
+
+
+def test_what_came_of_a_client_that_is_not_known_to_be_here_yet_counts_when_it_is() -> None:
+    shelf = Shelf()
+    lineage = Lineages(store_on(shelf)).of("s", FedRec())
+    lineage.open()
+    put(lineage, "a", 1.0)
+    put(lineage, "b", 4.0)
+    for members, expected in (("a", (1.0, "a")), ("ab", (2.5, "ab")), ("a", (1.0, "a")), ("ab", (1.0, "a"))):
+        with lineage.sealed(frozenset(members)):
+            pass
+        assert state(lineage) == expected
+    assert {update.client for update in shelf.load()} == {"a"}
+
+
+def test_a_combiner_that_begins_anew_hands_up_what_its_store_has_of_the_members() -> None:
+    shelf = Shelf()
+    before = Lineages(store_on(shelf)).of("s", FedRec())
+    before.open()
+    for client, value in (("a", 1.0), ("b", 4.0), ("c", 10.0)):
+        put(before, client, value)
+    lineage = Lineages(store_on(shelf)).of("s", FedRec())
+    lineage.open()
+    put(lineage, "c", 7.0)
+    assert state(lineage) == (4.0, "abc")
+    with lineage.sealed(frozenset("bc")) as (_, counted):
+        assert [kept.client for kept in counted] == ["b", "c"]
+    assert state(lineage) == (5.5, "bc")

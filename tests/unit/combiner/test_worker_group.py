@@ -97,10 +97,10 @@ class Home:
         self.group.chunk(stream, chunk, encode_chunk(chunk))
 
 
-def in_loop(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     @wraps(test)
-    def run() -> None:
-        asyncio.run(asyncio.wait_for(test(), 60))  # type: ignore[arg-type]
+    def run(**fixtures: object) -> None:
+        asyncio.run(asyncio.wait_for(test(**fixtures), 60))  # type: ignore[arg-type]
 
     return run
 
@@ -328,3 +328,15 @@ async def test_news_are_told_once_and_again_where_they_were_not_heard_or_the_red
     assert {worker.state for worker in counts_of(last).values()} == {"finished"} and groups.news() == ()
     groups.put_back(last)
     assert groups.news() == last
+
+
+@in_loop
+async def test_a_report_is_bounded_and_every_group_has_its_share_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedn.combiner.workers.groups._MAX_REPORTED", 4)
+    groups = Groups("c1", WorkerLimits(), CombinerMetrics())
+    for name in ("g", "h"):
+        for rank in range(3):
+            ticket = ticket_of(rank, group=name)
+            groups.of(ticket).attach(FakeStream(ticket, f"i{rank}"), wire.WorkerHello(instance=f"i{rank}"))
+    sizes = [{report.group: len(report.workers) for report in groups.news()} for _ in range(3)]
+    assert sizes == [{"g": 2, "h": 2}, {"g": 1, "h": 1}, {}]

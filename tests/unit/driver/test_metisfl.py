@@ -248,6 +248,17 @@ def test_both_spellings_the_wrapper_and_fields_of_ours_beside_them() -> None:
     assert (config.plan["rounds"], config.plan["seed"], config.plan["clients_required"]) == (3, 5, 1)
 
 
+def test_an_asynchronous_federation_of_latest_models_is_a_plan_that_goes() -> None:
+    content = {
+        "ControllerConfig": {"AggregationRule": "FedRec", "Scheduler": "Asynchronous"},
+        "TerminationSignals": {"FederationRounds": 9},
+        "Learners": [{"Hostname": "localhost"}, {"Hostname": "localhost"}],
+    }
+    plan = check_plan(make_plan(make_federation(content, source="test").plan, source="test"))
+    assert (plan.rule.name, plan.scheduler.name, plan.rounds) == ("fedrec", "asynchronous", 9)
+    assert plan.scheduler.options == {"arrivals": 1, "max_staleness": 1000}
+
+
 def test_a_running_federation_takes_the_plan_alone() -> None:
     content = nested({**BASE, "Learners[].Hostname": "localhost"}) | {"attach": {"context": "admin.json"}}
     config = make_federation(content, source="test")

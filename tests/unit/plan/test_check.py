@@ -113,7 +113,15 @@ def test_a_fault_of_an_optimizer_is_told_of_the_tier_that_it_is_for():
     }
 
 
+def test_asynchronous_commits_of_latest_models_have_no_stale_shares():
+    check_plan(SessionPlan(rule="fedrec", scheduler={"name": "asynchronous", "options": {"arrivals": 2}}))
+    given = {"arrivals": 2, "staleness": {"name": "constant"}, "learning_rate": 1.0}
+    found = faults(rule="fedrec", scheduler={"name": "asynchronous", "options": given})
+    assert set(found) == {"scheduler.options.staleness", "scheduler.options.learning_rate"}
+    assert "Leave staleness out" in found["scheduler.options.staleness"]
+    assert set(faults(rule="fednova", scheduler="asynchronous")) == {"rule"}
+
+
 def test_a_rule_that_takes_updates_out_of_its_sums_again_needs_exact_sums_and_their_values():
     assert set(faults(rule="fedrec", sum_dtype="float32")) == {"sum_dtype"}
-    assert "fedrec" in faults(rule="fedrec", scheduler="asynchronous")["rule"]
     assert check_plan(SessionPlan(rule="fedrec", update_chain=["delta", "int8", "zstd"])).rule.name == "fedrec"
