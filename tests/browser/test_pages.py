@@ -88,7 +88,7 @@ def test_pages_read_well_without_scripts(trained: Sandbox, log_in) -> None:
     for path, text in {
         "/": "Who takes part",
         "/dashboard": "Where the time went",
-        "/clients": "5 clients took part in round",
+        "/clients": "clients took part in round",
         "/accounting": "most traffic first",
         "/times": "the busiest first",
         "/network": "combiner-1",

@@ -14,7 +14,8 @@ from tests.docker.deployment import ADDRESS, CONSOLE_PORT, PROJECT, Clone, api_o
 from tests.support.federation import wait_for
 
 WITHIN_S = 240.0
-ROUNDS = 48
+ROUNDS = 1000
+"""More than the slowest machine gets to before all is done; then the session is stopped."""
 EXAMPLE_ADMIN_SECRET = "example-admin-secret-replace-me"
 PACED = '''"""The digits project at a steady pace, so that a session is long however fast the machine is."""
 
@@ -122,8 +123,10 @@ def live_through_a_session(clone: Clone) -> None:
         clone.compose("up", "-d", "--scale", "client=8", within_s=600)
         assert running(api, session), "the session goes on where it was"
         wait_for(lambda: attached(api) == 8, "eight new clients are attached", WITHIN_S)
-        done = wait_for(lambda: v if (v := api.session(session)).state != "running" else None, "it ends", 400)
-        assert done.state == "finished", done.error
+        rounds_more(api, session, 2)
+        api.stop_session(session)
+        done = wait_for(lambda: v if (v := api.session(session)).state != "running" else None, "it ends", WITHIN_S)
+        assert done.state == "stopped", done.error
         check_what_is_left(clone, api, done)
 
 
@@ -213,24 +216,26 @@ def lose_a_client_for_a_while(clone: Clone, api: APIClient, session: str) -> Non
 def check_what_is_left(clone: Clone, api: APIClient, session: SessionView) -> None:
     """Models lie in S3, the trail in MongoDB, one entry a round, and it verifies."""
     entries = list(api.trail_entries())
-    assert [entry.kind.value for entry in entries] == ["seed"] + ["round"] * ROUNDS
-    assert session.rounds_done == ROUNDS
+    assert [entry.kind.value for entry in entries] == ["seed"] + ["round"] * session.rounds_done
     verified = clone.compose("exec", "-T", "reducer", "fedn", "trail", "verify")
-    assert f"{ROUNDS + 1} entries" in verified
+    assert f"{len(entries)} entries" in verified
     account = "fedn_admin:example-mongo-password-replace-me"
     with pymongo.MongoClient(f"mongodb://{account}@{ADDRESS}:27017/") as mongo:
-        assert mongo["fedn-network"].trail.count_documents({}) == ROUNDS + 1
+        assert mongo["fedn-network"].trail.count_documents({}) == len(entries)
     store = minio.Minio(f"{ADDRESS}:9000", "fedn_admin", "example-minio-secret-replace-me", secure=False)
     names = {found.object_name.replace("/", ":") for found in store.list_objects("fedn", recursive=True)}
     assert {entry.model_id for entry in entries} <= names
-    assert wait_for(lambda: head_accuracy(api, entries[-1].hash), "the last model is validated", WITHIN_S) > 0.8
+    # The stop may have come before clients had said how the very last one does.
+    late = {entry.hash for entry in entries[-5:]}
+    assert late_accuracy(api, late) > 0.8
 
 
-def head_accuracy(api: APIClient, entry_hash: str) -> float | None:
-    """Mean accuracy of a trail entry's model on what all clients held out; None while nobody has said."""
-    records = [record for record in api.validations() if record.entry_hash == entry_hash]
+def late_accuracy(api: APIClient, entry_hashes: set[str]) -> float:
+    """Mean accuracy of these trail entries' models on what clients held out."""
+    records = [record for record in api.validations() if record.entry_hash in entry_hashes]
     examples = sum(record.num_examples for record in records)
-    return sum(r.metrics["accuracy"] * r.num_examples for r in records) / examples if examples else None
+    assert examples, "clients have validated late models"
+    return sum(record.metrics["accuracy"] * record.num_examples for record in records) / examples
 
 
 def test_one_word_picks_the_project_and_up_brings_all_of_it(clone: Clone) -> None:
