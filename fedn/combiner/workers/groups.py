@@ -9,12 +9,9 @@ from fedn.combiner.workers.group import Group
 from fedn.network.tickets import WorkerTicket
 from fedn.plan.logs import bind
 from fedn.protocol.errors import Conflict, FednError, LimitExceeded, NotFound
-from fedn.protocol.rest import WorkerGroupReport
+from fedn.protocol.rest import MAX_REPORTED_WORKERS, WorkerGroupReport
 
 _log = bind(__name__)
-
-_MAX_REPORTED = 500
-"""Workers in one report, so that it takes the loop some milliseconds; the others come with the next."""
 
 
 class Groups:
@@ -80,9 +77,9 @@ class Groups:
     # What the reducer is told
 
     def news(self) -> tuple[WorkerGroupReport, ...]:
-        """What it has not been told, of a bounded number of workers."""
+        """What it has not been told: of so many workers that it takes the loop milliseconds; more come next time."""
         reports: list[WorkerGroupReport] = []
-        left = _MAX_REPORTED
+        left = MAX_REPORTED_WORKERS
         while self._last_words and len(self._last_words[0].workers) <= left:
             reports.append(self._last_words.popleft())
             left -= len(reports[-1].workers)
@@ -110,6 +107,6 @@ class Groups:
     def _forget(self, name: str) -> None:
         group = self._groups.pop(name, None)
         if group is not None:
-            while (report := group.report(_MAX_REPORTED)) is not None:
+            while (report := group.report(MAX_REPORTED_WORKERS)) is not None:
                 self._last_words.append(report)
             _log.info("a worker group is over", extra={"group": name})

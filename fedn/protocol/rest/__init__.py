@@ -58,6 +58,7 @@ from fedn.protocol.rest.statistics import (
 )
 from fedn.protocol.rest.workers import (
     MAX_REASON,
+    MAX_REPORTED_WORKERS,
     DetourRequest,
     Relayed,
     RelayTokenReply,
@@ -77,6 +78,7 @@ __all__ = [
     "API_PREFIX",
     "MAX_PAGE",
     "MAX_REASON",
+    "MAX_REPORTED_WORKERS",
     "Accounting",
     "Assignment",
     "AssignmentRequest",

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from fedn.protocol.rest.base import Page
-from fedn.protocol.rest.workers import WorkerGroupReport
+from fedn.protocol.rest.workers import MAX_REPORTED_WORKERS, WorkerGroupReport
 from fedn.protocol.tasks import Frozen, TaskKind
 
 # Enrolment and tokens
@@ -92,7 +92,7 @@ class CombinerHeartbeat(Frozen):
     rss_bytes: int = Field(default=0, ge=0)
     cpu_s: float = Field(default=0.0, ge=0)
     """Processor time of the process since its start."""
-    worker_groups: tuple[WorkerGroupReport, ...] = Field(default=(), max_length=10_000)
+    worker_groups: tuple[WorkerGroupReport, ...] = Field(default=(), max_length=MAX_REPORTED_WORKERS)
     """Groups at home here of which something changed since the last heartbeat that was answered."""
 
 

@@ -7,8 +7,10 @@ from pydantic import Field
 from fedn.protocol.rest.base import Page
 from fedn.protocol.tasks import Frozen
 
-MAX_REASON = 4096
+MAX_REASON = 1024
 """Characters of why a worker failed."""
+MAX_REPORTED_WORKERS = 500
+"""In one heartbeat of a combiner: with the longest reasons, less than the reducer takes as one body."""
 
 
 class WorkerGroupRequest(Frozen):
@@ -57,7 +59,7 @@ class WorkerGroupReport(Frozen):
     group: str = Field(max_length=64)
     run: str = Field(max_length=64)
     """Counts of another run begin again at 0."""
-    workers: tuple[WorkerReport, ...] = Field(max_length=4096)
+    workers: tuple[WorkerReport, ...] = Field(max_length=MAX_REPORTED_WORKERS)
     """Those of which something changed."""
 
 

@@ -332,7 +332,7 @@ async def test_news_are_told_once_and_again_where_they_were_not_heard_or_the_red
 
 @in_loop
 async def test_a_report_is_bounded_and_every_group_has_its_share_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedn.combiner.workers.groups._MAX_REPORTED", 4)
+    monkeypatch.setattr("fedn.combiner.workers.groups.MAX_REPORTED_WORKERS", 4)
     groups = Groups("c1", WorkerLimits(), CombinerMetrics())
     for name in ("g", "h"):
         for rank in range(3):
