@@ -181,10 +181,12 @@ def test_a_fault_in_rendering_ends_the_streams_and_who_comes_back_finds_them_aga
 ) -> None:
     watcher = views.watch(KEY, CLIENTS)
     told(watcher)
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "live-pages"]
     pages.error = ZeroDivisionError("ours")
     log.publish("client_attached", client="c")
     while (message := watcher.next(PATIENCE_S)) is not None:
         assert message
+    thread.join(PATIENCE_S)  # the fault is told when it ends: within this test, which expects it
     watcher.close()
     pages.error = None
     again = views.watch(KEY, CLIENTS)
