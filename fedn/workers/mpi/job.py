@@ -61,7 +61,7 @@ class Ranks:
 
     def __init__(self, size: int, logs: Path, say: Callable[[str, str], None]) -> None:
         self._size, self._logs, self._say = size, logs, say
-        self._ended: queue.SimpleQueue[tuple[str, int | None]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[tuple[int, str, int | None]] = queue.SimpleQueue()
         self._readers: list[threading.Thread] = []
         self._groups: list[int] = []
         """Process groups that are one rank's own: what it has started ends with it."""
@@ -99,13 +99,13 @@ class Ranks:
     def outcome(self, launcher_status: int) -> Outcome:
         """How the job ended, once mpiexec has, with this exit status."""
         self._hang_up()
-        ended: dict[str, int | None] = {}
+        reports = []
         while not self._ended.empty():
-            name, status = self._ended.get()
-            ended[name] = status
+            reports.append(self._ended.get())
+        ended = {name: status for _, name, status in sorted(reports, key=lambda report: report[0])}
         failed = next((name for name, status in ended.items() if status), None)
-        if failed is None and launcher_status:  # none has said so: the first that fell silent is the one
-            failed = next((name for name, status in ended.items() if status is None), MPIEXEC)
+        if failed is None and launcher_status:  # one was killed, and mpiexec has killed the others: all fell silent
+            failed = MPIEXEC
         statuses = {name: launcher_status if status is None else status for name, status in ended.items()}
         return Outcome({MPIEXEC: launcher_status, **statuses}, failed)
 
@@ -138,7 +138,8 @@ class Ranks:
                 said = connection.recv(STATUS.size)
             except OSError:
                 said = b""
-            self._ended.put((name, STATUS.unpack(said)[0] if said else None))
+            status, at_ns = STATUS.unpack(said) if len(said) == STATUS.size else (None, 0)
+            self._ended.put((at_ns, name, status))
 
     def _note_group(self, connection: socket.socket) -> None:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)

@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import sys
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 HELLO = struct.Struct("<I")
 """The rank. With it comes the end of the pipe that has the rank's output."""
-STATUS = struct.Struct("<B")
-"""How the script ended."""
+STATUS = struct.Struct("<BQ")
+"""How the script ended, and when, on this machine's monotonic clock in ns: others fail at once, as they lose it."""
 
 
 def main(arguments: list[str]) -> None:
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> None:
     except FednError as error:
         sys.exit(str(error))
     status = _run(Path(script), own)
-    launcher.sendall(STATUS.pack(status))
+    launcher.sendall(STATUS.pack(status, time.monotonic_ns()))
     if status:
         world.Abort(status)
 
