@@ -66,7 +66,9 @@ class Sandbox:
         self._lock: IO[str] | None = None
         self._port: PortClaim | None = None
         self._closing = False
-        self._happened: queue.Queue[EventView | Program | FednError] = queue.Queue()
+        # A signal raises in the main thread, which waits here. A Queue is Python code: raised between its lines, that
+        # can leave its lock held for ever, and who waits for a program's end would wait for the put of its waiter.
+        self._happened: queue.SimpleQueue[EventView | Program | FednError] = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         return self
