@@ -1,6 +1,7 @@
 """How a combiner is dialled: address, trust, token, and what it means when the call ends. Knows no service."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import grpc
 
@@ -21,6 +22,19 @@ KEEPALIVE = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 """For streams without pings of their own: a combiner that has vanished is noticed within 25 s."""
+
+
+class OwnTls(Protocol):
+    """PEM of who dials, to show to combiners, and of what it trusts."""
+
+    @property
+    def ca_pem(self) -> bytes: ...
+
+    @property
+    def cert_pem(self) -> bytes: ...
+
+    @property
+    def key_pem(self) -> bytes: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import logging
 from typing import Protocol
 
-from fedn.network.dialing import Endpoint
+from fedn.network.dialing import Endpoint, OwnTls
 from fedn.network.tickets import TicketVerifier, WorkerTicket
 from fedn.network.tls import public_key_id
 from fedn.network.tokens import Claims, TokenIssuer
@@ -20,19 +20,6 @@ TOKEN_TTL_S = 600.0
 """Of a token for relaying, at the most. It opens streams; one that is open ends with the worker's ticket."""
 _OWN_TOKEN_TTL_S = 60.0
 """Of those that the reducer dials with: each is for one stream, at once."""
-
-
-class Certificate(Protocol):
-    """The reducer's own, as it dials combiners with it."""
-
-    @property
-    def ca_pem(self) -> bytes: ...
-
-    @property
-    def cert_pem(self) -> bytes: ...
-
-    @property
-    def key_pem(self) -> bytes: ...
 
 
 class Streams(Protocol):
@@ -57,7 +44,7 @@ class RelayDesk:
         tickets: TicketVerifier,
         tokens: TokenIssuer,
         *,
-        tls: Certificate | None,
+        tls: OwnTls | None,
         ttl_s: float,
     ) -> None:
         self._groups = groups

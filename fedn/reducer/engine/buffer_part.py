@@ -7,6 +7,7 @@ becomes of it (fedn.reducer.engine.flights, fedn.reducer.engine.asynchronous).
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,7 @@ class HandedUp:
         return frozenset(part.client for part in self.model.contributions)
 
 
-class BufferPart(RoundPart):
+class BufferPart(RoundPart, ABC):
     """See the module, and `RoundPart`. `start` once; then `add`, and what asks for a hand-up; in the end `cancel` or
     `acknowledge`.
 
@@ -211,9 +212,9 @@ class BufferPart(RoundPart):
             super()._take(event)
         self._told.set()
 
+    @abstractmethod
     def _keep(self, number: int, result: link.RoundDone) -> None:
         """What was told of under that number, perhaps again; 0: with the round's end."""
-        raise NotImplementedError
 
     @property
     def _gives_up_at(self) -> float:

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from fedn.network.dialing import OwnTls
 from fedn.network.tls import grpc_channel_credentials
 from fedn.network.tokens import TokenIssuer
 from fedn.plan.settings import ReducerSettings
@@ -31,19 +32,6 @@ T = TypeVar("T")
 CALL_TIMEOUT_S = 30.0
 
 
-class TlsFiles(Protocol):
-    """The reducer's own certificate, as it dials combiners with it."""
-
-    @property
-    def ca_pem(self) -> bytes: ...
-
-    @property
-    def cert_pem(self) -> bytes: ...
-
-    @property
-    def key_pem(self) -> bytes: ...
-
-
 class Engine:
     """See the module. `start` and `stop` may be called from any thread, once each."""
 
@@ -57,7 +45,7 @@ class Engine:
         events: EventLog,
         catalog: Catalog,
         tokens: TokenIssuer,
-        tls: TlsFiles | None,
+        tls: OwnTls | None,
         epoch: int,
         settings: ReducerSettings,
     ) -> None:

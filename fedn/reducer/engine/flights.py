@@ -6,6 +6,7 @@ differs between rules (fedn.reducer.engine.difference_flights, fedn.reducer.engi
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -58,7 +59,7 @@ class Taken:
 MakePart = Callable[[Base, str, Sequence[TaskSpec]], BufferPart]
 
 
-class Flights:
+class Flights(ABC):
     """See the module. Belongs to the engine's loop.
 
     Args:
@@ -223,30 +224,30 @@ class Flights:
 
     # What a commit does
 
+    @abstractmethod
     async def collect(self, base: Base) -> None:
         """Takes what the combiners have; what is lost on the way is not there any more.
 
         Args:
             base: the model that the commit will change.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def shares(self, index: int) -> Sequence[float] | None:
         """What of each result's difference to its base model a commit of that index applies; None: all."""
-        raise NotImplementedError
 
+    @abstractmethod
     def counted(self, index: int) -> dict[str, tuple[int, float]]:
         """Client to the staleness and the weight, in a commit of that index, of each update that is new in it."""
-        raise NotImplementedError
 
-    def remember(self, models: Sequence[CombinerModel]) -> None:
+    def remember(self, models: Sequence[CombinerModel]) -> None:  # noqa: B027 - not every kind needs to know
         """Of these the session's last commit was made, when this process began."""
 
     def _model_of(self, taken: Taken) -> CombinerModel:
         """As the trail tells it."""
         return taken.handed.model
 
-    def _note_update(self, flight: Flight, entry: LedgerEntry) -> None:
+    def _note_update(self, flight: Flight, entry: LedgerEntry) -> None:  # noqa: B027 - as above
         """A client's update is at a combiner."""
 
     def settle(self) -> None:
